@@ -1,0 +1,164 @@
+"""From words to a call: argparse for the structure, the argument types for the values."""
+
+from __future__ import annotations
+
+import argparse
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from memshell.commands.registry import Arg, Command, did_you_mean
+from memshell.errors import UsageError
+from memshell.report import FORMATS, Result
+
+if TYPE_CHECKING:
+    from memshell.commands.shell import Shell
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser that raises instead of leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}", hint=f"usage: {usage_line(self)}")
+
+
+def usage_line(parser: argparse.ArgumentParser) -> str:
+    """Return the usage in one line, without argparse's prefix."""
+    return " ".join(parser.format_usage().removeprefix("usage: ").split())
+
+
+@cache
+def parser_for(item: Command) -> argparse.ArgumentParser:
+    """Return the argparse parser that a command's declaration makes."""
+    parser = _Parser(prog=item.name, add_help=False, allow_abbrev=False, usage=synopsis(item))
+    for argument in item.arguments:
+        _add(parser, argument)
+    own = {argument.name for argument in item.arguments}
+    for argument in UNIVERSAL:
+        if argument.name not in own:
+            _add(parser, argument)
+    return parser
+
+
+_FORMAT = "draw the result as table, json, csv or md"
+UNIVERSAL = (
+    Arg("-F", None, _FORMAT, nargs="form"),
+    Arg("-o", None, "columns to show: A,B or +C", nargs="columns"),
+    Arg("--vertical", None, "one line per column"),
+    Arg("--explain", None, "show the kernel's call chain and the arithmetic of each step"),
+    Arg("--help", None, "show this help"),
+)
+
+
+def _add(parser: argparse.ArgumentParser, argument: Arg) -> None:
+    if argument in UNIVERSAL:
+        short = argument.nargs is not None
+        words = {"dest": argument.nargs, "default": None} if short else {"action": "store_true"}
+        names = ["-h", "--help"] if argument.name == "--help" else [argument.name]
+        parser.add_argument(*names, help=argument.help, **words)
+    elif argument.type is None:
+        parser.add_argument(argument.flag, dest=argument.dest, action="store_true", help=argument.help)
+    elif argument.is_option:
+        parser.add_argument(argument.flag, dest=argument.dest, default=None, help=argument.help)
+    else:
+        parser.add_argument(argument.dest, nargs=argument.nargs, default=None, help=argument.help)
+
+
+def synopsis(item: Command) -> str:
+    """Return the synopsis line of a command, in the words that a user types."""
+    parts = [item.name]
+    for argument in item.arguments:
+        shown = argument.type.name if argument.type else ""
+        if argument.is_key:
+            parts.append(f"[{argument.name}{shown}]")
+        elif argument.is_option:
+            parts.append(f"[{argument.name} {shown}]" if shown else f"[{argument.name}]")
+        else:
+            parts.append(_positional(shown, argument.nargs))
+    return " ".join([*parts, "-- COMMANDS"] if item.tail else parts)
+
+
+def _positional(shown: str, nargs: str | None) -> str:
+    return {"?": f"[{shown}]", "*": f"[{shown}...]", "+": f"{shown}..."}.get(nargs or "", shown)
+
+
+def parse(item: Command, words: list[str], shell: Shell, tail: str | None = None) -> argparse.Namespace:
+    """Return the arguments with their values.  Raises UsageError with the nearest right spelling."""
+    if item.raw:
+        return argparse.Namespace(words=words, help=words in (["--help"], ["-h"]), **_NOTHING)
+    parser = parser_for(item)
+    args, left = parser.parse_known_args([_option(item, word) for word in words])
+    if left:
+        raise UsageError(f"{item.name}: unexpected {left[0]!r}", hint=_hint(item, left[0], parser))
+    if not args.help:
+        for argument in item.arguments:
+            if argument.type is not None:
+                setattr(args, argument.dest, _value(argument, getattr(args, argument.dest), shell))
+        if args.form is not None and args.form not in FORMATS:
+            raise UsageError(f"unknown format {args.form!r}", hint="one of " + ", ".join(FORMATS))
+    args.tail = tail
+    return args
+
+
+_NOTHING: dict[str, Any] = {"form": None, "columns": None, "vertical": False, "explain": False, "tail": None}
+
+
+def _option(item: Command, word: str) -> str:
+    """Return ``order=3`` as ``--order=3`` when the command declares the key ``order=``."""
+    key = word.partition("=")[0] + "="
+    return f"--{word}" if any(argument.name == key for argument in item.arguments) else word
+
+
+def _value(argument: Arg, given: Any, shell: Shell) -> Any:
+    assert argument.type is not None
+    if given is None or given == []:
+        return argument.default if argument.default is not None or given is None else given
+    if not isinstance(given, list):
+        return argument.type.convert(given, shell)
+    values: list[Any] = []
+    for word in given:
+        value = argument.type.convert(word, shell)
+        values += value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(values))
+
+
+def _hint(item: Command, word: str, parser: argparse.ArgumentParser) -> str:
+    known = [argument.name for argument in item.arguments if argument.is_option]
+    known += [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001 - argparse has no public list
+    close = did_you_mean(word.partition("=")[0] + ("=" if "=" in word else ""), known)
+    return close or f"usage: {synopsis(item)}"
+
+
+def help_text(item: Command) -> str:
+    """Return a command's help: synopsis, text, arguments and examples with their output."""
+    lines = [f"{item.name} - {item.summary}", "", f"    {synopsis(item)}", ""]
+    if item.text:
+        lines += [item.text, ""]
+    rows = [(_shown(argument), argument.help) for argument in item.arguments]
+    rows += [("-F FORMAT", _FORMAT), ("-o COLS", "columns to show: A,B or +C")]
+    rows += [("--explain", "show the kernel's call chain and the arithmetic of each step")]
+    wide = max(len(left) for left, _ in rows)
+    lines += [f"    {left:<{wide}}  {right}" for left, right in rows]
+    if item.examples:
+        lines += ["", "EXAMPLES", *(f"    {line}".rstrip() for line in item.examples.splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(argument: Arg) -> str:
+    if argument.type is None:
+        return argument.name
+    if argument.is_key:
+        return argument.name + argument.type.name
+    return f"{argument.name} {argument.type.name}" if argument.is_option else argument.type.name
+
+
+def invoke(
+    item: Command, words: list[str], shell: Shell, tail: str | None = None
+) -> tuple[Result, argparse.Namespace]:
+    """Run a command and return what it found, with the arguments that say how to draw it."""
+    args = parse(item, words, shell, tail)
+    if args.help:
+        return Result(text=help_text(item)), args
+    if item.needs_machine:
+        shell.need_machine()
+    found = item.function(shell, args)
+    return (found if isinstance(found, Result) else Result(text=found)), args

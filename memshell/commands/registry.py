@@ -1,0 +1,173 @@
+"""What a command is: one declaration that serves parsing, help, completion and the reference page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from memshell.errors import PluginError, UsageError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterable, Iterator
+
+    from memshell.commands.shell import Shell
+    from memshell.report import Result
+
+    CommandFunction = Callable[["Shell", Namespace], "Result | str | None"]
+    Suggestions = Iterable[tuple[str, str]]
+
+F = TypeVar("F", bound="CommandFunction")
+
+FAMILIES = ("machine", "hotplug", "memory", "look", "what if", "session")
+
+
+def _no_suggestions(_shell: Shell, _prefix: str) -> Suggestions:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArgType:
+    """How one kind of word is read and completed.
+
+    *convert* gets the word and the shell and returns the value, or raises UsageError.
+    *complete* gets the shell and what is typed so far and gives (word, description) pairs.
+    """
+
+    name: str
+    convert: Callable[[str, Shell], Any]
+    complete: Callable[[Shell, str], Suggestions] = _no_suggestions
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """One argument: ``word`` is positional, ``word=`` a key (``--word`` too), ``--word`` an option."""
+
+    name: str
+    type: ArgType | None
+    help: str
+    nargs: str | None = None
+    default: Any = None
+
+    @property
+    def is_key(self) -> bool:
+        """Whether it is typed as ``word=value``."""
+        return self.name.endswith("=")
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it is typed with a name, as ``word=value`` or ``--word``."""
+        return self.is_key or self.name.startswith("-")
+
+    @property
+    def dest(self) -> str:
+        """The attribute of the parsed arguments that carries the value."""
+        return self.name.strip("-=").replace("-", "_")
+
+    @property
+    def flag(self) -> str:
+        """The option as argparse knows it."""
+        return "--" + self.name[:-1] if self.is_key else self.name
+
+
+def arg(name: str, kind: ArgType | None, text: str, *, nargs: str | None = None, default: Any = None) -> Arg:
+    """Declare an argument; ``kind=None`` with an option name makes a switch.  *nargs* as in argparse."""
+    return Arg(name, kind, text, nargs, default)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: its words, its help and the function that does it."""
+
+    name: str
+    family: str
+    function: CommandFunction
+    arguments: tuple[Arg, ...] = ()
+    examples: str = ""
+    needs_machine: bool = True
+    tail: bool = False
+    raw: bool = False
+    origin: str = "memshell"
+    summary: str = field(init=False)
+    text: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        lines = (self.function.__doc__ or "").strip().splitlines()
+        object.__setattr__(self, "summary", lines[0].strip() if lines else "")
+        body = "\n".join(line.removeprefix("    ") for line in lines[1:])
+        object.__setattr__(self, "text", body.strip())
+
+
+REGISTERED: list[Command] = []
+
+
+def command(
+    family: str,
+    *arguments: Arg,
+    name: str | None = None,
+    examples: str = "",
+    needs_machine: bool = True,
+    tail: bool = False,
+    raw: bool = False,
+) -> Callable[[F], F]:
+    """Register the function below as a command of *family*.
+
+    The docstring's first line is the summary, the rest the text of ``help``.  *examples* is a transcript:
+    lines that start with ``> `` are typed, the others are the output that a test expects (``<...>`` matches
+    any run of characters).  With *tail*, what follows `` -- `` arrives as one string in ``args.tail``.  With
+    *raw*, all words arrive unparsed in ``args.words``.
+    """
+
+    def register(function: F) -> F:
+        word = name or function.__name__.strip("_").replace("_", "-")
+        made = Command(word, family, function, arguments, examples.strip("\n"), needs_machine, tail, raw)
+        REGISTERED.append(made)
+        return function
+
+    return register
+
+
+def nearest(word: str, known: Iterable[str], *, count: int = 1) -> str:
+    """Return the known words closest to *word*, joined by "or"; empty when none is close."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    close = get_close_matches(word.lower(), [item.lower() for item in names], n=count, cutoff=0.6)
+    original = {item.lower(): item for item in names}
+    return " or ".join(original[item] for item in close)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """Return a hint for an error, or None when nothing is close."""
+    close = nearest(word, known)
+    return f"did you mean {close}?" if close else None
+
+
+class Registry:
+    """The commands that one shell knows, built-in ones and those of plugins."""
+
+    def __init__(self, commands: Iterable[Command] = ()) -> None:
+        self._commands: dict[str, Command] = {}
+        for item in commands:
+            self.add(item)
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(sorted(self._commands.values(), key=lambda item: item.name))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._commands
+
+    def add(self, item: Command) -> None:
+        """Add a command.  Raises PluginError when the name is taken: nobody replaces a command silently."""
+        held = self._commands.get(item.name)
+        if held is not None and held is not item:
+            raise PluginError(f"command {item.name} exists already, from {held.origin}")
+        self._commands[item.name] = item
+
+    def get(self, name: str, extra: Iterable[str] = ()) -> Command:
+        """Return the command, or raise UsageError with the nearest right word, of *extra* too."""
+        found = self._commands.get(name)
+        if found is None:
+            hint = did_you_mean(name, [*self._commands, *extra]) or "help lists the commands"
+            raise UsageError(f"unknown command {name!r}", hint=hint)
+        return found

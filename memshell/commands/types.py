@@ -1,0 +1,175 @@
+"""The kinds of words that commands take, each with its reader and its completion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memshell.commands.registry import ArgType, did_you_mean
+from memshell.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from memshell.machine import Machine
+
+    from memshell.commands.registry import Suggestions
+    from memshell.commands.shell import Shell
+
+_SIZES = (
+    ("128M", "one memory block on x86_64"),
+    ("256M", "the smallest block on powerpc radix"),
+    ("1G", ""),
+    ("4G", ""),
+)
+
+
+def _size(word: str, _shell: Shell) -> int:
+    from memshell.mm.pfn import memparse
+
+    try:
+        return memparse(word)
+    except ValueError as error:
+        raise UsageError(f"{word!r} is not a size", hint="write 128M, 10G, 0x8000000 or 4k") from error
+
+
+def _integer(word: str, _shell: Shell) -> int:
+    try:
+        return int(word, 0)
+    except ValueError as error:
+        raise UsageError(f"{word!r} is not a whole number") from error
+
+
+def _text(word: str, _shell: Shell) -> str:
+    return word
+
+
+def _files(_shell: Shell, prefix: str) -> Suggestions:
+    from glob import escape, glob
+    from pathlib import Path
+
+    for name in sorted(glob(escape(prefix) + "*"))[:200]:  # noqa: PTH207 - what is typed is a prefix, not a folder
+        yield (name + "/", "folder") if Path(name).is_dir() else (name, "")
+
+
+SIZE = ArgType("SIZE", _size, lambda _shell, _prefix: _SIZES)
+ADDRESS = ArgType("ADDR", _size)
+PFN = ArgType("PFN", _integer)
+INT = ArgType("N", _integer)
+TEXT = ArgType("TEXT", _text)
+FILE = ArgType("FILE", _text, _files)
+
+
+def choice(name: str, values: Mapping[str, str]) -> ArgType:
+    """One of *values*, each with a description."""
+
+    def convert(word: str, _shell: Shell) -> str:
+        if word not in values:
+            hint = did_you_mean(word, values) or "one of " + ", ".join(values)
+            raise UsageError(f"{word!r} is no {name}", hint=hint)
+        return word
+
+    return ArgType(
+        "|".join(values) if len(values) <= 4 else name.upper(), convert, lambda _s, _p: values.items()
+    )
+
+
+def named(name: str, values: Callable[[Shell], Mapping[str, str]]) -> ArgType:
+    """A name out of a set that the shell knows at the time, such as the policies; the value is the name."""
+
+    def convert(word: str, shell: Shell) -> str:
+        known = values(shell)
+        if word not in known:
+            hint = did_you_mean(word, known) or "known: " + ", ".join(known)
+            raise UsageError(f"unknown {name} {word!r}", hint=hint)
+        return word
+
+    return ArgType(name.upper(), convert, lambda shell, _prefix: values(shell).items())
+
+
+def _key_value(word: str, _shell: Shell) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{word!r} is not of the form key=value")
+    return key, value
+
+
+KEY_VALUE = ArgType("KEY=VALUE", _key_value)
+
+
+# --- memory blocks ------------------------------------------------------------------------------
+
+
+def _machine(shell: Shell) -> Machine:
+    return shell.need_machine()
+
+
+def _ids(word: str, shell: Shell) -> list[int]:
+    """Return the block ids that *word* names, whether they exist or not."""
+    start, dash, end = word.partition("-")
+    first = _endpoint(start, shell)
+    if first is None:
+        return []
+    if not dash:
+        return [first]
+    last = _endpoint(end, shell, inclusive_end=True)
+    return [] if last is None else list(range(first, last + 1))
+
+
+def _endpoint(word: str, shell: Shell, *, inclusive_end: bool = False) -> int | None:
+    """Return the block id in ``47``, ``memory47`` or an address such as ``0x178000000``."""
+    if word.startswith("memory"):
+        word = word.removeprefix("memory")
+    if word.isdecimal():
+        return int(word)
+    try:
+        address = _size(word, shell)
+    except UsageError:
+        return None
+    size = _machine(shell).mm.block_size
+    if not inclusive_end and address % size:
+        raise UsageError(f"{word} is not the start of a memory block", hint=f"blocks are 0x{size:x} bytes")
+    return address // size
+
+
+def block_ids(words: Iterable[str], shell: Shell) -> list[int]:
+    """Return the ids for ``47``, ``memory47``, ``32-39``, ``0x100000000-0x13fffffff``, ``all``, ``last`` ...
+
+    Raises UsageError for a word that names no block, with the nearest block that exists.
+    """
+    found: list[int] = []
+    for word in words:
+        found += _blocks(word, shell)
+    return list(dict.fromkeys(found))
+
+
+def _blocks(word: str, shell: Shell) -> list[int]:
+    blocks = _machine(shell).mm.blocks
+    if word == "all":
+        return sorted(blocks)
+    if word in {"online", "offline"}:
+        return sorted(number for number, block in blocks.items() if str(block.state) == word)
+    if word == "last":
+        return [max(blocks)]
+    ids = _ids(word, shell)
+    if not ids:
+        keywords = ["all", "online", "offline", "last"]
+        close = did_you_mean(word, keywords)
+        hint = close or "write memory47, 47, 32-39, an address range, all, online, offline or last"
+        raise UsageError(f"{word!r} names no memory block", hint=hint)
+    present = [number for number in ids if number in blocks]
+    if not present or (len(ids) > len(present) and "-" not in word):
+        near = min(blocks, key=lambda number: abs(number - ids[0]))
+        raise UsageError(f"there is no block memory{ids[0]}", hint=f"the nearest is memory{near}")
+    return present
+
+
+def _complete_blocks(shell: Shell, _prefix: str) -> Suggestions:
+    yield from (("all", "every block"), ("online", "every online block"), ("offline", "every offline block"))
+    yield ("last", "the block at the highest address")
+    if shell.machine is not None:
+        for number, block in sorted(shell.machine.mm.blocks.items()):
+            zone = getattr(block, "zone", None)
+            yield f"memory{number}", f"{block.state} {zone or ''}".strip()
+
+
+BLOCKS = ArgType("BLOCKS", _blocks, _complete_blocks)
