@@ -1,0 +1,83 @@
+"""memshell: try out Linux memory hotplug before you do it to a machine.
+
+This module is the public API; nothing else is. Names are loaded when they are first used, so that importing
+`memshell` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memshell.arch import Arch as Arch
+    from memshell.arch import BootMemory as BootMemory
+    from memshell.arch import BootZone as BootZone
+    from memshell.arch import Option as Option
+    from memshell.errors import CommandError as CommandError
+    from memshell.errors import KernelError as KernelError
+    from memshell.errors import MemshellError as MemshellError
+    from memshell.errors import OutOfMemory as OutOfMemory
+    from memshell.errors import PluginError as PluginError
+    from memshell.errors import UsageError as UsageError
+    from memshell.machine import Machine as Machine
+    from memshell.mm import mirrors as mirrors
+    from memshell.mm.memory_hotplug import add_pages as add_pages
+    from memshell.mm.memory_hotplug import remove_pages as remove_pages
+    from memshell.mm.memremap import VmemAltmap as VmemAltmap
+    from memshell.mm.mmzone import ZoneType as ZoneType
+    from memshell.mm.pfn import GiB as GiB
+    from memshell.mm.pfn import KiB as KiB
+    from memshell.mm.pfn import MiB as MiB
+    from memshell.mm.pfn import TiB as TiB
+    from memshell.mm.pfn import align_down as align_down
+    from memshell.mm.pfn import align_up as align_up
+    from memshell.mm.pfn import format_size as format_size
+    from memshell.mm.pfn import memparse as memparse
+    from memshell.mm.profile import Profile as Profile
+    from memshell.mm.sparse_vmemmap import ensure_table as ensure_table
+    from memshell.mm.sparse_vmemmap import free_empty_table as free_empty_table
+    from memshell.mm.sparse_vmemmap import free_vmemmap_pages as free_vmemmap_pages
+    from memshell.mm.sparse_vmemmap import leaf_pfn as leaf_pfn
+    from memshell.mm.sparse_vmemmap import set_leaf as set_leaf
+    from memshell.mm.sparse_vmemmap import struct_pages_in_use as struct_pages_in_use
+    from memshell.mm.sparse_vmemmap import vmemmap_alloc_block_buf as vmemmap_alloc_block_buf
+    from memshell.mm.state import Mm as Mm
+    from memshell.policy import MemmapRequest as MemmapRequest
+    from memshell.policy import Placement as Placement
+    from memshell.policy import Policy as Policy
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "memshell.arch": "Arch BootMemory BootZone Option",
+    "memshell.errors": "CommandError KernelError MemshellError OutOfMemory PluginError UsageError",
+    "memshell.machine": "Machine",
+    "memshell.mm": "mirrors",
+    "memshell.mm.memory_hotplug": "add_pages remove_pages",
+    "memshell.mm.memremap": "VmemAltmap",
+    "memshell.mm.mmzone": "ZoneType",
+    "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",
+    "memshell.mm.profile": "Profile",
+    "memshell.mm.sparse_vmemmap": (
+        "ensure_table free_empty_table free_vmemmap_pages leaf_pfn set_leaf struct_pages_in_use vmemmap_alloc_block_buf"
+    ),
+    "memshell.mm.state": "Mm",
+    "memshell.policy": "MemmapRequest Placement Policy",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605  # a sorted list of strings is what the rule wants; it cannot see that
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME.get(name)
+    if module is None:
+        raise AttributeError(f"module 'memshell' has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,153 @@
+"""The architecture seam: what an arch plugin hands to the model once per machine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from memshell.mm.mmzone import ZoneType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from memshell.mm.memremap import VmemAltmap
+    from memshell.mm.profile import Profile
+    from memshell.mm.state import Mm
+
+
+@dataclass(frozen=True, slots=True)
+class BootZone:
+    """What one zone holds after boot. Pfns and pages; *orders* are its free blocks (/proc/buddyinfo), *pcp* the per-cpu lists."""
+
+    nid: int
+    type: ZoneType
+    start_pfn: int
+    spanned: int
+    present: int
+    managed: int
+    orders: tuple[int, ...]
+    pcp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BootMemory:
+    """A machine as it stands after boot: read from a real one, or made by `Arch.boot_memory`.
+
+    *ram*: (first pfn, pfn behind the last, nid) of what is "System RAM", rising. *iomem*: (depth, start, end inclusive, name).
+    """
+
+    ram: tuple[tuple[int, int, int], ...]
+    zones: tuple[BootZone, ...]
+    iomem: tuple[tuple[int, int, int, str], ...]
+    block_size: int
+    nodes: tuple[int, ...] = (0,)
+    cpu_nodes: tuple[int, ...] = (0,)
+    nr_memmap_boot_pages: int = 0
+    block_zones: Mapping[int, str] = field(default_factory=dict)  # block id -> valid_zones, where it was read
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One key of ``use ARCH key=value``."""
+
+    name: str
+    default: str
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Arch(ABC):
+    """An architecture: its constants, and the few functions that the kernel keeps under arch/.
+
+    Shifts and orders are powers of two; ``max_order`` is the largest order itself (MAX_PAGE_ORDER). Methods take the
+    working state and change it; they raise `memshell.errors.KernelError` where the kernel returns an errno.
+    """
+
+    name: str
+    page_shift: int
+    section_size_bits: int
+    max_physmem_bits: int
+    max_order: int
+    pageblock_order: int
+    pmd_shift: int
+    vmemmap_base: int
+    page_offset: int  # where the direct map begins
+    struct_page_size: int = 64
+    mem_section_size: int = 16  # sizeof(struct mem_section); 32 with CONFIG_PAGE_EXTENSION
+    zone_limits: tuple[tuple[ZoneType, int], ...] = ()  # (zone, first pfn above it); what is above all is ZONE_NORMAL
+
+    possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
+    options: tuple[Option, ...] = ()
+
+    @property
+    def page_size(self) -> int:
+        """PAGE_SIZE in bytes."""
+        return 1 << self.page_shift
+
+    @property
+    def pages_per_section(self) -> int:
+        """PAGES_PER_SECTION."""
+        return 1 << (self.section_size_bits - self.page_shift)
+
+    @property
+    def pages_per_subsection(self) -> int:
+        """PAGES_PER_SUBSECTION: 2 MiB on every architecture."""
+        return 1 << (21 - self.page_shift)
+
+    @property
+    def pageblock_nr_pages(self) -> int:
+        """pageblock_nr_pages."""
+        return 1 << self.pageblock_order
+
+    def vmemmap_address(self, pfn: int) -> int:
+        """Return the virtual address of the struct page of *pfn*."""
+        return self.vmemmap_base + pfn * self.struct_page_size
+
+    def kernel_zone_of(self, pfn: int) -> ZoneType:
+        """Return the zone that boot memory at *pfn* belongs to."""
+        return next((kind for kind, limit in self.zone_limits if pfn < limit), ZoneType.NORMAL)
+
+    @abstractmethod
+    def configure(self, options: Mapping[str, str], profile: Profile) -> Arch:
+        """Return this architecture with the options of ``use`` applied (page size, MMU, ...). Raises `UsageError`."""
+
+    @abstractmethod
+    def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
+        """Return what a machine with these options holds after boot."""
+
+    @abstractmethod
+    def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
+        """arch_add_memory(): map [start, start+size) bytes and add its sections."""
+
+    @abstractmethod
+    def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
+        """arch_remove_memory(): remove the sections of [start, start+size) bytes and unmap it."""
+
+    @abstractmethod
+    def vmemmap_populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+        """vmemmap_populate(): map the struct pages at the virtual addresses [start, end). ENOMEM as that architecture gives up."""
+
+    @abstractmethod
+    def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
+        """vmemmap_free(): unmap [start, end) and give the backing pages back to where they came from."""
+
+    def has_memmap_on_memory(self, profile: Profile) -> bool:
+        """Whether this architecture's kernel is built with CONFIG_MHP_MEMMAP_ON_MEMORY."""
+        del profile
+        return True
+
+    def supports_memmap_on_memory(self, vmemmap_size: int, profile: Profile) -> str | None:
+        """arch_supports_memmap_on_memory(): None, or the reason against it. Generic: the memmap of a block is whole PMDs."""
+        del profile
+        if vmemmap_size % (1 << self.pmd_shift):
+            return f"arch: vmemmap_size {vmemmap_size} not PMD({1 << self.pmd_shift}) aligned"
+        return None
+
+    def memory_notify(self, mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
+        """The architecture's own memory notifier, if it has one. Raises `KernelError` to veto."""
+
+    def mhp_range(self) -> tuple[int, int]:
+        """arch_get_mappable_range(): the first and the last byte that can be hot-added."""
+        return 0, (1 << self.max_physmem_bits) - 1

@@ -1,0 +1,96 @@
+"""Every error that memshell raises on purpose.
+
+::
+
+    MemshellError              one line for the user: what, where, what to do      exit 1
+    +-- KernelError            a modelled kernel function returned an errno        exit 1
+    |   +-- OutOfMemory        ... and it was ENOMEM, with the sums                exit 1
+    +-- CommandError           a command cannot do what it was asked               exit 1
+    |   +-- UsageError         ... because it was typed wrong                      exit 2
+    +-- ScenarioError          a scenario cannot be read, or a step of it failed   exit 1
+    |   +-- ExpectFailed       an expectation did not hold                         exit 1
+    +-- ImageError             a kernel image cannot be read                       exit 1
+    +-- RecordingError         a recording or machine file cannot be read          exit 1
+    +-- InvariantError         the model broke a rule of its own                   exit 3
+    +-- PluginError            a plugin failed; names it and the hook              exit 3
+
+Anything else that reaches the top is a defect of memshell's: exit 3, and ``--debug`` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+
+
+class MemshellError(Exception):
+    """The root: a message, and optionally an errno name and the next step for the user."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, errno: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.errno = errno
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = self.message if self.errno is None else f"{self.message} ({self.errno})"
+        return text if self.hint is None else f"{text}; {self.hint}"
+
+    @property
+    def errno_number(self) -> int:
+        """The number that the kernel returns for the errno name; 0 without one."""
+        return int(getattr(_errno, self.errno)) if self.errno else 0
+
+
+class KernelError(MemshellError):
+    """A kernel function returned an errno; *where* is its ``file:function``."""
+
+    def __init__(self, message: str, errno: str, *, where: str = "", hint: str | None = None) -> None:
+        super().__init__(message, errno=errno, hint=hint)
+        self.where = where
+
+
+class OutOfMemory(KernelError):
+    """An allocation found no page of the order and zones that it may use."""
+
+    def __init__(self, message: str, *, where: str = "", hint: str | None = None) -> None:
+        super().__init__(message, "ENOMEM", where=where, hint=hint)
+
+
+class CommandError(MemshellError):
+    """The command was understood and cannot be carried out."""
+
+
+class UsageError(CommandError):
+    """The command was not understood."""
+
+    exit_code = 2
+
+
+class ScenarioError(MemshellError):
+    """A scenario file cannot be read, or one of its steps failed."""
+
+
+class ExpectFailed(ScenarioError):
+    """An ``expect`` did not hold."""
+
+
+class ImageError(MemshellError):
+    """A kernel image is missing, broken, hostile or of the wrong kind."""
+
+
+class RecordingError(MemshellError):
+    """A recording or a machine file is missing, broken or of an unknown schema."""
+
+
+class InvariantError(MemshellError):
+    """The state breaks a rule that must hold after every step."""
+
+    exit_code = 3
+
+
+class PluginError(MemshellError):
+    """A plugin failed to load or raised; the message names it, its version and the hook."""
+
+    exit_code = 3

@@ -1,0 +1,92 @@
+"""The callers of add_memory() and remove_memory(): ACPI memory devices, sysfs probe."""
+
+from __future__ import annotations
+
+from memshell.errors import KernelError
+from memshell.mm import mirrors
+from memshell.mm.memory_block import MemoryBlock, memory_subsys_offline, memory_subsys_online, walk_memory_blocks
+from memshell.mm.memory_hotplug import (
+    MHP_MEMMAP_ON_MEMORY,
+    add_memory,
+    mhp_supports_memmap_on_memory,
+    register_group,
+    remove_memory,
+)
+from memshell.mm.state import Mm
+
+
+@mirrors("drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add", "v6.12", "complete")
+def acpi_memory_device_add(mm: Mm, nid: int, start: int, size: int) -> None:
+    """Add a DIMM. Asks for the memmap on the memory (until v6.5 only when the core supports it); one static group per DIMM."""
+    flags = MHP_MEMMAP_ON_MEMORY
+    if mm.feature("memmap_on_memory.caller_checks") and not mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages:
+        flags = 0
+    group = register_group(mm, nid, size >> mm.arch.page_shift, static=True)
+    try:
+        add_memory(mm, nid, start, size, flags, group=group)
+    except KernelError:
+        del mm.groups[group]
+        raise
+    walk_memory_blocks(mm, start, size)
+
+
+def acpi_scan_hot_remove(mm: Mm, start: int, size: int) -> None:
+    """Eject a DIMM: offline its online blocks, two passes, and remove it.
+
+    When a block stays online after both passes, the blocks that were offlined come back with the default online type
+    (``online``: the zone may be another one) and the eject is rejected. Raises the errno of the block.
+    Source: drivers/acpi/scan.c:acpi_scan_try_to_offline, acpi_bus_offline, acpi_bus_online.
+    """
+    put_online: list[int] = []
+    failed: KernelError | None = None
+    for second_pass in (False, True):
+        if not second_pass or failed:
+            failed = _bus_offline(mm, start, size, put_online, second_pass=second_pass)
+    if failed:
+        for block_id in put_online:
+            try:
+                memory_subsys_online(mm, block_id, "online")
+            except KernelError as error:
+                mm.event("OnlineFailed", "drivers/acpi/scan.c:acpi_bus_online", f"memory{block_id}: {error}", block=block_id)
+        raise failed
+    acpi_memory_device_remove(mm, start, size)
+
+
+def _bus_offline(mm: Mm, start: int, size: int, put_online: list[int], *, second_pass: bool) -> KernelError | None:
+    failed: KernelError | None = None
+    for block_id in range(start // mm.block_size, (start + size) // mm.block_size):
+        block = mm.blocks.get(block_id)
+        if block is None or block.state == "offline":
+            continue
+        try:
+            memory_subsys_offline(mm, block_id)
+            put_online.append(block_id)
+        except KernelError as error:
+            failed = error
+            if second_pass:
+                break
+    return failed
+
+
+@mirrors("drivers/acpi/acpi_memhotplug.c:acpi_memory_device_remove", "v6.12", "complete")
+def acpi_memory_device_remove(mm: Mm, start: int, size: int) -> None:
+    """Remove a DIMM whose blocks are offline; one that was never added (its add failed) goes in silence."""
+    groups: set[int] = set()
+
+    def visit(block: MemoryBlock) -> None:
+        if block.group is not None:
+            groups.add(block.group)
+
+    walk_memory_blocks(mm, start, size, visit)
+    if any(block_id in mm.blocks for block_id in range(start // mm.block_size, -(-(start + size) // mm.block_size))):
+        remove_memory(mm, start, size)
+    for group in groups:
+        mm.groups.pop(group, None)
+
+
+@mirrors("drivers/base/memory.c:probe_store", "v6.12", "complete")
+def probe_store(mm: Mm, nid: int, start: int) -> None:
+    """Write *start* to /sys/devices/system/memory/probe: add one block. Raises EINVAL when it is not aligned to a block."""
+    if start % mm.block_size:
+        raise KernelError(f"{start:#x} is not aligned to a block", "EINVAL", where="drivers/base/memory.c:probe_store")
+    add_memory(mm, nid, start, mm.block_size)

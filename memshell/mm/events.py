@@ -1,0 +1,71 @@
+"""What happened, as typed records: one stream feeds traces, ``--explain``, timelines, journals and observers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from memshell.mm.pfn import format_size
+
+
+class Event(NamedTuple):
+    """One effect of a model function.
+
+    *kind* names the effect (``SectionsAdded``, ``BlockOnlined``, ...), *function* the kernel function that had it
+    (``mm/memory_hotplug.c:online_pages``), *text* says it in one line; *data* holds the numbers (pfns, pages, bytes).
+    """
+
+    kind: str
+    function: str
+    text: str
+    data: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text} [{self.function}]"
+
+
+class Call(NamedTuple):
+    """One call of a modelled kernel function, in order; *ret* is the errno name when it failed."""
+
+    depth: int
+    name: str
+    where: str
+    args: tuple[object, ...]
+    ret: str | None
+
+
+class Trace:
+    """The call tree of one command, with the arithmetic notes that the functions left."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.notes: list[tuple[int, str]] = []  # (index of the call that the note belongs to, text)
+        self._stack: list[int] = []
+
+    @contextmanager
+    def call(self, name: str, where: str, args: tuple[object, ...]) -> Iterator[None]:
+        """Record a call of *name* around the block."""
+        index = len(self.calls)
+        self.calls.append(Call(len(self._stack), name, where, args, None))
+        self._stack.append(index)
+        try:
+            yield
+        except Exception as error:
+            self.calls[index] = self.calls[index]._replace(ret=getattr(error, "errno", None) or type(error).__name__)
+            raise
+        finally:
+            self._stack.pop()
+
+    def leaf(self, name: str, where: str = "", args: tuple[object, ...] = ()) -> None:
+        """Record a call that the model makes no function for: the kernel enters it, and nothing that is modelled changes."""
+        self.calls.append(Call(len(self._stack), name, where, args, None))
+
+    def note(self, text: str) -> None:
+        """Leave a line of arithmetic at the call that is running."""
+        self.notes.append((self._stack[-1] if self._stack else -1, text))
+
+
+def pages_text(nr_pages: int, page_size: int) -> str:
+    """Return "512 pages (2M)"."""
+    return f"{nr_pages} pages ({format_size(nr_pages * page_size)})"

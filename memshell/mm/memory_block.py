@@ -1,0 +1,200 @@
+"""drivers/base/memory.c: memory blocks, their states, and what sysfs shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from memshell.errors import KernelError
+from memshell.mm import mirrors
+from memshell.mm.memory_hotplug_online import (
+    adjust_present_page_count,
+    mhp_deinit_memmap_on_memory,
+    mhp_init_memmap_on_memory,
+    offline_pages,
+    online_pages,
+)
+from memshell.mm.memremap import VmemAltmap
+from memshell.mm.mmzone import ZoneType
+from memshell.mm.online_policy import zone_for_pfn_range
+from memshell.mm.state import Mm
+
+ONLINE_TYPES = ("online", "online_kernel", "online_movable")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBlock:
+    """struct memory_block. *altmap* is set when the memmap is in the block itself."""
+
+    id: int
+    nid: int
+    state: str = "offline"  # online | going-offline | offline
+    zone: ZoneType | None = None  # None while offline, or when an early block spans zones
+    altmap: VmemAltmap | None = None
+    group: int | None = None
+    early: bool = False
+    nr_vmemmap_pages: int = 0  # pages at the start that online keeps from the buddy, padding included
+
+
+def block_start(mm: Mm, block_id: int) -> int:
+    """Return the first pfn of a block."""
+    return block_id * mm.block_pages
+
+
+def find_block(mm: Mm, block_id: int) -> MemoryBlock:
+    """Return block *block_id*. Raises ENOENT when sysfs has no such directory."""
+    block = mm.blocks.get(block_id)
+    if block is None:
+        raise KernelError(f"there is no memory{block_id}", "ENOENT", where="drivers/base/memory.c", hint=_nearest(mm, block_id))
+    return block
+
+
+def _nearest(mm: Mm, block_id: int) -> str | None:
+    if not mm.blocks:
+        return None
+    return f"the nearest block is memory{min(mm.blocks, key=lambda known: (abs(known - block_id), known))}"
+
+
+@mirrors("drivers/base/memory.c:add_memory_block", "v6.12", "complete")
+def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None, group: int | None) -> None:
+    """Register one offline block. Raises EEXIST."""
+    if block_id in mm.blocks:
+        raise KernelError(f"memory{block_id} exists already", "EEXIST", where="drivers/base/memory.c:add_memory_block")
+    kept = 0
+    if altmap is not None:
+        kept = altmap.alloc if mm.feature("altmap.whole_block") else altmap.free
+    mm.blocks[block_id] = MemoryBlock(block_id, nid, altmap=altmap, group=group, nr_vmemmap_pages=kept)
+
+
+@mirrors("drivers/base/memory.c:create_memory_block_devices", "v6.12", "complete")
+def create_memory_block_devices(mm: Mm, start: int, size: int, nid: int, altmap: VmemAltmap | None, group: int | None) -> None:
+    """Register the blocks of [start, start+size) bytes; on an error none of them stays."""
+    first, last = start // mm.block_size, (start + size) // mm.block_size
+    block_id = first
+    try:
+        for block_id in range(first, last):
+            if mm.fault("add_memory_block"):
+                raise KernelError("injected: no memory for the block device", "ENOMEM", where="drivers/base/memory.c:add_memory_block")
+            add_memory_block(mm, block_id, nid, altmap, group)
+    except KernelError:
+        for done in range(first, block_id):
+            del mm.blocks[done]
+        raise
+
+
+@mirrors("drivers/base/memory.c:remove_memory_block", "v6.12", "complete")
+def remove_memory_block(mm: Mm, block_id: int) -> None:
+    """Unregister one block."""
+    del mm.blocks[block_id]
+
+
+@mirrors("drivers/base/memory.c:remove_memory_block_devices", "v6.12", "complete")
+def remove_memory_block_devices(mm: Mm, start: int, size: int) -> None:
+    """Unregister the blocks of [start, start+size) bytes."""
+    for block_id in range(start // mm.block_size, (start + size) // mm.block_size):
+        remove_memory_block(mm, block_id)
+
+
+@mirrors("drivers/base/memory.c:walk_memory_blocks", "v6.12", "complete")
+def walk_memory_blocks(mm: Mm, start: int, size: int, visit: Callable[[MemoryBlock], None] | None = None) -> None:
+    """Call *visit* for each existing block of [start, start+size) bytes, in order; an error ends the walk."""
+    if visit is None:
+        return
+    for block_id in range(start // mm.block_size, -(-(start + size) // mm.block_size)):
+        block = mm.blocks.get(block_id)
+        if block is not None:
+            visit(block)
+
+
+@mirrors("drivers/base/memory.c:memory_subsys_online", "v6.12", "complete")
+def memory_subsys_online(mm: Mm, block_id: int, online_type: str) -> None:
+    """Online one offline block with *online_type*; on an error it is offline as before. Source: also memory_block_online."""
+    block = mm.blocks[block_id]
+    start, nr_pages, kept = block_start(mm, block_id), mm.block_pages, block.nr_vmemmap_pages
+    zone = zone_for_pfn_range(mm, online_type, block.nid, block.group, start, nr_pages)
+    key = (block.nid, zone)
+    if mm.feature("hotplug.prepare_online"):
+        mm.arch.memory_notify(mm, "MEM_PREPARE_ONLINE", start, nr_pages)
+    try:
+        if kept:
+            mhp_init_memmap_on_memory(mm, start, kept, key)
+        try:
+            online_pages(mm, start + kept, nr_pages - kept, key, block.group)
+        except KernelError:
+            if kept:
+                mhp_deinit_memmap_on_memory(mm, start, kept, key)
+            raise
+    except KernelError:
+        if mm.feature("hotplug.prepare_online"):
+            mm.arch.memory_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
+        raise
+    if kept:
+        adjust_present_page_count(mm, key, block.group, kept)
+    mm.blocks[block_id] = replace(block, state="online", zone=zone)
+    mm.event(
+        "BlockOnlined", "drivers/base/memory.c:memory_block_online",
+        f"memory{block_id} online in {zone.label}, {nr_pages - kept} of {nr_pages} pages to the buddy",
+        block=block_id, zone=zone.label, nid=block.nid, pages=nr_pages - kept, memmap_pages=kept,
+    )
+
+
+@mirrors("drivers/base/memory.c:memory_subsys_offline", "v6.12", "complete")
+def memory_subsys_offline(mm: Mm, block_id: int) -> None:
+    """Offline one online block; on an error it is online as before. Source: also memory_block_offline."""
+    block = mm.blocks[block_id]
+    if block.zone is None:
+        raise KernelError(
+            f"memory{block_id} spans more than one zone", "EINVAL", where="drivers/base/memory.c:memory_block_offline"
+        )
+    start, nr_pages, kept, key = block_start(mm, block_id), mm.block_pages, block.nr_vmemmap_pages, (block.nid, block.zone)
+    if kept:
+        adjust_present_page_count(mm, key, block.group, -kept)
+    try:
+        offline_pages(mm, start + kept, nr_pages - kept, key, block.group, early=block.early)
+    except KernelError:
+        if kept:
+            adjust_present_page_count(mm, key, block.group, kept)
+        raise
+    if kept:
+        mhp_deinit_memmap_on_memory(mm, start, kept, key)
+    if mm.feature("hotplug.prepare_online"):
+        mm.arch.memory_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
+    mm.blocks[block_id] = replace(block, state="offline", zone=None)
+    mm.event(
+        "BlockOfflined", "drivers/base/memory.c:memory_block_offline", f"memory{block_id} offline, out of {block.zone.label}",
+        block=block_id, zone=block.zone.label, nid=block.nid,
+    )
+
+
+def state_store(mm: Mm, block_id: int, value: str) -> None:
+    """Write *value* to /sys/devices/system/memory/memoryN/state, as `state_store` takes it.
+
+    Raises EINVAL for a value that is none, and for the state that the block is in already; else what
+    online or offline return.
+    """
+    block = find_block(mm, block_id)
+    where = "drivers/base/memory.c:state_store"
+    if value not in (*ONLINE_TYPES, "offline"):
+        raise KernelError(f"{value!r} is no state", "EINVAL", where=where, hint=f"write one of {', '.join(ONLINE_TYPES)}, offline")
+    if value == "offline":
+        if block.state == "offline":
+            raise KernelError(f"memory{block_id} is offline already", "EINVAL", where=where)
+        memory_subsys_offline(mm, block_id)
+        return
+    if block.state == "online":
+        raise KernelError(f"memory{block_id} is online already", "EINVAL", where=where)
+    memory_subsys_online(mm, block_id, value)
+
+
+def valid_zones(mm: Mm, block_id: int) -> str:
+    """Return what /sys/devices/system/memory/memoryN/valid_zones shows. Source: drivers/base/memory.c:valid_zones_show."""
+    block = find_block(mm, block_id)
+    if block.state != "offline":
+        return block.zone.label if block.zone is not None else "none"
+    start, nr_pages = block_start(mm, block_id), mm.block_pages
+    trace, mm.trace = mm.trace, None
+    default = zone_for_pfn_range(mm, "online", block.nid, block.group, start, nr_pages)
+    kernel = zone_for_pfn_range(mm, "online_kernel", block.nid, block.group, start, nr_pages)
+    mm.trace = trace
+    rest = [zone.label for zone in (kernel, ZoneType.MOVABLE) if zone is not default]
+    return " ".join([default.label, *rest])

@@ -1,0 +1,15 @@
+"""drivers/base/memory.c: the memory notifier chain."""
+
+from __future__ import annotations
+
+from memshell.errors import KernelError
+from memshell.mm import mirrors
+from memshell.mm.state import Mm
+
+
+@mirrors("drivers/base/memory.c:memory_notify", "v6.12", "simplified", "only the architecture's notifier and injected faults answer")
+def memory_notify(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
+    """Tell the notifiers *action* (MEM_GOING_ONLINE, ...); one of them may refuse with its errno."""
+    if mm.fault(action):
+        raise KernelError(f"a notifier refused {action}", "EPERM", where="drivers/base/memory.c:memory_notify")
+    mm.arch.memory_notify(mm, action, start_pfn, nr_pages)

@@ -1,0 +1,121 @@
+"""A kernel's behaviour as named features; a version is a name for one set of values.
+
+The model never asks which version it plays: it asks for a feature. Every feature can be switched alone.
+Sources stand beside each value; "read in" names the kernel text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from memshell.errors import UsageError
+
+# Released kernels, oldest first. A value given for one holds for the later ones until another is given.
+RELEASES = ("v5.15", "v6.1", "v6.6", "v6.12", "v6.18", "v7.2")
+
+
+class Feature(NamedTuple):
+    """One behaviour: what it is, and its value from which release on."""
+
+    text: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A kernel: a name and the value of every feature."""
+
+    name: str
+    features: Mapping[str, Any]
+
+    def with_feature(self, name: str, value: Any) -> Profile:
+        """Return this profile with one feature changed. Raises `UsageError` for a name that does not exist."""
+        if name not in self.features:
+            raise unknown("feature", name, self.features)
+        return replace(self, features={**self.features, name: value})
+
+
+def unknown(what: str, name: str, known: Mapping[str, Any]) -> UsageError:
+    """Return the error for a name that is not among the known ones, with the nearest right spelling."""
+    near = get_close_matches(name, list(known), 1, 0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return UsageError(f"unknown {what} {name!r}", hint=hint)
+
+
+FEATURES: dict[str, Feature] = {
+    # Where the memmap may go
+    "memmap_on_memory.force": Feature(
+        "the parameter knows 'force' (pads the memmap to a pageblock)", {"v5.15": False, "v6.6": True}
+    ),
+    "memmap_on_memory.predicate": Feature(
+        "what mhp_supports_memmap_on_memory() tests: 'pmd' (memmap is whole PMDs, one block per add) or 'pageblock'",
+        {"v5.15": "pmd", "v6.6": "pageblock"},
+    ),
+    "memmap_on_memory.needs_hvo_off": Feature(
+        "refused while hugetlb_free_vmemmap is on (v5.14, v5.15)", {"v5.15": True, "v6.1": False}
+    ),
+    "memmap_on_memory.single_block": Feature(
+        "the add must be exactly one memory block (until commit 6b8f0798b85a, v6.8, made one altmap per block)",
+        {"v5.15": True, "v6.12": False},
+    ),
+    "memmap_on_memory.caller_checks": Feature(
+        "the driver asks mhp_supports_memmap_on_memory() before it sets the flag; the core refuses instead of falling back (until v6.5)",
+        {"v5.15": True, "v6.6": False},
+    ),
+    "memmap_on_memory.s390": Feature("s390 can put the memmap on the memory (since v6.9)", {"v5.15": False, "v6.12": True}),
+    "memmap_on_memory.powerpc": Feature("powerpc with the radix MMU can (since v6.6)", {"v5.15": False, "v6.6": True}),
+    "altmap.whole_block": Feature(
+        "altmap.free is the whole block, not the memmap's pages (until v6.5)", {"v5.15": True, "v6.6": False}
+    ),
+    "hotplug.prepare_online": Feature(
+        "MEM_PREPARE_ONLINE and MEM_FINISH_OFFLINE exist (v6.9)", {"v5.15": False, "v6.12": True}
+    ),
+    # Pages while they are onlined
+    "memmap_init.page_offline": Feature(
+        "memmap_init_range() marks hot-added pages PageOffline, not PG_reserved (v6.11)", {"v5.15": False, "v6.12": True}
+    ),
+    "memmap_self.reserved": Feature(
+        "the memmap pages in a block are PG_reserved too (until v6.10)", {"v5.15": True, "v6.12": False}
+    ),
+    "offline.skips_page_offline": Feature(
+        "offline does not subtract pages that are PageOffline from managed (v6.11)", {"v5.15": False, "v6.12": True}
+    ),
+    "offline.dissolve": Feature(
+        "the function that dissolves free huge pages of a range", {"v5.15": "dissolve_free_huge_pages", "v6.12": "dissolve_free_hugetlb_folios"}
+    ),
+    "pageblock.isolate_bit": Feature("isolation is a bit of its own, the pageblock keeps its type (v6.17)", {"v5.15": False, "v6.18": True}),
+    "node_notifier": Feature("NODE_ADDING_FIRST_MEMORY and its kin replace status_change_nid (v6.17)", {"v5.15": False, "v6.18": True}),
+    # Counters
+    "vmstat.nr_memmap_pages": Feature(
+        "/proc/vmstat has nr_memmap_pages and nr_memmap_boot_pages (v6.11)", {"v5.15": False, "v6.12": True}
+    ),
+    "thp.raises_min_free_kbytes": Feature("khugepaged raises min_free_kbytes", {"v5.15": True}),
+    # x86
+    "x86.block_size_by_advice": Feature(
+        "the block size follows advice (CFMWS) and is halved until it divides the end of RAM, on bare metal too (v6.17)",
+        {"v5.15": False, "v6.18": True},
+    ),
+}
+
+
+def _build() -> dict[str, Profile]:
+    profiles: dict[str, Profile] = {}
+    features: dict[str, Any] = {}
+    for release in RELEASES:
+        features = {**features, **{name: f.values[release] for name, f in FEATURES.items() if release in f.values}}
+        profiles[release] = Profile(release, features)
+    return profiles
+
+
+PROFILES = _build()
+
+
+def find_profile(name: str) -> Profile:
+    """Return the profile *name* (``v6.12`` or ``6.12``). Raises `UsageError` with the nearest right name."""
+    found = PROFILES.get(name) or PROFILES.get(f"v{name}")
+    if found is None:
+        raise unknown("profile", name, PROFILES)
+    return found

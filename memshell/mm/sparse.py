@@ -1,0 +1,93 @@
+"""mm/sparse.c: sections and subsections appear and go, each with its memmap."""
+
+from __future__ import annotations
+
+from memshell.errors import KernelError, OutOfMemory
+from memshell.mm import mirrors
+from memshell.mm.memremap import VmemAltmap
+from memshell.mm.page import Owner
+from memshell.mm.page_alloc import alloc_pages
+from memshell.mm.pfn import align_down, align_up
+from memshell.mm.sparse_vmemmap import populate_section_memmap
+from memshell.mm.state import (
+    SECTION_EARLY,
+    SECTION_HAS_MEM_MAP,
+    SECTION_ONLINE,
+    SECTION_PRESENT,
+    Mm,
+)
+
+
+def pfn_valid(mm: Mm, pfn: int) -> bool:
+    """Whether *pfn* has a struct page."""
+    return mm.sections.get(pfn) is not None
+
+
+def pfn_to_online_page(mm: Mm, pfn: int) -> bool:
+    """Whether *pfn* has a struct page that may be looked at: its section is online."""
+    return bool((mm.sections.get(pfn) or 0) & SECTION_ONLINE)
+
+
+@mirrors("mm/sparse.c:sparse_index_init", "v6.12", "complete")
+def sparse_index_init(mm: Mm, section_nr: int, nid: int) -> None:
+    """Make sure that the root page of *section_nr* exists. It is never freed. Raises `OutOfMemory`."""
+    root = section_nr // (mm.arch.page_size // mm.arch.mem_section_size)
+    if root in mm.section_roots:
+        return
+    if mm.fault("sparse_index_init") or alloc_pages(mm, 0, Owner.SLAB, nid=nid) is None:
+        raise OutOfMemory(f"no page for section root {root}", where="mm/sparse.c:sparse_index_alloc")
+    mm.section_roots |= {root}
+
+
+@mirrors("mm/sparse.c:sparse_add_section", "v6.12", "simplified", "mem_section_usage comes from slab, which is not modelled")
+def sparse_add_section(mm: Mm, nid: int, start_pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Add [start_pfn, +nr_pages), which lies in one section, with its memmap.
+
+    Raises EEXIST for a subsection that is there, ENOMEM for a memmap that cannot be had. Source: also section_activate.
+    """
+    section_nr = start_pfn // mm.arch.pages_per_section
+    end_pfn = start_pfn + nr_pages
+    sparse_index_init(mm, section_nr, nid)
+    if mm.fault("section_usage"):
+        raise OutOfMemory(f"no memory for the usage of section {section_nr}", where="mm/sparse.c:section_activate")
+    if mm.sections.intersects(start_pfn, end_pfn):
+        raise KernelError(f"section {section_nr} is there already", "EEXIST", where="mm/sparse.c:fill_subsection_map")
+    first = align_down(start_pfn, mm.arch.pages_per_section)
+    early = any(bits & SECTION_EARLY for _, _, bits in mm.sections.items(first, first + mm.arch.pages_per_section))
+    if not (early and nr_pages < mm.arch.pages_per_section):
+        populate_section_memmap(mm, start_pfn, nr_pages, nid, altmap)
+    mm.sections.set(start_pfn, end_pfn, SECTION_PRESENT | SECTION_HAS_MEM_MAP | (SECTION_EARLY if early else 0))
+
+
+@mirrors("mm/sparse.c:section_deactivate", "v6.12", "complete")
+def section_deactivate(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Forget [pfn, +nr_pages) of one section: the subsections first, then their memmap."""
+    bits = mm.sections.get(pfn) or 0
+    mm.sections.delete(pfn, pfn + nr_pages)
+    if not bits & SECTION_EARLY:
+        start = mm.arch.vmemmap_address(pfn)
+        mm.arch.vmemmap_free(mm, start, start + nr_pages * mm.arch.struct_page_size, altmap)
+
+
+@mirrors("mm/sparse.c:sparse_remove_section", "v6.12", "complete")
+def sparse_remove_section(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Remove [pfn, +nr_pages), which lies in one section."""
+    section_deactivate(mm, pfn, nr_pages, altmap)
+
+
+def _set_online(mm: Mm, start_pfn: int, end_pfn: int, *, online: bool) -> None:
+    size = mm.arch.pages_per_section
+    for start, end, bits in list(mm.sections.items(align_down(start_pfn, size), align_up(end_pfn, size))):
+        mm.sections.set(start, end, bits | SECTION_ONLINE if online else bits & ~SECTION_ONLINE)
+
+
+@mirrors("mm/sparse.c:online_mem_sections", "v6.12", "complete")
+def online_mem_sections(mm: Mm, start_pfn: int, end_pfn: int) -> None:
+    """Mark every section that [start_pfn, end_pfn) touches online."""
+    _set_online(mm, start_pfn, end_pfn, online=True)
+
+
+@mirrors("mm/sparse.c:offline_mem_sections", "v6.12", "complete")
+def offline_mem_sections(mm: Mm, start_pfn: int, end_pfn: int) -> None:
+    """Mark every section that [start_pfn, end_pfn) touches offline."""
+    _set_online(mm, start_pfn, end_pfn, online=False)

@@ -1,0 +1,101 @@
+"""mm/sparse-vmemmap.c: map the struct pages of a section, and the page tables behind every kernel mapping.
+
+A page-table page is a `Table` at (level, first address); a leaf is a run of `Leaf` in the address map. Levels are
+named for what the entries of the table are: a "pmd" table holds pmds.
+"""
+
+from __future__ import annotations
+
+from memshell.errors import OutOfMemory
+from memshell.mm import mirrors
+from memshell.mm.memremap import VmemAltmap
+from memshell.mm.page import Owner
+from memshell.mm.page_alloc import alloc_pages, free_range
+from memshell.mm.pfn import align_down
+from memshell.mm.state import Leaf, Mm, Table
+
+
+def ensure_table(mm: Mm, level: str, address: int, span: int, nid: int, *, atomic: bool = False, order: int = 0) -> bool:
+    """Allocate the table of *level* that covers *address* (it spans *span* bytes) unless it stands; return whether it was new.
+
+    Table pages always come from the buddy, never from an altmap. Raises `OutOfMemory`.
+    """
+    key = (level, align_down(address, span))
+    if key in mm.tables:
+        return False
+    pfn = alloc_pages(mm, order, Owner.PAGETABLE, nid=nid, atomic=atomic)
+    if pfn is None:
+        raise OutOfMemory(f"no page for a {level} table at {key[1]:#x}", where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero")
+    mm.tables[key] = Table(pfn, "buddy")
+    return True
+
+
+def free_empty_table(mm: Mm, level: str, address: int, span: int, below: tuple[str, int] | None = None, order: int = 0) -> bool:
+    """Free the table of *level* around *address* when nothing hangs on it; return whether it went.
+
+    *below* is (level, span) of the tables that its entries can point to.
+    """
+    base = align_down(address, span)
+    table = mm.tables.get((level, base))
+    if table is None or table.owner == "early" or mm.leaves.intersects(base, base + span):
+        return False
+    if below and any((below[0], at) in mm.tables for at in range(base, base + span, below[1])):
+        return False
+    del mm.tables[level, base]
+    free_range(mm, table.pfn, table.pfn + (1 << order))
+    return True
+
+
+def set_leaf(mm: Mm, address: int, end: int, size: int, pfn: int, owner: str) -> None:
+    """Map [address, end) with leaves of *size* bytes to the pages from *pfn* on."""
+    mm.leaves.set(address, end, Leaf(size, pfn - (address >> mm.arch.page_shift), owner))
+
+
+def leaf_pfn(mm: Mm, address: int, leaf: Leaf) -> int:
+    """Return the pfn that *leaf* maps at *address*."""
+    return (address >> mm.arch.page_shift) + leaf.shift
+
+
+@mirrors("mm/sparse-vmemmap.c:vmemmap_alloc_block", "v6.12", "complete")
+def vmemmap_alloc_block(mm: Mm, size: int, nid: int) -> int | None:
+    """Return the first pfn of *size* bytes from the buddy, of the node first, or None. GFP_KERNEL | __GFP_RETRY_MAYFAIL."""
+    order = (size >> mm.arch.page_shift).bit_length() - 1
+    nodes = mm.placement.nodes if mm.placement else ()
+    return alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=nodes or None)
+
+
+@mirrors("mm/sparse-vmemmap.c:vmemmap_alloc_block_buf", "v6.12", "complete")
+def vmemmap_alloc_block_buf(mm: Mm, size: int, nid: int, altmap: VmemAltmap | None) -> int | None:
+    """Return the first pfn of *size* bytes for struct pages: from the altmap when there is one, else from the buddy."""
+    if altmap is not None:
+        return altmap_alloc_block_buf(mm, size, altmap)
+    return vmemmap_alloc_block(mm, size, nid)
+
+
+@mirrors("mm/sparse-vmemmap.c:altmap_alloc_block_buf", "v6.12", "complete")
+def altmap_alloc_block_buf(mm: Mm, size: int, altmap: VmemAltmap) -> int | None:
+    """Take *size* bytes from the altmap, or None. See `VmemAltmap.alloc_block`."""
+    pfn = altmap.alloc_block(size >> mm.arch.page_shift)
+    mm.note(f"altmap: {size >> mm.arch.page_shift} pages -> {'none left' if pfn is None else hex(pfn)}; alloc {altmap.alloc} of {altmap.free}")
+    return pfn
+
+
+@mirrors("mm/sparse-vmemmap.c:__populate_section_memmap", "v6.12", "complete")
+def populate_section_memmap(mm: Mm, pfn: int, nr_pages: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages of *nr_pages* pages (whole subsections) from *pfn* on."""
+    start = mm.arch.vmemmap_address(pfn)
+    mm.arch.vmemmap_populate(mm, start, start + nr_pages * mm.arch.struct_page_size, nid, altmap)
+
+
+def struct_pages_in_use(mm: Mm, start: int, end: int) -> bool:
+    """Whether the addresses [start, end) hold the struct page of any valid pfn: vmemmap_populated()."""
+    base, size = mm.arch.vmemmap_base, mm.arch.struct_page_size
+    return mm.sections.intersects((start - base) // size, -(-(end - base) // size))
+
+
+def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: VmemAltmap | None) -> None:
+    """Give the backing pages of a vanished mapping back to the altmap or to the buddy, as they came."""
+    if altmap is not None:
+        altmap.free_block(nr_pages)
+    elif owner == "buddy":
+        free_range(mm, pfn, pfn + nr_pages)

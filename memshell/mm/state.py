@@ -1,0 +1,145 @@
+"""Mm: everything that the model knows about one machine, in dicts and range maps of frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from memshell.mm.events import Event, Trace
+from memshell.mm.mmzone import MemoryGroup, MigrateType, Node, Zone, ZoneType
+from memshell.mm.page import Page
+from memshell.mm.ranges import RangeMap
+
+if TYPE_CHECKING:
+    from memshell.arch import Arch
+    from memshell.mm.memory_block import MemoryBlock
+    from memshell.mm.page_alloc import FreeArea
+    from memshell.mm.profile import Profile
+    from memshell.policy import Placement, Policy
+
+ZoneKey = tuple[int, ZoneType]
+
+# Section state, kept per subsection range: include/linux/mmzone.h SECTION_*
+SECTION_PRESENT, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_EARLY, SECTION_DEVICE = 1, 2, 4, 8, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One line of /proc/iomem: *end* is inclusive, as there."""
+
+    start: int
+    end: int
+    name: str
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """What maps a range of virtual addresses: leaves of *size* bytes; the page of address va is va/PAGE_SIZE + *shift*."""
+
+    size: int
+    shift: int
+    owner: str  # "early", "buddy" or "altmap": where a vmemmap page came from; "ram" in the direct map
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One page-table page (or fragment of one)."""
+
+    pfn: int
+    owner: str  # "early" or "buddy"
+
+
+@dataclass(slots=True)
+class Mm:
+    """The working state of one machine.
+
+    Values in the containers are frozen; the containers are changed in place by the model functions, on a copy that
+    a `memshell.machine.Machine` made (`copy()` is shallow: its cost follows blocks and runs).
+    """
+
+    arch: Arch
+    profile: Profile
+    policy: Policy
+    block_size: int  # bytes
+    max_pfn: int
+    params: dict[str, str] = field(default_factory=dict)
+    nodes: dict[int, Node] = field(default_factory=dict)
+    zones: dict[ZoneKey, Zone] = field(default_factory=dict)
+    free: dict[ZoneKey, FreeArea] = field(default_factory=dict)
+    pages: RangeMap[Page] = field(default_factory=RangeMap)
+    pageblocks: RangeMap[MigrateType] = field(default_factory=RangeMap)
+    sections: RangeMap[int] = field(default_factory=RangeMap)  # pfn -> SECTION_* bits; valid pfns are those that are set
+    section_roots: frozenset[int] = frozenset()
+    blocks: dict[int, MemoryBlock] = field(default_factory=dict)
+    groups: dict[int, MemoryGroup] = field(default_factory=dict)
+    resources: list[Resource] = field(default_factory=list)
+    leaves: RangeMap[Leaf] = field(default_factory=RangeMap)  # virtual address -> leaf
+    tables: dict[tuple[str, int], Table] = field(default_factory=dict)  # (level, first address) -> table
+    counters: dict[str, int] = field(default_factory=dict)  # nr_memmap_pages, slab estimates, next ids
+    faults: dict[str, int] = field(default_factory=dict)  # injected faults: name -> calls that still pass
+    crashed: str | None = None
+    placement: Placement | None = None  # the policy's answer for the add that runs
+    events: list[Event] = field(default_factory=list)  # of the command that runs
+    trace: Trace | None = None
+
+    def copy(self) -> Mm:
+        """Return a copy whose containers are independent; the event list starts empty."""
+        return replace(
+            self,
+            params=self.params.copy(),
+            nodes=self.nodes.copy(),
+            zones=self.zones.copy(),
+            free={key: area.copy() for key, area in self.free.items()},
+            pages=self.pages.copy(),
+            pageblocks=self.pageblocks.copy(),
+            sections=self.sections.copy(),
+            blocks=self.blocks.copy(),
+            groups=self.groups.copy(),
+            resources=self.resources.copy(),
+            leaves=self.leaves.copy(),
+            tables=self.tables.copy(),
+            counters=self.counters.copy(),
+            faults=self.faults.copy(),
+            events=[],
+            trace=None,
+        )
+
+    def event(self, kind: str, function: str, text: str, **data: Any) -> None:
+        """Append an event to the stream of the running command."""
+        self.events.append(Event(kind, function, text, data))
+
+    def feature(self, name: str) -> Any:
+        """Return the value of a named feature of the kernel that is modelled."""
+        return self.profile.features[name]
+
+    def fault(self, name: str) -> bool:
+        """Whether the injected fault *name* strikes at this call; it strikes once, after the calls that it lets pass."""
+        left = self.faults.get(name)
+        if left is None:
+            return False
+        if left > 1:
+            self.faults[name] = left - 1
+            return False
+        del self.faults[name]
+        return True
+
+    def change_zone(self, key: ZoneKey, **changes: Any) -> Zone:
+        """Replace fields of one zone; return the new record."""
+        zone = self.zones[key] = replace(self.zones[key], **changes)
+        return zone
+
+    def note(self, text: str) -> None:
+        """Leave a line of arithmetic for ``--explain``; costs nothing when nobody listens."""
+        if self.trace is not None:
+            self.trace.note(text)
+
+    @property
+    def block_pages(self) -> int:
+        """Pages of one memory block."""
+        return self.block_size >> self.arch.page_shift
+
+    @property
+    def totalram_pages(self) -> int:
+        """_totalram_pages: the managed pages of all zones. MemTotal is this in kB."""
+        return sum(zone.managed for zone in self.zones.values())

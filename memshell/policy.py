@@ -1,0 +1,65 @@
+"""The policy seam: where the memmap (the struct page array) of hot-added memory comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class MemmapRequest:
+    """What a policy is asked: a range that is about to be added, and the facts that decide. Sizes in bytes unless named pages."""
+
+    nid: int
+    start: int
+    size: int
+    block_size: int
+    page_size: int
+    pmd_size: int
+    pageblock_nr_pages: int
+    struct_page_size: int
+    offered: bool  # the caller of add_memory() passed MHP_MEMMAP_ON_MEMORY
+    hvo_enabled: bool
+    config: bool  # CONFIG_MHP_MEMMAP_ON_MEMORY
+    predicate: str  # the feature memmap_on_memory.predicate
+    single_block: bool  # the add must be exactly one block
+    needs_hvo_off: bool
+    force_known: bool  # the kernel's parameter knows "force"
+    arch_refusal: str | None  # what arch_supports_memmap_on_memory() says against it
+    free_pages: tuple[tuple[int, int], ...] = ()  # (nid, free pages) of every node
+
+    @property
+    def memmap_bytes(self) -> int:
+        """memory_block_memmap_size(): bytes of struct pages of one block."""
+        return self.block_size // self.page_size * self.struct_page_size
+
+    @property
+    def memmap_pages(self) -> int:
+        """Pages that hold them."""
+        return -(-self.memmap_bytes // self.page_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A policy's answer.
+
+    *reserve_pages* is 0 (memmap from existing memory) or the pages at the start of each memory block that its memmap
+    takes, padding included. *nodes* orders the nodes that existing memory is taken from; empty: the kernel's own order.
+    *refusal* says why the range was not used although it was wanted.
+    """
+
+    reserve_pages: int = 0
+    nodes: tuple[int, ...] = ()
+    refusal: str = ""
+
+
+class Policy(Protocol):
+    """A policy plugin's object."""
+
+    name: str
+    summary: str
+    parameter: str  # what the memmap_on_memory module parameter reads under this policy
+
+    def place_memmap(self, request: MemmapRequest) -> Placement:
+        """Decide where the memmap of *request* goes."""
+        ...
