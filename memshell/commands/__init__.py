@@ -30,10 +30,10 @@ did-you-mean and the reference page; the docstring is the help text; the example
 
 Return a string (shown as it is), ``Result(rows=[...], columns=(Column("RANGE", right=True), ...))`` for a
 table that can also be json, csv and md, ``Result(text=..., data=...)`` for a view with a layout of its own,
-or None.  Commands never print.  A view that changes nothing reads ``shell.need_machine().mm``.  The name is the
-function's (``set_`` where Python's word is taken).  ``BLOCKS`` reads ``47 memory47 32-39
+or None.  Commands never print.  A view that changes nothing reads ``shell.need_machine().mm``.  The name is
+the function's (``set_`` where Python's word is taken).  ``BLOCKS`` reads ``47 memory47 32-39
 0x100000000-0x13fffffff all online offline last`` into a list of ids.  New modules are named in
-``load_builtin_commands``.
+``FAMILY_MODULES``.
 """
 
 from __future__ import annotations
@@ -80,9 +80,12 @@ __all__ = [
 ]
 
 
+FAMILY_MODULES = ("session",)
+
+
 def load_builtin_commands() -> None:
     """Import the families, which registers their commands."""
     from importlib import import_module
 
-    for name in ("hotplug", "memory", "show", "session"):
+    for name in FAMILY_MODULES:
         import_module(f"memshell.commands.{name}")

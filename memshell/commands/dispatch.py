@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from memshell.commands.registry import Arg, Command, did_you_mean
 from memshell.errors import UsageError
-from memshell.report import FORMATS, Result
+from memshell.report import FORMATS, Result, render
 
 if TYPE_CHECKING:
     from memshell.commands.shell import Shell
@@ -123,7 +123,8 @@ def _value(argument: Arg, given: Any, shell: Shell) -> Any:
 
 def _hint(item: Command, word: str, parser: argparse.ArgumentParser) -> str:
     known = [argument.name for argument in item.arguments if argument.is_option]
-    known += [name for action in parser._actions for name in action.option_strings]  # noqa: SLF001 - argparse has no public list
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
+        known += action.option_strings
     close = did_you_mean(word.partition("=")[0] + ("=" if "=" in word else ""), known)
     return close or f"usage: {synopsis(item)}"
 
@@ -162,3 +163,10 @@ def invoke(
         shell.need_machine()
     found = item.function(shell, args)
     return (found if isinstance(found, Result) else Result(text=found)), args
+
+
+def shown(result: Result, args: argparse.Namespace, shell: Shell) -> str:
+    """Return what the user sees of *result*, in the form that the arguments or the options ask for."""
+    options = shell.options
+    form = args.form or (options.form if result.rows is not None or result.data is not None else "table")
+    return render(result, form, wish=args.columns, width=options.width, vertical=args.vertical)

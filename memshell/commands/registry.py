@@ -87,6 +87,7 @@ class Command:
     needs_machine: bool = True
     tail: bool = False
     raw: bool = False
+    settings: bool = False  # changes the session and not the machine: the journal keeps it all the same
     origin: str = "memshell"
     summary: str = field(init=False)
     text: str = field(init=False)
@@ -101,7 +102,7 @@ class Command:
 REGISTERED: list[Command] = []
 
 
-def command(
+def declare(
     family: str,
     *arguments: Arg,
     name: str | None = None,
@@ -109,8 +110,9 @@ def command(
     needs_machine: bool = True,
     tail: bool = False,
     raw: bool = False,
-) -> Callable[[F], F]:
-    """Register the function below as a command of *family*.
+    settings: bool = False,
+) -> Callable[[CommandFunction], Command]:
+    """Make a Command of the function below, for a plugin's ``memshell_commands`` to return.
 
     The docstring's first line is the summary, the rest the text of ``help``.  *examples* is a transcript:
     lines that start with ``> `` are typed, the others are the output that a test expects (``<...>`` matches
@@ -118,10 +120,19 @@ def command(
     *raw*, all words arrive unparsed in ``args.words``.
     """
 
-    def register(function: F) -> F:
+    def make(function: CommandFunction) -> Command:
         word = name or function.__name__.strip("_").replace("_", "-")
-        made = Command(word, family, function, arguments, examples.strip("\n"), needs_machine, tail, raw)
-        REGISTERED.append(made)
+        text = examples.strip("\n")
+        return Command(word, family, function, arguments, text, needs_machine, tail, raw, settings)
+
+    return make
+
+
+def command(family: str, *arguments: Arg, **details: Any) -> Callable[[F], F]:
+    """Make a Command of the function below and register it: for memshell's own modules.  See `declare`."""
+
+    def register(function: F) -> F:
+        REGISTERED.append(declare(family, *arguments, **details)(function))
         return function
 
     return register

@@ -1,4 +1,4 @@
-"""The shell: what lives between two commands, and the one way to run one."""
+"""The shell: what lives between two commands."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import REGISTERED, Registry
-from memshell.errors import CommandError
+from memshell.commands.registry import REGISTERED, Command, Registry
+from memshell.errors import CommandError, PluginError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import TextIO
 
+    from memshell.errors import MemshellError
     from memshell.machine import Machine
-
-    from memshell.mm import Mm
+    from memshell.mm.state import Mm
+    from memshell.plugins import Plugins
 
 
 @dataclass(slots=True)
@@ -28,18 +30,60 @@ class Options:
     timing: bool = False
 
 
+def _no_journal(_text: str) -> None:
+    """Keep nothing: only the prompt has a journal."""
+
+
 @dataclass(slots=True)
 class Shell:
     """A session: one machine at a time, and the settings around it."""
 
     machine: Machine | None = None
+    origin: str = ""  # the `use` command that made the machine
     registry: Registry = field(default_factory=lambda: Registry(REGISTERED))
     options: Options = field(default_factory=Options)
     variables: dict[str, Any] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    watches: list[str] = field(default_factory=list)
+    last_error: MemshellError | None = None  # of the last `!` command
     command_text: str = ""
+    explain: bool = False
+    play_file: Callable[[str], None] | None = None
+    journal: Callable[[str], None] = _no_journal
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
+    loader: Callable[[], Plugins] | None = None
+    _plugins: Plugins | None = None
+
+    @property
+    def plugins(self) -> Plugins:
+        """The plugins, loaded when they are asked for the first time."""
+        if self._plugins is None:
+            if self.loader is not None:
+                self._plugins = self.loader()
+            else:
+                from memshell.plugins import load_plugins
+
+                self._plugins = load_plugins()
+            for item in self._plugins.commands():
+                self._add(item)
+        return self._plugins
+
+    def _add(self, item: Command) -> None:
+        try:
+            self.registry.add(item)
+        except PluginError as error:
+            self.note(f"memshell: {item.origin}: {error}")
+
+    def find_command(self, name: str) -> Command:
+        """Return the command, a plugin's too.  Raises UsageError with the nearest right word."""
+        if name not in self.registry:
+            _ = self.plugins
+        return self.registry.get(name, self.aliases)
+
+    def known_words(self) -> set[str]:
+        """Return the names that stand for themselves in an expression: architectures, policies, profiles."""
+        return {*self.plugins.arches(), *self.plugins.policies()}
 
     def need_machine(self) -> Machine:
         """Return the machine, or raise CommandError that says how to get one."""
@@ -50,6 +94,17 @@ class Shell:
     def change(self) -> AbstractContextManager[Mm]:
         """Return the running command's transaction: a working copy that model functions change."""
         return self.need_machine().transaction(self.command_text)
+
+    def source(self, path: str) -> None:
+        """Play a scenario file in this session.  Raises UsageError where there is no player."""
+        if self.play_file is None:
+            raise UsageError("there is no scenario player here")
+        self.play_file(path)
+
+    def write(self, text: str) -> None:
+        """Write a result to stdout."""
+        self.out.write(text)
+        self.out.flush()
 
     def note(self, text: str) -> None:
         """Tell the user something that is not a result, on stderr."""

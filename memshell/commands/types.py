@@ -10,10 +10,9 @@ from memshell.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from memshell.machine import Machine
-
     from memshell.commands.registry import Suggestions
     from memshell.commands.shell import Shell
+    from memshell.machine import Machine
 
 _SIZES = (
     ("128M", "one memory block on x86_64"),
@@ -47,7 +46,7 @@ def _files(_shell: Shell, prefix: str) -> Suggestions:
     from glob import escape, glob
     from pathlib import Path
 
-    for name in sorted(glob(escape(prefix) + "*"))[:200]:  # noqa: PTH207 - what is typed is a prefix, not a folder
+    for name in sorted(glob(escape(prefix) + "*"))[:200]:  # noqa: PTH207 - a prefix, not a folder
         yield (name + "/", "folder") if Path(name).is_dir() else (name, "")
 
 

@@ -1,0 +1,127 @@
+"""argv -> mode -> exit code.  Imports nothing heavy: every mode loads what it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from memshell.errors import MemshellError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+USAGE = """\
+memshell [OPTIONS]                      the prompt; a script on standard input when that is no terminal
+memshell -c 'CMD; CMD'                  run commands
+memshell run FILE... [--json]           play scenarios
+memshell test [FILE|DIR]...             play scenarios as tests (--junit F --ktap --update -k NAME -j N)
+memshell vmlinux FILE [--json]          facts from a kernel image (--symbols NAME,... --struct NAME,...)
+memshell verify RECORDING... [--json]   replay what a real kernel did and compare
+memshell capture [--root DIR]           this machine -> a machine file for `use FILE`
+memshell plugins [--json] [--time]      the plugins and how they fare
+memshell export sysroot|svg|html|json OUT
+"""
+EXIT_CODES = "exit codes: 0 fine, 1 a command or expectation failed, 2 usage, 3 plugin or memshell failed, 130 interrupted"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the options that every mode has; the modes parse the rest."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="memshell", usage=USAGE, epilog=EXIT_CODES, allow_abbrev=False)
+    parser.add_argument("-c", dest="commands", metavar="CMDS", help="run these commands and leave")
+    parser.add_argument("-F", dest="form", choices=["table", "json", "csv", "md"], help="form of the results")
+    parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--no-rc", action="store_true", help="do not read rc.mem")
+    parser.add_argument("--resume", action="store_true", help="bring back the session that was killed")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="load a plugin from FILE"
+    )
+    parser.add_argument(
+        "--block-plugin", action="append", default=[], metavar="NAME", help="do not load plugin NAME"
+    )
+    parser.add_argument("--strict-plugins", action="store_true", help="a plugin's fault ends memshell")
+    parser.add_argument("--version", action="store_true", help="show the version and leave")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+MODES = {
+    "run": "memshell.scenario.modes:run",
+    "test": "memshell.scenario.modes:test",
+    "vmlinux": "memshell.scenario.modes:vmlinux",
+    "verify": "memshell.scenario.modes:verify",
+    "capture": "memshell.scenario.modes:capture",
+    "plugins": "memshell.scenario.modes:plugins",
+    "export": "memshell.scenario.modes:export",
+}
+
+
+def _mode(name: str) -> Callable[[argparse.Namespace, list[str]], int]:
+    from importlib import import_module
+
+    if name not in MODES:
+        from memshell.commands.registry import did_you_mean
+
+        hint = did_you_mean(name, MODES) or "memshell --help lists the modes; memshell -c 'CMD' runs commands"
+        raise UsageError(f"unknown mode {name!r}", hint=hint)
+    module, _colon, function = MODES[name].partition(":")
+    found: Callable[[argparse.Namespace, list[str]], int] = getattr(import_module(module), function)
+    return found
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.version:
+        from memshell import __version__
+
+        print(f"memshell {__version__}")
+        return 0
+    if args.commands is not None:
+        from memshell.scenario.modes import commands
+
+        return commands(args)
+    if args.rest:
+        return _mode(args.rest[0])(args, args.rest[1:])
+    if sys.stdin.isatty():
+        from memshell.repl import prompt
+
+        return prompt(args)
+    from memshell.scenario.modes import script
+
+    return script(args)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run memshell and return its exit code."""
+    debug = False
+    try:
+        args = build_parser().parse_args(argv)
+        debug = args.debug
+        return _run(args)
+    except MemshellError as error:
+        if debug:
+            raise
+        print(f"memshell: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of stdout went away: point it elsewhere, so that the interpreter's last flush is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("memshell: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 2
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        print(f"memshell: internal error: {kind}: {error}; --debug shows where", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

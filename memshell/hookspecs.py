@@ -1,0 +1,72 @@
+"""The hooks of plugin API 1: what a plugin may implement, each with the version that added it.
+
+A plugin is a module with ``memshell_api = 1`` and functions marked ``@hookimpl``, named in the entry-point
+group ``memshell`` of its distribution, or given with ``--plugin FILE``.  Every hook takes one frozen
+`Context`, because a new field of it breaks nobody, and at most one value more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from memshell.arch import Arch
+    from memshell.commands.registry import Command
+    from memshell.mm.events import Event
+    from memshell.mm.state import Mm
+    from memshell.policy import Policy
+    from memshell.report import Column
+
+API = 1
+
+hookspec = pluggy.HookspecMarker("memshell")
+hookimpl = pluggy.HookimplMarker("memshell")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every hook gets: *mm* is a copy of the committed state, None where no machine is meant."""
+
+    api: int
+    version: str
+    mm: Mm | None = None
+    view: str = ""
+
+
+@hookspec
+def memshell_arches(ctx: Context) -> Iterable[Arch]:  # type: ignore[empty-body]  # a specification
+    """Return the architectures that ``use`` knows.  Since 0.1."""
+
+
+@hookspec
+def memshell_policies(ctx: Context) -> Iterable[Policy]:  # type: ignore[empty-body]  # a specification
+    """Return policies: where the memmap of added memory goes.  Since 0.1."""
+
+
+@hookspec
+def memshell_commands(ctx: Context) -> Iterable[Command]:  # type: ignore[empty-body]  # a specification
+    """Return commands made with ``make_command``; a name that exists already is refused.  Since 0.1."""
+
+
+@hookspec
+def memshell_columns(ctx: Context) -> Iterable[Column]:  # type: ignore[empty-body]  # a specification
+    """Return columns with ``compute`` for the view ``ctx.view``, such as lsmem.  Since 0.1."""
+
+
+@hookspec
+def memshell_event(ctx: Context, event: Event) -> None:
+    """Observe one event of a step that was committed.  Since 0.1."""
+
+
+@hookspec
+def memshell_check(ctx: Context) -> Iterable[str]:  # type: ignore[empty-body]  # a specification
+    """Return sentences about what is wrong with the state ``ctx.mm``, for ``check``.  Since 0.1."""
+
+
+@hookspec
+def memshell_startup(ctx: Context) -> None:
+    """Run once, after all plugins are loaded.  Since 0.1."""

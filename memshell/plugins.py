@@ -1,0 +1,347 @@
+"""Find, load, isolate, block and time the plugins.
+
+One plugin's fault is one line that names it; the others go on.  Nothing is loaded from the working directory
+by itself: a plugin is an installed entry point of the group ``memshell``, or a file that ``--plugin``
+names.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from memshell import hookspecs
+from memshell.arch import Arch
+from memshell.commands.registry import Command, did_you_mean
+from memshell.errors import MemshellError, PluginError
+from memshell.report import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from importlib.metadata import EntryPoint
+    from types import ModuleType, TracebackType
+
+    from memshell.mm.events import Event
+    from memshell.mm.state import Mm
+    from memshell.policy import MemmapRequest, Placement, Policy
+
+GROUP = "memshell"
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("memshell_"))
+
+
+@dataclass(slots=True)
+class Plugin:
+    """One plugin: where it came from, what it implements, how it fares."""
+
+    name: str
+    version: str
+    origin: str
+    module: ModuleType | None = None
+    hooks: tuple[str, ...] = ()
+    seconds: float = 0.0
+    state: str = "loaded"  # loaded | blocked | failed
+    error: str = ""
+
+    @property
+    def title(self) -> str:
+        """The name and version, as messages have it."""
+        return f"plugin {self.name} {self.version}".rstrip()
+
+
+def _warn(text: str) -> None:
+    print(f"memshell: {text}", file=sys.stderr, flush=True)
+
+
+@dataclass(slots=True)
+class Plugins:
+    """The plugins of one session, and the only place that calls their hooks."""
+
+    strict: bool = False
+    warn: Callable[[str], None] = _warn
+    found: list[Plugin] = field(default_factory=list)
+    manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
+    _arches: dict[str, Arch] | None = None
+    _policies: dict[str, Policy] | None = None
+
+    def __post_init__(self) -> None:
+        self.manager.add_hookspecs(hookspecs)
+
+    def names(self) -> list[str]:
+        """Return the names of the plugins that are loaded."""
+        return [plugin.name for plugin in self.found if plugin.state == "loaded"]
+
+    # --- loading ---
+
+    def load(self, plugin: Plugin, get: Callable[[], ModuleType]) -> None:
+        """Import and register one plugin; a fault of it is recorded and told in one line."""
+        self.found.append(plugin)
+        started = time.perf_counter()
+        try:
+            with redirect_stdout(sys.stderr):
+                plugin.module = get()
+            self._register(plugin)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's
+            self._fail(plugin, "cannot be loaded", error)
+        finally:
+            plugin.seconds = time.perf_counter() - started
+
+    def _register(self, plugin: Plugin) -> None:
+        module = plugin.module
+        wanted = getattr(module, "memshell_api", None)
+        if wanted != hookspecs.API:
+            said = "states no memshell_api" if wanted is None else f"is for memshell_api {wanted}"
+            raise PluginError(f"it {said}, this memshell has {hookspecs.API}")
+        self._look_for_misspellings(plugin)
+        self.manager.register(module, plugin.name)
+        callers = self.manager.get_hookcallers(module) or []
+        plugin.hooks = tuple(sorted(caller.name for caller in callers if caller.name in HOOKS))
+
+    def _look_for_misspellings(self, plugin: Plugin) -> None:
+        for name, value in vars(plugin.module).items():
+            marked = getattr(value, "memshell_impl", None) is not None
+            if marked and name not in HOOKS:
+                hint = did_you_mean(name, HOOKS) or "known: " + ", ".join(HOOKS)
+                self.warn(f"{plugin.title}: there is no hook {name}; {hint}")
+            elif name in HOOKS and callable(value) and not marked:
+                self.warn(f"{plugin.title}: {name} is not marked with @hookimpl and will not be called")
+
+    def _fail(self, plugin: Plugin, what: str, error: BaseException) -> None:
+        plugin.state, plugin.error = "failed", f"{what}: {_one_line(error)}"
+        if plugin.module is not None and self.manager.is_registered(plugin.module):
+            self.manager.unregister(plugin.module)
+        text = f"{plugin.title} {plugin.error}"
+        if self.strict:
+            raise PluginError(text) from error
+        self.warn(text)
+
+    # --- calling ---
+
+    def context(self, mm: Mm | None = None, view: str = "") -> hookspecs.Context:
+        """Return the context for a hook, with a copy of the state."""
+        from memshell import __version__
+
+        return hookspecs.Context(hookspecs.API, __version__, None if mm is None else mm.copy(), view)
+
+    def _implementations(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
+        """Yield the plugins that implement *hook*, in the order in which they were found."""
+        for plugin in self.found:
+            if plugin.state == "loaded" and hook in plugin.hooks:
+                yield plugin, getattr(plugin.module, hook)
+
+    def _call(
+        self,
+        hook: str,
+        ctx: hookspecs.Context,
+        *values: Any,
+        kind: type | None = None,
+        only: Plugin | None = None,
+    ) -> list[Any]:
+        """Call *hook* in every plugin, or *only* one; return what they gave, all of it of *kind*."""
+        gathered: list[Any] = []
+        for plugin, function in self._implementations(hook):
+            if only is not None and plugin is not only:
+                continue
+            try:
+                with redirect_stdout(sys.stderr):
+                    given = _arguments(function, ctx, *values)
+                    gathered += [] if kind is None else _checked(given, hook, kind)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's
+                self._fail(plugin, f"failed in {hook}", error)
+        return gathered
+
+    def arches(self) -> dict[str, Arch]:
+        """Return the architectures by name."""
+        if self._arches is None:
+            self._arches = {
+                arch.name: arch for arch in self._call("memshell_arches", self.context(), kind=Arch)
+            }
+        return self._arches
+
+    def policies(self) -> dict[str, Policy]:
+        """Return the policies by name; what they answer is checked before the model sees it."""
+        if self._policies is None:
+            self._policies = {}
+            for plugin in self.found:
+                for policy in self._call("memshell_policies", self.context(), kind=object, only=plugin):
+                    guarded = GuardedPolicy(policy, plugin.title)
+                    self._policies.setdefault(guarded.name, guarded)
+        return self._policies
+
+    def commands(self) -> list[Command]:
+        """Return the commands that plugins bring."""
+        return [
+            replace(item, origin=plugin.title)
+            for plugin in self.found
+            for item in self._call("memshell_commands", self.context(), kind=Command, only=plugin)
+        ]
+
+    def columns(self, view: str, mm: Mm | None) -> list[Column]:
+        """Return the extra columns of a view."""
+        return self._call("memshell_columns", self.context(mm, view), kind=Column)
+
+    def event(self, mm: Mm, events: Iterable[Event]) -> None:
+        """Show committed events to the observers."""
+        if any(True for _ in self._implementations("memshell_event")):
+            ctx = self.context(mm)
+            for event in events:
+                self._call("memshell_event", ctx, event)
+
+    def check(self, mm: Mm) -> list[str]:
+        """Return what the plugins find wrong with the state."""
+        return self._call("memshell_check", self.context(mm), kind=str)
+
+    def startup(self) -> None:
+        """Tell every plugin that all are loaded."""
+        self._call("memshell_startup", self.context())
+
+    def blame(self, error: BaseException) -> PluginError | None:
+        """Return the error as a plugin's, when a plugin's code raised it."""
+        for path, function in reversed(list(_frames(error.__traceback__))):
+            for plugin in self.found:
+                if plugin.module is not None and getattr(plugin.module, "__file__", None) == path:
+                    return PluginError(f"{plugin.title} failed in {function}: {_one_line(error)}")
+        return None
+
+
+class GuardedPolicy:
+    """A plugin's policy, with its faults named and its answers checked."""
+
+    def __init__(self, policy: Policy, title: str) -> None:
+        self.policy = policy
+        self.title = title
+        self.name = str(policy.name)
+        self.summary = str(policy.summary)
+        self.parameter = str(policy.parameter)
+
+    def place_memmap(self, request: MemmapRequest) -> Placement:
+        """Return the policy's answer.  Raises PluginError when it has none or an impossible one."""
+        try:
+            with redirect_stdout(sys.stderr):
+                answer = self.policy.place_memmap(request)
+        except MemshellError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{self.title}: policy {self.name} failed: {_one_line(error)}") from error
+        wrong = _impossible(answer, request)
+        if wrong is not None:
+            raise PluginError(f"{self.title}: policy {self.name} answered {wrong}")
+        return answer
+
+
+def _impossible(answer: Any, request: MemmapRequest) -> str | None:
+    """Return what is wrong with a policy's answer, None when nothing is."""
+    from memshell.policy import Placement
+
+    if not isinstance(answer, Placement):
+        return f"a {type(answer).__name__}, not a Placement"
+    reserve = answer.reserve_pages
+    if not isinstance(reserve, int) or reserve < 0:
+        return f"reserve_pages={reserve!r}, which is no number of pages"
+    block_pages = request.block_size // request.page_size
+    if reserve >= block_pages:
+        return f"reserve_pages={reserve}, and a memory block has {block_pages} pages"
+    if 0 < reserve < request.memmap_pages:
+        return f"reserve_pages={reserve}, and the memmap of a block takes {request.memmap_pages}"
+    known = {nid for nid, _free in request.free_pages}
+    unknown = [nid for nid in answer.nodes if nid not in known]
+    return f"node {unknown[0]}, which does not exist" if unknown else None
+
+
+def _arguments(function: Callable[..., Any], *values: Any) -> Any:
+    """Call a hook with as many of the values as it takes: pluggy lets an implementation take fewer."""
+    return function(*values[: function.__code__.co_argcount])
+
+
+def _checked(given: Any, hook: str, kind: type) -> list[Any]:
+    if given is None:
+        return []
+    if isinstance(given, (str, bytes)) or not hasattr(given, "__iter__"):
+        raise TypeError(f"{hook} has to return a list, not {type(given).__name__}")
+    items = list(given)
+    wrong = next((item for item in items if not isinstance(item, kind)), None)
+    if wrong is not None:
+        raise TypeError(f"{hook} returned a {type(wrong).__name__}, not a {kind.__name__}")
+    return items
+
+
+def _frames(trace: TracebackType | None) -> Iterator[tuple[str, str]]:
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        yield code.co_filename, code.co_name
+        trace = trace.tb_next
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    name = "" if isinstance(error, MemshellError) else type(error).__name__
+    return ": ".join(part for part in (name, text[0] if text else "") if part)
+
+
+# --- finding ---
+
+
+def load_plugins(
+    files: Iterable[str] = (),
+    *,
+    blocked: Iterable[str] = (),
+    strict: bool = False,
+    warn: Callable[[str], None] = _warn,
+) -> Plugins:
+    """Load the installed plugins and those of *files*, except the *blocked* names.
+
+    With *strict*, the first fault raises PluginError.
+    """
+    plugins = Plugins(strict=strict, warn=warn)
+    block = set(blocked)
+    for entry in _entry_points():
+        version = entry.dist.version if entry.dist is not None else ""
+        origin = f"{entry.dist.name}: {entry.value}" if entry.dist is not None else entry.value
+        plugin = Plugin(entry.name, version, origin)
+        _load_or_block(plugins, plugin, entry.load, block)
+    for path in files:
+        plugin = Plugin(Path(path).stem, "", path)
+        _load_or_block(plugins, plugin, partial(_import_file, path), block)
+    unknown = block - {plugin.name for plugin in plugins.found}
+    for name in sorted(unknown):
+        hint = did_you_mean(name, [plugin.name for plugin in plugins.found])
+        plugins.warn(f"no plugin {name!r} to block" + (f"; {hint}" if hint else ""))
+    plugins.startup()
+    return plugins
+
+
+def _load_or_block(plugins: Plugins, plugin: Plugin, get: Callable[[], ModuleType], block: set[str]) -> None:
+    if plugin.name in block:
+        plugin.state = "blocked"
+        plugins.found.append(plugin)
+    else:
+        plugins.load(plugin, get)
+
+
+def _entry_points() -> list[EntryPoint]:
+    """Return the entry points of the group, each once: a checkout may be on the path twice."""
+    from importlib.metadata import entry_points
+
+    unique = {(entry.name, entry.value): entry for entry in entry_points(group=GROUP)}
+    return sorted(unique.values(), key=lambda entry: entry.name)
+
+
+def _import_file(path: str) -> ModuleType:
+    """Import a plugin from a file.  Raises PluginError when there is none."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    if not Path(path).is_file():
+        raise PluginError(f"there is no file {path}")
+    spec = spec_from_file_location(f"memshell_plugin_{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,49 @@
+"""Golden blocks: expected output, in which ``<...>`` stands for any run of characters in its line."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ANYTHING = "<...>"
+
+
+def line_matches(pattern: str, line: str) -> bool:
+    """Return whether *line* is what *pattern* says; blanks at the end do not count."""
+    pattern, line = pattern.rstrip(), line.rstrip()
+    if ANYTHING not in pattern:
+        return pattern == line
+    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split(ANYTHING)), line) is not None
+
+
+def mismatch(expected: Sequence[str], actual: Sequence[str]) -> str | None:
+    """Return the first difference in at most five lines, or None when all lines match."""
+    expected, actual = _trimmed(expected), _trimmed(actual)
+    for at, (pattern, line) in enumerate(zip(expected, actual, strict=False), start=1):
+        if not line_matches(pattern, line):
+            return f"    line {at}\n    expected {pattern.rstrip()}\n    actual   {line.rstrip()}"
+    if len(expected) > len(actual):
+        return f"    line {len(actual) + 1} is missing\n    expected {expected[len(actual)]}"
+    if len(actual) > len(expected):
+        return f"    line {len(expected) + 1} is too much\n    actual   {actual[len(expected)]}"
+    return None
+
+
+def block(lines: Sequence[str]) -> str:
+    """Return the text of a golden block for *lines*; doubled fences when a line is empty."""
+    kept = _trimmed(lines)
+    fence, end = (
+        ("----\n----\n", "----\n----\n") if any(not line.strip() for line in kept) else ("----\n", "")
+    )
+    return fence + "".join(line.rstrip() + "\n" for line in kept) + end
+
+
+def _trimmed(lines: Sequence[str]) -> Sequence[str]:
+    """Return the lines without empty ones at the end."""
+    last = len(lines)
+    while last and not lines[last - 1].strip():
+        last -= 1
+    return lines[:last]

@@ -1,0 +1,183 @@
+"""What names in an expression mean: ``zone.Movable.present``, ``block.47.state``, ``meminfo.MemTotal`` ..."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from memshell.commands.registry import did_you_mean
+from memshell.errors import UsageError
+from memshell.scenario.expression import Quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from memshell.commands.shell import Shell
+    from memshell.mm.mmzone import Zone
+    from memshell.mm.state import Mm
+
+_TRUE = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
+_WORDS = {"online", "offline", "none", "DMA", "DMA32", "Normal", "Movable", "Device"}
+_ZONE_FIELDS = ("start_pfn", "spanned", "present", "managed", "free")
+_BLOCK_FIELDS = ("state", "zone", "zones", "node", "removable")
+_VIEWS = {"meminfo": 1024, "vmstat": 0}
+_SUMS = ("present", "managed", "spanned", "free")
+TOP = {
+    "error": "errno of the last `!` command, or none",
+    "step": "how many steps the machine has made",
+    "crashed": "whether the modelled kernel has crashed",
+    "arch": "the architecture's name",
+    "policy": "the memmap policy's name",
+    "profile": "the kernel profile's name",
+    "present": "pages present, all zones",
+    "managed": "pages managed, all zones",
+    "spanned": "pages spanned, all zones",
+    "free": "pages free, all zones",
+    "block_size": "bytes of a memory block",
+    "page_size": "bytes of a page",
+    "blocks": "blocks.total, blocks.online, blocks.offline",
+    "block": "block.47.state|zone|node",
+    "zone": "zone.Movable.present|managed|spanned|free|start_pfn; zone.1.Normal.present for node 1 alone",
+    "meminfo": "meminfo.MemTotal and so on, in kB",
+    "vmstat": "vmstat.nr_memmap_pages and so on",
+    "param": "param.NAME: a parameter that set or use gave",
+    "feature": "feature.NAME: a feature of the kernel profile",
+}
+
+
+class State:
+    """Looks names up in a shell's machine."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+
+    @property
+    def mm(self) -> Mm:
+        """The committed state."""
+        return self.shell.need_machine().mm
+
+    def look_up(self, name: str) -> Any:
+        """Return the value of a dotted name, or of a word that stands for itself, such as ENOMEM.
+
+        Raises UsageError with the nearest right name.
+        """
+        head, _dot, rest = name.partition(".")
+        found: Callable[[str], Any] | None = getattr(self, "_" + head, None) if head in TOP else None
+        if found is not None:
+            return found(rest)
+        if head in _SUMS and not rest:
+            return self._sum(self.mm.zones.values(), head)
+        if head in _VIEWS and rest:
+            return self._view(head, rest)
+        if not rest:
+            return self._word(name)
+        raise _unknown(name, TOP)
+
+    def _word(self, name: str) -> Any:
+        if name in _TRUE:
+            return _TRUE[name]
+        if name in _WORDS or name in errno.errorcode.values():
+            return name
+        machine = self.shell.machine
+        known = {"x86_64", "powerpc", "s390", *self.shell.known_words()}
+        if name in known or (machine is not None and name == machine.mm.arch.name):
+            return name
+        hint = did_you_mean(name, [*TOP, *_WORDS, *errno.errorcode.values(), *known])
+        raise UsageError(f"unknown name {name!r}", hint=hint or "put text in quotes")
+
+    def _error(self, _rest: str) -> str:
+        error = self.shell.last_error
+        return (error.errno or type(error).__name__) if error is not None else "none"
+
+    def _step(self, _rest: str) -> Quantity:
+        return Quantity(len(self.shell.need_machine().steps))
+
+    def _crashed(self, _rest: str) -> bool:
+        return self.mm.crashed is not None
+
+    def _arch(self, _rest: str) -> str:
+        return self.mm.arch.name
+
+    def _policy(self, _rest: str) -> str:
+        return self.mm.policy.name
+
+    def _profile(self, _rest: str) -> str:
+        return self.mm.profile.name
+
+    def _block_size(self, _rest: str) -> Quantity:
+        return Quantity(self.mm.block_size, 1)
+
+    def _page_size(self, _rest: str) -> Quantity:
+        return Quantity(self.mm.arch.page_size, 1)
+
+    def _blocks(self, rest: str) -> Quantity:
+        blocks = self.mm.blocks.values()
+        counts = {"total": len(blocks)}
+        for state in ("online", "offline"):
+            counts[state] = sum(str(block.state) == state for block in blocks)
+        return Quantity(_pick(counts, rest, f"blocks.{rest}"))
+
+    def _block(self, rest: str) -> Any:
+        number, _dot, field = rest.partition(".")
+        digits = number.removeprefix("memory")
+        if not digits.isdecimal() or int(digits) not in self.mm.blocks:
+            blocks = self.mm.blocks
+            raise UsageError(
+                f"there is no block {number}", hint=f"blocks go from {min(blocks)} to {max(blocks)}"
+            )
+        block = self.mm.blocks[int(digits)]
+        values = {"state": str(block.state), "zone": block.zone.label if block.zone is not None else "none"}
+        values["node"] = Quantity(block.nid)  # type: ignore[assignment]  # a table of mixed values
+        return _pick(values, field, f"block.{rest}")
+
+    def _zone(self, rest: str) -> Quantity:
+        path, _dot, field = rest.rpartition(".")
+        node, _dot, label = path.rpartition(".")
+        zones = [zone for (nid, _type), zone in self.mm.zones.items() if not node or str(nid) == node]
+        named = [zone for zone in zones if zone.type.label.lower() == label.lower()]
+        if not named:
+            raise _unknown(f"zone.{path}", {f"zone.{zone.type.label}": "" for zone in zones})
+        if field not in _ZONE_FIELDS:
+            raise _unknown(f"zone.{rest}", {f"zone.{path}.{known}": "" for known in _ZONE_FIELDS})
+        if field == "start_pfn":
+            return Quantity(min(zone.start_pfn for zone in named))
+        return self._sum(named, field)
+
+    def _sum(self, zones: Iterable[Zone], field: str) -> Quantity:
+        return Quantity(sum(getattr(zone, field) for zone in zones), self.mm.arch.page_size)
+
+    def _param(self, rest: str) -> Any:
+        return plain(_pick(self.mm.params, rest, f"param.{rest}"))
+
+    def _feature(self, rest: str) -> Any:
+        return plain(_pick(self.mm.profile.features, rest, f"feature.{rest}"))
+
+    def _view(self, head: str, rest: str) -> Quantity:
+        """Return one number of a view such as meminfo, as its JSON has it."""
+        from memshell.commands.dispatch import invoke
+
+        result, _args = invoke(self.shell.registry.get(head), [], self.shell)
+        return Quantity(_pick(result.data, rest, f"{head}.{rest}"), _VIEWS[head])
+
+
+def plain(value: Any) -> Any:
+    """Return a value of the model as expressions know it: on and off are truths, numbers are quantities."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return Quantity(value)
+    text = str(value)
+    return _TRUE.get(text, text)
+
+
+def _pick(values: Any, key: str, name: str) -> Any:
+    if key not in values:
+        head = name.rpartition(key)[0] if key else name + "."
+        raise _unknown(name, {f"{head}{known}": "" for known in values})
+    return values[key]
+
+
+def _unknown(name: str, known: dict[str, str]) -> UsageError:
+    return UsageError(
+        f"unknown name {name!r}", hint=did_you_mean(name, known) or "known: " + ", ".join(known)
+    )

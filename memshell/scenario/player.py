@@ -1,0 +1,333 @@
+"""Play statements on a shell: the one way in which text becomes calls, whoever typed it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memshell.commands.dispatch import invoke, shown
+from memshell.commands.registry import did_you_mean
+from memshell.errors import CommandError, ExpectFailed, KernelError, MemshellError, ScenarioError, UsageError
+from memshell.scenario.expression import Names, Quantity, evaluate, show, why_not
+from memshell.scenario.files import read_scenario, run_shell, write_output
+from memshell.scenario.golden import mismatch
+from memshell.scenario.names import State
+from memshell.scenario.syntax import (
+    Condition,
+    Escape,
+    Expect,
+    Include,
+    Let,
+    Repeat,
+    Run,
+    Statement,
+    Subtest,
+    Where,
+    parse_expression,
+    parse_text,
+)
+from memshell.scenario.words import expand, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from memshell.commands.shell import Shell
+    from memshell.machine import Step
+
+CONDITIONS = ("arch", "policy", "profile", "page_size", "plugin", "command")
+
+
+class StepFailed(ScenarioError):
+    """A step of a script failed: the cause, with ``file:line`` and the include chain around it."""
+
+    def __init__(self, where: Where, cause: BaseException, text: str) -> None:
+        super().__init__(text, errno=getattr(cause, "errno", None))
+        self.where = where
+        self.cause = cause
+        self.exit_code = getattr(cause, "exit_code", 3)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(slots=True)
+class Played:
+    """What one step did, for those who watch the player."""
+
+    n: int
+    statement: Statement
+    command: str
+    error: MemshellError | None = None
+    output: str = ""
+    steps: tuple[Step, ...] = ()
+    seconds: float = 0.0
+    skipped: bool = False
+    errno: str | None = None  # of a failure, also of one that `!` expected
+
+    @property
+    def crashed(self) -> str | None:
+        """What the modelled kernel crashed with, if this step crashed it."""
+        return next((step.crashed for step in self.steps if step.crashed), None)
+
+
+@dataclass(slots=True)
+class Player:
+    """Plays statements.  With *keep_going* the failures are collected in *failures* instead of raised."""
+
+    shell: Shell
+    keep_going: bool = False
+    observe: Callable[[Played], None] | None = None
+    echo: bool = True
+    update: Callable[[Run, str], None] | None = None
+    subtest: Callable[[Subtest, Player], None] | None = None
+    failures: list[StepFailed] = field(default_factory=list)
+    count: int = 0
+    _current: Played | None = None
+
+    @property
+    def names(self) -> Names:
+        """What names mean now."""
+        return Names(State(self.shell).look_up, self.shell.variables)
+
+    def play_text(self, text: str, file: str, *, first_line: int = 1, parent: Where | None = None) -> None:
+        """Play the statements of *text*."""
+        self.play(parse_text(text, file, first_line=first_line, parent=parent))
+
+    def play_file(self, path: str, *, parent: Where | None = None) -> None:
+        """Play a file.  Raises UsageError when it cannot be read."""
+        self.play_text(read_scenario(path), path, parent=parent)
+
+    def play(self, statements: Iterable[Statement]) -> None:
+        """Play statements in order; the first failure ends it, unless *keep_going*."""
+        for statement in statements:
+            try:
+                self._step(statement)
+            except StepFailed as failure:
+                if not self.keep_going:
+                    raise
+                self.failures.append(failure)
+
+    def _step(self, statement: Statement) -> None:
+        if isinstance(statement, (Repeat, Subtest, Include)):
+            self._guard(statement, lambda: self._block(statement))
+            return
+        self.count += 1
+        current = self._current = Played(self.count, statement, statement.text)
+        before = self._position()
+        started = time.perf_counter()
+        try:
+            self._guard(statement, lambda: self._action(statement))
+        except StepFailed as failure:
+            cause = failure.cause
+            current.error = cause if isinstance(cause, MemshellError) else failure
+            current.errno = current.error.errno
+            raise
+        finally:
+            current.seconds = time.perf_counter() - started
+            current.steps = self._steps_since(before)
+            if self.observe is not None:
+                self.observe(current)
+        if current.steps:
+            self._show_watches()
+
+    def _guard(self, statement: Statement, action: Callable[[], None]) -> None:
+        """Run *action* where its conditions hold; give an error its place."""
+        try:
+            if all(self._holds(condition) for condition in statement.conditions):
+                action()
+            elif self._current is not None:
+                self._current.skipped = True
+        except StepFailed:
+            raise
+        except MemshellError as error:
+            raise StepFailed(statement.where, error, located(statement.where, str(error))) from error
+        except Exception as error:
+            text = f"internal error: {type(error).__name__}: {error}"
+            raise StepFailed(statement.where, error, located(statement.where, text)) from error
+
+    def _holds(self, condition: Condition) -> bool:
+        value = condition.value
+        if condition.key == "command":
+            found = value in self.shell.registry
+        elif condition.key == "plugin":
+            found = value in self.shell.plugins.names()
+        elif condition.key in CONDITIONS:
+            seen = State(self.shell).look_up(condition.key)
+            found = str(seen).lower() == value.lower()
+        else:
+            hint = did_you_mean(condition.key, CONDITIONS) or "one of " + ", ".join(CONDITIONS)
+            raise UsageError(f"unknown condition {condition.key!r}", hint=hint)
+        return found != condition.negated
+
+    # --- blocks ---
+
+    def _block(self, statement: Statement) -> None:
+        if isinstance(statement, Include):
+            self._include(statement)
+        elif isinstance(statement, Repeat):
+            self._repeat(statement)
+        elif isinstance(statement, Subtest):
+            (self.subtest or play_subtest)(statement, self)
+
+    def _include(self, statement: Include) -> None:
+        above = statement.where
+        path = str(Path(above.file).parent / expand(statement.path, self.names))
+        if any(place.file == path for place in (above, *above.chain())):
+            raise UsageError(f"{path} includes itself")
+        self.play_file(path, parent=above)
+
+    def _repeat(self, statement: Repeat) -> None:
+        assert statement.count is not None
+        times = evaluate(statement.count, self.names)
+        if not isinstance(times, Quantity) or times.number < 0 or times.number != int(times.number):
+            raise UsageError(f"cannot repeat {show(times)} times")
+        for at in range(int(times.number)):
+            if statement.name is not None:
+                self.shell.variables[statement.name] = Quantity(at)
+            self.play(statement.body)
+
+    # --- single steps ---
+
+    def _action(self, statement: Statement) -> None:
+        if isinstance(statement, Run):
+            self._run(statement)
+        elif isinstance(statement, Expect):
+            self._expect(statement)
+        elif isinstance(statement, Let):
+            assert statement.expression is not None
+            self.shell.variables[statement.name] = evaluate(statement.expression, self.names)
+            self.shell.journal(statement.text)
+        elif isinstance(statement, Escape):
+            run_shell(statement.command)
+
+    def _run(self, statement: Run) -> None:
+        words = [expand(word, self.names) for word in statement.words]
+        if words[0] in self.shell.aliases and not statement.words[0].startswith("\\"):
+            self._alias(statement, words)
+            return
+        assert self._current is not None
+        self._current.command = " ".join(quote(word) for word in words)
+        try:
+            text = self.command(words, statement.tail)
+        except (KernelError, CommandError) as error:
+            if not statement.must_fail or isinstance(error, UsageError):
+                raise
+            self.shell.last_error = error
+            self._current.errno = error.errno
+            return
+        if statement.must_fail:
+            self.shell.last_error = None
+            raise ExpectFailed(f"had to fail, and did not: {statement.text}")
+        self._output(statement, text)
+
+    def _alias(self, statement: Run, words: list[str]) -> None:
+        body = self.shell.aliases[words[0]]
+        text = " ".join([body, *(quote(word) for word in words[1:])])
+        inner = parse_text(text, f"alias {words[0]}", parent=statement.where)
+        if any(isinstance(step, Run) and step.words[0] == words[0] for step in inner):
+            raise UsageError(f"alias {words[0]} calls itself")
+        if len(inner) == 1 and isinstance(inner[0], Run):
+            only = inner[0]
+            merged = replace(statement, words=only.words, tail=only.tail or statement.tail)
+            self._run(
+                replace(
+                    merged, pipe=statement.pipe or only.pipe, redirect=statement.redirect or only.redirect
+                )
+            )
+        else:
+            self.play(inner)
+
+    def command(self, words: list[str], tail: str | None = None) -> str:
+        """Run one command from its words and return what it shows.  Raises what the command raises."""
+        shell = self.shell
+        item = shell.find_command(words[0])
+        shell.command_text = " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
+        before = self._position()
+        try:
+            result, args = invoke(item, words[1:], shell, tail)
+        except KernelError:
+            if self._position() != before:
+                shell.journal("! " + shell.command_text)
+            raise
+        if self._position() != before or item.settings:
+            shell.journal(shell.command_text)
+        return shown(result, args, shell)
+
+    def _output(self, statement: Run, text: str) -> None:
+        assert self._current is not None
+        self._current.output = text
+        if statement.golden is not None:
+            self._golden(statement, text)
+        if statement.pipe is not None:
+            text = run_shell(statement.pipe, text, capture=not self.echo)
+            self._current.output = text
+        if statement.redirect is not None:
+            operator, path = statement.redirect
+            write_output(expand(path, self.names), text, append=operator == ">>")
+        elif self.echo and text:
+            self.shell.write(text)
+
+    def _golden(self, statement: Run, text: str) -> None:
+        assert statement.golden is not None
+        found = mismatch(statement.golden.lines, text.splitlines())
+        if found is not None:
+            if self.update is None:
+                raise ExpectFailed(f"output differs from the golden block: {statement.text}\n{found}")
+            self.update(statement, text)
+
+    def _expect(self, statement: Expect) -> None:
+        assert statement.expression is not None
+        value = evaluate(statement.expression, self.names)
+        if not isinstance(value, bool):
+            raise UsageError(f"{show(value)} is neither true nor false", hint="compare it: expect A == B")
+        if not value:
+            wish = statement.text.removeprefix("expect").strip()
+            reasons = why_not(statement.expression, self.names)
+            raise ExpectFailed("\n".join([f"expect failed: {wish}", *reasons, *self._last_step()]))
+
+    def _last_step(self) -> list[str]:
+        machine = self.shell.machine
+        if machine is None or not machine.steps:
+            return []
+        step = machine.steps[-1]
+        ended = f" -> {step.error.errno or step.error}" if step.error else ""
+        return [f"    last step: {step.command}{ended}"]
+
+    def _position(self) -> tuple[int, int, int]:
+        machine = self.shell.machine
+        return (0, 0, 0) if machine is None else (id(machine), len(machine.steps), id(machine.mm))
+
+    def _steps_since(self, before: tuple[int, int, int]) -> tuple[Step, ...]:
+        machine = self.shell.machine
+        if machine is None:
+            return ()
+        start = before[1] if before[0] == id(machine) else 0
+        return tuple(machine.steps[start:])
+
+    def _show_watches(self) -> None:
+        for text in self.shell.watches:
+            try:
+                value = show(evaluate(parse_expression(text), self.names))
+            except MemshellError as error:
+                value = str(error)
+            self.shell.write(f"{text} = {value}\n")
+
+
+def play_subtest(statement: Subtest, player: Player) -> None:
+    """Play a subtest and put the machine back as it was."""
+    shell = player.shell
+    machine, steps = shell.machine, len(shell.machine.steps) if shell.machine else 0
+    try:
+        player.play(statement.body)
+    finally:
+        shell.machine = machine
+        if machine is not None and len(machine.steps) > steps:
+            machine.undo(len(machine.steps) - steps)
+
+
+def located(where: Where, text: str) -> str:
+    """Return ``file:line: text`` and the include chain under it."""
+    chain = [f"    at {place}" for place in where.chain()]
+    return "\n".join([f"{where}: {text}", *chain])
