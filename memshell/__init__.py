@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from memshell.errors import OutOfMemory as OutOfMemory
     from memshell.errors import PluginError as PluginError
     from memshell.errors import UsageError as UsageError
+    from memshell.hookspecs import hookimpl as hookimpl
     from memshell.machine import Machine as Machine
     from memshell.mm import mirrors as mirrors
     from memshell.mm.memory_hotplug import add_pages as add_pages
@@ -39,9 +40,12 @@ if TYPE_CHECKING:
     from memshell.mm.sparse_vmemmap import free_empty_table as free_empty_table
     from memshell.mm.sparse_vmemmap import free_vmemmap_pages as free_vmemmap_pages
     from memshell.mm.sparse_vmemmap import leaf_pfn as leaf_pfn
+    from memshell.mm.sparse_vmemmap import set_early_leaves as set_early_leaves
     from memshell.mm.sparse_vmemmap import set_leaf as set_leaf
     from memshell.mm.sparse_vmemmap import struct_pages_in_use as struct_pages_in_use
     from memshell.mm.sparse_vmemmap import vmemmap_alloc_block_buf as vmemmap_alloc_block_buf
+    from memshell.mm.sparse_vmemmap import vmemmap_populate_basepages as vmemmap_populate_basepages
+    from memshell.mm.sparse_vmemmap import vmemmap_populate_hugepages as vmemmap_populate_hugepages
     from memshell.mm.state import Mm as Mm
     from memshell.policy import MemmapRequest as MemmapRequest
     from memshell.policy import Placement as Placement
@@ -52,6 +56,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "memshell.arch": "Arch BootMemory BootZone Option",
     "memshell.errors": "CommandError KernelError MemshellError OutOfMemory PluginError UsageError",
+    "memshell.hookspecs": "hookimpl",
     "memshell.machine": "Machine",
     "memshell.mm": "mirrors",
     "memshell.mm.memory_hotplug": "add_pages remove_pages",
@@ -60,7 +65,8 @@ _MODULES = {
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",
     "memshell.mm.profile": "Profile",
     "memshell.mm.sparse_vmemmap": (
-        "ensure_table free_empty_table free_vmemmap_pages leaf_pfn set_leaf struct_pages_in_use vmemmap_alloc_block_buf"
+        "ensure_table free_empty_table free_vmemmap_pages leaf_pfn set_early_leaves set_leaf struct_pages_in_use "
+        "vmemmap_alloc_block_buf vmemmap_populate_basepages vmemmap_populate_hugepages"
     ),
     "memshell.mm.state": "Mm",
     "memshell.policy": "MemmapRequest Placement Policy",

@@ -118,6 +118,14 @@ class Arch(ABC):
         """Return what a machine with these options holds after boot."""
 
     @abstractmethod
+    def boot_mappings(self, mm: Mm, memory: BootMemory) -> None:
+        """Put the early direct map and vmemmap of *memory* in place."""
+
+    @abstractmethod
+    def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
+        """Make sure of the page tables above the PMD entry of the vmemmap address *va*."""
+
+    @abstractmethod
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """arch_add_memory(): map [start, start+size) bytes and add its sections."""
 

@@ -11,18 +11,24 @@ from memshell.mm import mirrors
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc import alloc_pages, free_range
-from memshell.mm.pfn import align_down
+from memshell.mm.pfn import align_down, format_size
 from memshell.mm.state import Leaf, Mm, Table
 
 
-def ensure_table(mm: Mm, level: str, address: int, span: int, nid: int, *, atomic: bool = False, order: int = 0) -> bool:
+def ensure_table(
+    mm: Mm, level: str, address: int, span: int, nid: int, *, early: bool = False, atomic: bool = False, order: int = 0
+) -> bool:
     """Allocate the table of *level* that covers *address* (it spans *span* bytes) unless it stands; return whether it was new.
 
-    Table pages always come from the buddy, never from an altmap. Raises `OutOfMemory`.
+    Table pages always come from the buddy, never from an altmap; *early* ones were there at boot and cost nothing now.
+    Raises `OutOfMemory`.
     """
     key = (level, align_down(address, span))
     if key in mm.tables:
         return False
+    if early:
+        mm.tables[key] = Table(0, "early")
+        return True
     pfn = alloc_pages(mm, order, Owner.PAGETABLE, nid=nid, atomic=atomic)
     if pfn is None:
         raise OutOfMemory(f"no page for a {level} table at {key[1]:#x}", where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero")
@@ -49,6 +55,12 @@ def free_empty_table(mm: Mm, level: str, address: int, span: int, below: tuple[s
 def set_leaf(mm: Mm, address: int, end: int, size: int, pfn: int, owner: str) -> None:
     """Map [address, end) with leaves of *size* bytes to the pages from *pfn* on."""
     mm.leaves.set(address, end, Leaf(size, pfn - (address >> mm.arch.page_shift), owner))
+
+
+def set_early_leaves(mm: Mm, start: int, end: int, size: int) -> None:
+    """Map what is not mapped yet of [start, end) with leaves of boot memory; their pfns are not known."""
+    for a, b in list(mm.leaves.gaps(start, end)):
+        mm.leaves.set(a, b, Leaf(size, 0, "early"))
 
 
 def leaf_pfn(mm: Mm, address: int, leaf: Leaf) -> int:
@@ -99,3 +111,48 @@ def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: Vmem
         altmap.free_block(nr_pages)
     elif owner == "buddy":
         free_range(mm, pfn, pfn + nr_pages)
+
+
+@mirrors("mm/sparse-vmemmap.c:vmemmap_populate_hugepages", "v6.12", "complete")
+def vmemmap_populate_hugepages(mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map [start, end) with PMD leaves; without an altmap a block that cannot be had falls back to base pages.
+
+    With an altmap there is no fallback: raises `OutOfMemory`.
+    """
+    size = 1 << mm.arch.pmd_shift
+    for va in range(align_down(start, size), end, size):
+        if mm.trace is not None:
+            for name in ("vmemmap_pgd_populate", "vmemmap_p4d_populate", "vmemmap_pud_populate"):
+                mm.trace.leaf(name)
+        mm.arch.vmemmap_tables(mm, va, nid)
+        if mm.leaves.intersects(va, va + size):
+            continue  # a neighbour section's struct pages reach into this leaf
+        pfn = vmemmap_alloc_block_buf(mm, size, nid, altmap)
+        if pfn is not None:
+            if mm.trace is not None:
+                mm.trace.leaf("vmemmap_set_pmd")
+            set_leaf(mm, va, va + size, size, pfn, "altmap" if altmap else "buddy")
+        elif altmap is not None:
+            raise OutOfMemory(
+                f"the altmap has no aligned {format_size(size)} left", where="mm/sparse-vmemmap.c:vmemmap_populate_hugepages"
+            )
+        else:
+            vmemmap_populate_basepages(mm, max(va, start), min(va + size, end), nid, None)
+
+
+@mirrors("mm/sparse-vmemmap.c:vmemmap_populate_basepages", "v6.12", "complete")
+def vmemmap_populate_basepages(mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map [start, end) with single pages behind PTE tables that each cover a PMD. Raises `OutOfMemory`."""
+    page, span = mm.arch.page_size, 1 << mm.arch.pmd_shift
+    for va in range(align_down(start, page), end, page):
+        mm.arch.vmemmap_tables(mm, va, nid)
+        ensure_table(mm, "pte", va, span, nid)
+        if mm.leaves.intersects(va, va + page):
+            continue
+        pfn = vmemmap_alloc_block_buf(mm, page, nid, altmap)
+        if pfn is None:
+            raise OutOfMemory(
+                f"no page for the memmap at {va:#x}", where="mm/sparse-vmemmap.c:vmemmap_populate_basepages",
+                hint="add in smaller steps, online them in between, or put the memmap on the memory: policy memmap_on_memory",
+            )
+        set_leaf(mm, va, va + page, page, pfn, "altmap" if altmap else "buddy")

@@ -1,0 +1,198 @@
+"""Machine: the one mutable object. It applies model functions in transactions and remembers every state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memshell.errors import CommandError, KernelError, MemshellError, UsageError
+from memshell.mm.events import Event, Trace
+from memshell.mm.state import Mm
+
+if TYPE_CHECKING:
+    from memshell.arch import Arch
+    from memshell.mm.profile import Profile
+    from memshell.policy import Policy
+
+DEFAULT_PARAMS = {
+    "auto_online_blocks": "offline",
+    "online_policy": "contig-zones",
+    "auto_movable_ratio": "301",
+    "auto_movable_numa_aware": "Y",
+    "movable_node": "N",
+    "hugetlb_free_vmemmap": "N",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One finished command: the state after it, its events, and the errno that the kernel returned, if any."""
+
+    n: int
+    command: str
+    mm: Mm
+    events: tuple[Event, ...] = ()
+    error: KernelError | None = None
+    trace: Trace | None = None
+
+    @property
+    def crashed(self) -> str | None:
+        """Why the machine is dead after this step; None while it lives."""
+        return self.mm.crashed
+
+
+class Change(NamedTuple):
+    """One difference between two states."""
+
+    path: str
+    before: object
+    after: object
+
+
+class Machine:
+    """A machine and its history.
+
+    A command is a transaction: it works on a copy that is kept when it ends well. An errno of the kernel is an outcome,
+    not a failure of the transaction: what the kernel's own unwinding left is kept, and the error is passed on. Any other
+    exception, also Ctrl-C, leaves the machine as it was.
+    """
+
+    def __init__(self, mm: Mm, command: str = "boot") -> None:
+        self.steps: list[Step] = [Step(0, command, mm)]
+        self._undone: list[Step] = []
+        self.tracing = False  # record the call tree of each command
+        self.last_trace: Trace | None = None  # of the newest transaction, also of one that failed
+
+    @property
+    def mm(self) -> Mm:
+        """The committed state. Do not change it."""
+        return self.steps[-1].mm
+
+    @property
+    def step(self) -> Step:
+        """The newest step."""
+        return self.steps[-1]
+
+    @contextmanager
+    def transaction(self, command: str) -> Iterator[Mm]:
+        """Yield a working copy; keep it on a normal exit and on a `KernelError`, drop it on anything else."""
+        if self.mm.crashed:
+            raise CommandError(f"the machine is dead: {self.mm.crashed}", hint="undo brings it back to the step before")
+        work = self.mm.copy()
+        if self.tracing:
+            work.trace = self.last_trace = Trace()
+        error: KernelError | None = None
+        try:
+            yield work
+        except KernelError as failed:
+            error = failed
+            self._commit(command, work, error)
+            raise
+        self._commit(command, work, None)
+
+    def _commit(self, command: str, work: Mm, error: KernelError | None) -> None:
+        trace, work.trace = work.trace, None
+        events, work.events = tuple(work.events), []
+        self.steps.append(Step(len(self.steps), command, work, events, error, trace))
+        self._undone.clear()
+
+    def undo(self, count: int = 1) -> Step:
+        """Take *count* steps back; return the newest one that is undone. Raises `CommandError` at the first step."""
+        if not 0 < count < len(self.steps):
+            raise CommandError("there is nothing to undo" if len(self.steps) == 1 else f"only {len(self.steps) - 1} steps can be undone")
+        for _ in range(count):
+            self._undone.append(self.steps.pop())
+        return self._undone[-1]
+
+    def redo(self, count: int = 1) -> Step:
+        """Take *count* undone steps again; return the newest. Raises `CommandError` when there are none."""
+        if not 0 < count <= len(self._undone):
+            raise CommandError("there is nothing to redo" if not self._undone else f"only {len(self._undone)} steps can be redone")
+        for _ in range(count):
+            self.steps.append(self._undone.pop())
+        return self.step
+
+    def diff(self, before: int, after: int) -> list[Change]:
+        """Return what differs between the states after two steps. Raises `CommandError` for a step that is not there."""
+        states = []
+        for n in (before, after):
+            if not 0 <= n < len(self.steps):
+                raise CommandError(f"there is no step {n}", hint=f"steps are 0 to {len(self.steps) - 1}")
+            states.append(self.steps[n].mm)
+        return diff_states(*states)
+
+
+def diff_states(a: Mm, b: Mm) -> list[Change]:
+    """Return the differences of two states: zones, blocks, iomem, counters, sections, page tables."""
+    changes = [
+        *_diff_maps("params", a.params, b.params),
+        *_diff_maps("zone", _named_zones(a), _named_zones(b)),
+        *_diff_maps("node", a.nodes, b.nodes),
+        *_diff_maps("memory", a.blocks, b.blocks),
+        *_diff_maps("counter", a.counters, b.counters),
+        *_diff_maps("feature", a.profile.features, b.profile.features),
+        *_diff_maps("fault", a.faults, b.faults),
+        *_diff_maps("page table", _tables(a), _tables(b)),
+        *_diff_maps("iomem", _iomem(a), _iomem(b)),
+    ]
+    for name, before, after in (("policy", a.policy.name, b.policy.name), ("profile", a.profile.name, b.profile.name),
+                                ("crashed", a.crashed, b.crashed), ("MemTotal", _memtotal(a), _memtotal(b))):
+        if before != after:
+            changes.append(Change(name, before, after))
+    return changes
+
+
+def _memtotal(mm: Mm) -> str:
+    return f"{mm.totalram_pages << mm.arch.page_shift >> 10} kB"
+
+
+def _named_zones(mm: Mm) -> dict[str, object]:
+    return {f"{nid}.{kind.label}": zone for (nid, kind), zone in mm.zones.items()}
+
+
+def _tables(mm: Mm) -> dict[str, object]:
+    return {f"{level} {address:#x}": table.owner for (level, address), table in mm.tables.items()}
+
+
+def _iomem(mm: Mm) -> dict[str, object]:
+    return {f"{r.start:08x}-{r.end:08x}": r.name for r in mm.resources}
+
+
+def _diff_maps(what: str, a: Mapping[Any, object], b: Mapping[Any, object]) -> Iterator[Change]:
+    for key in [*a, *(key for key in b if key not in a)]:
+        before, after = a.get(key), b.get(key)
+        if before == after:
+            continue
+        if is_dataclass(before) and is_dataclass(after):
+            for field in fields(before):
+                old, new = getattr(before, field.name), getattr(after, field.name)
+                if old != new:
+                    yield Change(f"{what}.{key}.{field.name}", old, new)
+        else:
+            yield Change(f"{what}.{key}", before, after)
+
+
+def boot(arch: Arch, options: Mapping[str, str], profile: Profile, policy: Policy, command: str = "boot") -> Machine:
+    """Return a machine of *arch* that has just booted. *options* are the keys of ``use``; the rest are the architecture's defaults.
+
+    Raises `UsageError` for a key or a value that cannot be.
+    """
+    from memshell.mm.boot import boot as boot_mm
+    from memshell.mm.profile import unknown
+
+    known = {option.name: option for option in arch.options}
+    values = {name: option.default for name, option in known.items()}
+    for name, value in options.items():
+        if name not in known:
+            raise unknown("key", name, known)
+        if known[name].choices and value not in known[name].choices:
+            raise UsageError(f"{name}={value} cannot be", hint=f"{name} is one of {', '.join(known[name].choices)}")
+        values[name] = value
+    configured = arch.configure(values, profile)
+    memory = configured.boot_memory(values, profile)
+    return Machine(boot_mm(configured, profile, policy, memory, DEFAULT_PARAMS), command)
+
+
+__all__ = ["Change", "Machine", "MemshellError", "Step", "boot", "diff_states"]

@@ -1,0 +1,172 @@
+"""Lay out a machine as it stands after boot: zones, pages, free lists, sections, memory blocks, iomem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memshell.arch import Arch, BootMemory, BootZone
+from memshell.mm.memory_block import MemoryBlock
+from memshell.mm.mmzone import MigrateType, Node, Zone, ZoneType
+from memshell.mm.page import Owner, Page
+from memshell.mm.page_alloc import FreeArea, init_per_zone_wmark_min
+from memshell.mm.pfn import align_down, align_up
+from memshell.mm.ranges import RangeMap
+from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm, Resource
+
+if TYPE_CHECKING:
+    from memshell.mm.profile import Profile
+    from memshell.policy import Policy
+
+EARLY_SECTION = SECTION_PRESENT | SECTION_HAS_MEM_MAP | SECTION_ONLINE | SECTION_EARLY
+
+
+def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, params: dict[str, str]) -> Mm:
+    """Return the state of a machine that has booted with *memory*.
+
+    Which pages the running kernel holds is not known from the counters: the model puts them at the low end of each zone,
+    and free blocks so that every order has as many as *memory* says.
+    """
+    max_pfn = max(end for _, end, _ in memory.ram)
+    mm = Mm(arch, profile, policy, memory.block_size, max_pfn, params=dict(params))
+    mm.resources = [Resource(start, end, name, depth) for depth, start, end, name in memory.iomem]
+    for nid in memory.nodes:
+        mm.nodes[nid] = Node(nid, has_cpu=nid in memory.cpu_nodes)
+    kinds = {kind for kind, _ in arch.zone_limits} | {ZoneType.NORMAL, ZoneType.MOVABLE, ZoneType.DEVICE}
+    for key in [(nid, kind) for nid in set(memory.nodes) | set(arch.possible_nodes) for kind in sorted(kinds)]:
+        mm.zones[key] = Zone(*key)
+        mm.free[key] = FreeArea(arch.max_order)
+    for zone in memory.zones:
+        _boot_zone(mm, zone, memory)
+    _boot_nodes(mm)
+    _boot_sections(mm, memory)
+    if profile.features["vmstat.nr_memmap_pages"]:
+        mm.counters["nr_memmap_pages"] = 0
+        mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
+    arch.boot_mappings(mm, memory)
+    init_per_zone_wmark_min(mm)
+    return mm
+
+
+def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
+    key = (boot.nid, boot.type)
+    ranges = zone_ranges(boot, memory)
+    present = sum(end - start for start, end in ranges)
+    area = mm.free[key]
+    free = place_free_blocks(ranges, _with_pcp(boot.orders, boot.pcp, mm.arch.max_order), mm.arch.max_order)
+    reserved = max(boot.present - boot.managed, 0)
+    for start, end in ranges:
+        for a, b in list(free.gaps(start, end)):
+            cut = min(b, a + reserved)
+            reserved -= cut - a
+            mm.pages.set(a, cut, Page(Owner.RESERVED, *key))
+            mm.pages.set(cut, b, Page(Owner.KERNEL, *key))
+        mm.pageblocks.set(start, end, MigrateType.UNMOVABLE)
+    for start, end, _ in free.items():
+        mm.pages.set(start, end, Page(Owner.FREE, *key))
+        size = mm.arch.pageblock_nr_pages
+        low, high = align_up(start, size), align_down(end, size)
+        mm.pageblocks.set(low, max(low, high), MigrateType.MOVABLE)
+    nr_free = 0
+    for a, b, page in list(mm.pages.items(boot.start_pfn, boot.start_pfn + boot.spanned)):
+        if page == Page(Owner.FREE, *key):
+            nr_free += b - a
+            for c, d, kind in list(mm.pageblocks.items(a, b)):
+                area.free_range(c, d, kind)
+    mm.zones[key] = Zone(
+        *key, start_pfn=boot.start_pfn, spanned=boot.spanned, present=boot.present or present, managed=boot.managed,
+        free=nr_free, present_early=boot.present, initialized=True, pageset=bool(boot.present),
+    )
+
+
+def zone_ranges(boot: BootZone, memory: BootMemory) -> list[tuple[int, int]]:
+    """Return the pfn ranges of RAM that lie in the zone."""
+    low, high = boot.start_pfn, boot.start_pfn + boot.spanned
+    clipped = [(max(a, low), min(b, high)) for a, b, nid in memory.ram if nid == boot.nid]
+    return [(a, b) for a, b in clipped if a < b]
+
+
+def _with_pcp(orders: tuple[int, ...], pcp: int, max_order: int) -> list[int]:
+    """Count the per-cpu pages as free blocks of the orders that their number has bits for."""
+    total = list(orders) + [0] * (max_order + 1 - len(orders))
+    total[max_order] += pcp >> max_order
+    for order in range(max_order):
+        total[order] += pcp >> order & 1
+    return total
+
+
+def place_free_blocks(ranges: list[tuple[int, int]], orders: list[int], max_order: int) -> RangeMap[bool]:
+    """Return positions for ``orders[k]`` free blocks of each order k, aligned, and no two that would merge.
+
+    The largest blocks go to the high end; the rest below them, each where its buddy stays in use.
+    """
+    free: RangeMap[bool] = RangeMap()
+    left = RangeMap[bool]()
+    for start, end in ranges:
+        left.set(start, end, value=True)
+    top = 1 << max_order
+    want = orders[max_order]
+    for start, end in reversed(ranges):
+        low, high = align_up(start, top), align_down(end, top)
+        take = min(max(high - low, 0) >> max_order, want)
+        if take:
+            free.set(high - (take << max_order), high, value=True)
+            left.delete(high - (take << max_order), high)
+            want -= take
+    chosen: set[tuple[int, int]] = set()
+    for order in range(max_order - 1, -1, -1):
+        for _ in range(orders[order]):
+            pfn = _find_place(left, order, chosen)
+            if pfn is None:
+                break
+            chosen.add((pfn, order))
+            free.set(pfn, pfn + (1 << order), value=True)
+            left.delete(pfn, pfn + (1 << order))
+    return free
+
+
+def _find_place(left: RangeMap[bool], order: int, chosen: set[tuple[int, int]]) -> int | None:
+    size = 1 << order
+    for start, end, _ in reversed(list(left.items())):
+        pfn = align_down(end, size) - size
+        while pfn >= start:
+            if (pfn ^ size, order) not in chosen:
+                return pfn
+            pfn -= size
+    return None
+
+
+def _boot_nodes(mm: Mm) -> None:
+    for nid, node in mm.nodes.items():
+        zones = [zone for (n, _), zone in mm.zones.items() if n == nid and zone.spanned]
+        if not zones:
+            continue
+        start = min(zone.start_pfn for zone in zones)
+        mm.nodes[nid] = Node(
+            nid, start_pfn=start, spanned=max(zone.end_pfn for zone in zones) - start,
+            present=sum(zone.present for zone in zones), n_memory=True, has_cpu=node.has_cpu,
+        )
+
+
+def _boot_sections(mm: Mm, memory: BootMemory) -> None:
+    size = mm.arch.pages_per_subsection
+    per_root = mm.arch.page_size // mm.arch.mem_section_size
+    roots: set[int] = set()
+    for start, end, nid in memory.ram:
+        mm.sections.set(align_down(start, size), align_up(end, size), EARLY_SECTION)
+        first, last = start // mm.arch.pages_per_section, (end - 1) // mm.arch.pages_per_section
+        roots.update(range(first // per_root, last // per_root + 1))
+        for block_id in range(start // mm.block_pages, (end - 1) // mm.block_pages + 1):
+            mm.blocks.setdefault(
+                block_id, MemoryBlock(block_id, nid, "online", zone_of_boot_block(mm, block_id, nid), early=True)
+            )
+    mm.section_roots = frozenset(roots)
+
+
+def zone_of_boot_block(mm: Mm, block_id: int, nid: int) -> ZoneType | None:
+    """Return the one zone that an early block lies in, or None when it meets several.
+
+    Source: drivers/base/memory.c:early_node_zone_for_memory_block.
+    """
+    start = block_id * mm.block_pages
+    meets = [kind for (n, kind), zone in mm.zones.items() if n == nid and zone.intersects(start, mm.block_pages)]
+    return meets[0] if len(meets) == 1 else None
