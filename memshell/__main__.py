@@ -23,7 +23,7 @@ memshell capture [--root DIR]           this machine -> a machine file for `use 
 memshell plugins [--json] [--time]      the plugins and how they fare
 memshell export sysroot|svg|html|json OUT
 """
-EXIT_CODES = "exit codes: 0 fine, 1 a command or expectation failed, 2 usage, 3 plugin or memshell failed, 130 interrupted"
+EXIT_CODES = "exit codes: 0 fine, 1 failed, 2 usage, 3 a plugin or memshell itself failed, 130 interrupted"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -165,7 +165,7 @@ class Plugins:
         return self._arches
 
     def policies(self) -> dict[str, Policy]:
-        """Return the policies by name; what they answer is checked before the model sees it."""
+        """Return the policies by name."""
         if self._policies is None:
             self._policies = {}
             for plugin in self.found:
@@ -211,7 +211,7 @@ class Plugins:
 
 
 class GuardedPolicy:
-    """A plugin's policy, with its faults named and its answers checked."""
+    """A plugin's policy, with its faults named and its prints kept off stdout."""
 
     def __init__(self, policy: Policy, title: str) -> None:
         self.policy = policy
@@ -221,7 +221,7 @@ class GuardedPolicy:
         self.parameter = str(policy.parameter)
 
     def place_memmap(self, request: MemmapRequest) -> Placement:
-        """Return the policy's answer.  Raises PluginError when it has none or an impossible one."""
+        """Return the policy's answer.  Raises PluginError when it fails; the model judges the answer."""
         try:
             with redirect_stdout(sys.stderr):
                 answer = self.policy.place_memmap(request)
@@ -229,29 +229,7 @@ class GuardedPolicy:
             raise
         except (Exception, SystemExit) as error:
             raise PluginError(f"{self.title}: policy {self.name} failed: {_one_line(error)}") from error
-        wrong = _impossible(answer, request)
-        if wrong is not None:
-            raise PluginError(f"{self.title}: policy {self.name} answered {wrong}")
         return answer
-
-
-def _impossible(answer: Any, request: MemmapRequest) -> str | None:
-    """Return what is wrong with a policy's answer, None when nothing is."""
-    from memshell.policy import Placement
-
-    if not isinstance(answer, Placement):
-        return f"a {type(answer).__name__}, not a Placement"
-    reserve = answer.reserve_pages
-    if not isinstance(reserve, int) or reserve < 0:
-        return f"reserve_pages={reserve!r}, which is no number of pages"
-    block_pages = request.block_size // request.page_size
-    if reserve >= block_pages:
-        return f"reserve_pages={reserve}, and a memory block has {block_pages} pages"
-    if 0 < reserve < request.memmap_pages:
-        return f"reserve_pages={reserve}, and the memmap of a block takes {request.memmap_pages}"
-    known = {nid for nid, _free in request.free_pages}
-    unknown = [nid for nid in answer.nodes if nid not in known]
-    return f"node {unknown[0]}, which does not exist" if unknown else None
 
 
 def _arguments(function: Callable[..., Any], *values: Any) -> Any:

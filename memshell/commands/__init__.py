@@ -80,7 +80,7 @@ __all__ = [
 ]
 
 
-FAMILY_MODULES = ("session",)
+FAMILY_MODULES = ("machine", "session", "help")
 
 
 def load_builtin_commands() -> None:

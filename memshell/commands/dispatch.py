@@ -161,6 +161,10 @@ def invoke(
         return Result(text=help_text(item)), args
     if item.needs_machine:
         shell.need_machine()
+    if args.explain:
+        from memshell.commands.explain import explained
+
+        return explained(item, args, shell), args
     found = item.function(shell, args)
     return (found if isinstance(found, Result) else Result(text=found)), args
 

@@ -1,16 +1,20 @@
-"""The commands around the machine: undo, history, settings, files."""
+"""The commands around the machine: going back and forth, looking back, keeping and replaying."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import arg, command
-from memshell.commands.types import INT
+from memshell.commands.registry import ArgType, arg, command, did_you_mean
+from memshell.commands.types import FILE, INT, TEXT
+from memshell.errors import CommandError, UsageError
+from memshell.report import Column, Result
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from memshell.commands.registry import Suggestions
     from memshell.commands.shell import Shell
+    from memshell.machine import Step
 
 
 @command("session", needs_machine=False, examples="> true")
@@ -18,8 +22,244 @@ def true(_shell: Shell, _args: Namespace) -> None:
     """Do nothing, successfully."""
 
 
-@command("session", arg("count", INT, "how many steps", nargs="?", default=1))
+@command(
+    "session",
+    arg("count", INT, "how many steps", nargs="?", default=1),
+    examples="""
+> use x86_64 ram=2G
+> add 1G
+> undo
+back before step 1: add 1G
+""",
+)
 def undo(shell: Shell, args: Namespace) -> str:
-    """Take back the last step, or the last COUNT steps."""
+    """Take back the last step, or the last N steps.
+
+    Every command is a step: undo gives back exactly the state before it, whatever it did.
+    """
     step = shell.need_machine().undo(args.count)
     return f"back before step {step.n}: {step.command}"
+
+
+@command(
+    "session",
+    arg("count", INT, "how many steps", nargs="?", default=1),
+    examples="""
+> use x86_64 ram=2G
+> add 1G
+> undo
+back before step 1: add 1G
+> redo
+again after step 1: add 1G
+""",
+)
+def redo(shell: Shell, args: Namespace) -> str:
+    """Do again what undo took back."""
+    step = shell.need_machine().redo(args.count)
+    return f"again after step {step.n}: {step.command}"
+
+
+def outcome(step: Step) -> str:
+    """Return how a step ended in a word or two: ok, an errno, or what the kernel crashed with."""
+    if step.crashed:
+        return f"crashed: {step.crashed}"
+    return "ok" if step.error is None else (step.error.errno or "failed")
+
+
+@command("session")
+def history(shell: Shell, _args: Namespace) -> Result:
+    """Show the steps that led to this state; ``diff A B`` compares two of them."""
+    rows = [
+        {"step": step.n, "command": step.command, "outcome": outcome(step), "events": len(step.events)}
+        for step in shell.need_machine().steps
+    ]
+    columns = (Column("STEP", right=True), Column("OUTCOME"), Column("EVENTS", right=True), Column("COMMAND"))
+    return Result(rows=rows, columns=columns)
+
+
+@command(
+    "session",
+    arg("first", INT, "a step number; 0 is the machine as it booted", nargs="?"),
+    arg("second", INT, "another one; the present state if it is left out", nargs="?"),
+)
+def diff(shell: Shell, args: Namespace) -> Result:
+    """Show what differs between two steps; without numbers, what the last step changed."""
+    machine = shell.need_machine()
+    last = machine.step.n
+    first = max(last - 1, 0) if args.first is None else args.first
+    second = last if args.second is None else args.second
+    changes = machine.diff(first, second)
+    rows = [{"what": item.path, "before": item.before, "after": item.after} for item in changes]
+    columns = (Column("WHAT"), Column("BEFORE", right=True), Column("AFTER", right=True))
+    return Result(rows=rows, columns=columns, footer="" if rows else "nothing differs")
+
+
+@command(
+    "session",
+    arg("step", INT, "the step; the last one if it is left out", nargs="?"),
+    arg("--all", None, "the events of every step"),
+)
+def events(shell: Shell, args: Namespace) -> Result:
+    """Show what a step did, effect by effect, with the kernel function that had it."""
+    steps = shell.need_machine().steps
+    if not args.all:
+        number = steps[-1].n if args.step is None else args.step
+        if not 0 <= number < len(steps):
+            raise UsageError(f"there is no step {number}", hint=f"steps go from 0 to {len(steps) - 1}")
+        steps = steps[number : number + 1]
+    rows = [
+        {"step": step.n, "kind": event.kind, "text": event.text, "function": event.function, **event.data}
+        for step in steps
+        for event in step.events
+    ]
+    columns = (Column("STEP", right=True), Column("KIND"), Column("TEXT"), Column("FUNCTION", drop=1))
+    return Result(rows=rows, columns=columns)
+
+
+@command("session", arg("file", FILE, "a scenario"), needs_machine=False)
+def source(shell: Shell, args: Namespace) -> None:
+    """Play a scenario file in this session, on the present machine."""
+    shell.source(args.file)
+
+
+@command(
+    "session",
+    arg("file", FILE, "where to write"),
+    arg("--expect", None, "write what came out too, as expectations"),
+    arg("--force", None, "replace the file if it exists"),
+)
+def save(shell: Shell, args: Namespace) -> str:
+    """Write a scenario that replays to this state.
+
+    The steps that were undone are left out.  A step that failed is written as ``! CMD`` with its errno
+    expected.
+    """
+    from pathlib import Path
+
+    steps = shell.need_machine().steps
+    lines = [line for step in steps for line in _saved(step)]
+    if args.expect:
+        lines += _expectations(shell)
+    try:
+        with Path(args.file).open("w" if args.force else "x", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+    except FileExistsError as error:
+        raise CommandError(f"{args.file} exists", hint="--force replaces it") from error
+    except OSError as error:
+        raise CommandError(f"cannot write {args.file}: {error.strerror}") from error
+    return f"{args.file}: {len(steps)} commands"
+
+
+def _saved(step: Step) -> list[str]:
+    if step.error is None:
+        return [step.command]
+    expected = [f"expect error == {step.error.errno}"] if step.error.errno else []
+    return [f"! {step.command}", *expected]
+
+
+def _expectations(shell: Shell) -> list[str]:
+    mm = shell.need_machine().mm
+    online = sum(block.state == "online" for block in mm.blocks.values())
+    lines = [f"expect blocks.total == {len(mm.blocks)}", f"expect blocks.online == {online}"]
+    for (nid, kind), zone in sorted(mm.zones.items()):
+        if zone.present:
+            name = f"zone.{nid}.{kind.label}"
+            lines += [f"expect {name}.present == {zone.present}", f"expect {name}.managed == {zone.managed}"]
+    return lines
+
+
+@command(
+    "session",
+    arg("expression", TEXT, "what to show after each step", nargs="*"),
+    arg("--off", None, "stop watching"),
+    needs_machine=False,
+    settings=True,
+    examples="""
+> watch blocks.online
+> use x86_64 ram=2G
+blocks.online = <...>
+""",
+)
+def watch(shell: Shell, args: Namespace) -> str | None:
+    """Show an expression after each step; without one, list what is watched."""
+    text = " ".join(args.expression or [])
+    if args.off:
+        shell.watches = [known for known in shell.watches if text and known != text]
+    elif text:
+        shell.watches.append(text)
+    else:
+        return "\n".join(shell.watches)
+    return None
+
+
+def _aliases(shell: Shell, _prefix: str) -> Suggestions:
+    return shell.aliases.items()
+
+
+ALIAS = ArgType("NAME", lambda word, _shell: word, _aliases)
+
+
+@command(
+    "session",
+    arg("name", ALIAS, "the new word", nargs="?"),
+    arg("words", TEXT, "what it stands for; quote it if it has a ;", nargs="*"),
+    arg("--off", None, "forget the alias"),
+    needs_machine=False,
+    settings=True,
+    examples="""
+> alias ls lsmem -o RANGE,SIZE,STATE
+> alias
+ls = lsmem -o RANGE,SIZE,STATE
+""",
+)
+def alias(shell: Shell, args: Namespace) -> str | None:
+    """Give a command, or several, a name of your own.
+
+    What follows the name when it is used is added at the end.
+    """
+    if args.name is None:
+        return "\n".join(f"{name} = {text}" for name, text in sorted(shell.aliases.items()))
+    if args.off:
+        if args.name not in shell.aliases:
+            hint = did_you_mean(args.name, shell.aliases)
+            raise UsageError(f"there is no alias {args.name!r}", hint=hint)
+        del shell.aliases[args.name]
+        return None
+    if not args.words:
+        return f"{args.name} = {shell.aliases.get(args.name, '')}"
+    if args.name in shell.registry:
+        raise UsageError(f"{args.name} is a command", hint="choose another word")
+    shell.aliases[args.name] = " ".join(args.words)
+    return None
+
+
+def plugin_rows(shell: Shell, *, time: bool) -> Result:
+    """Return the plugins as rows; with *time*, how long each took to load."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": plugin.name,
+            "version": plugin.version,
+            "origin": plugin.origin,
+            "hooks": list(plugin.hooks),
+            "state": plugin.state,
+            "ms": round(plugin.seconds * 1000, 1),
+            "error": plugin.error,
+        }
+        for plugin in shell.plugins.found
+    ]
+    columns = (
+        Column("NAME"),
+        Column("VERSION"),
+        Column("STATE"),
+        Column("MS", right=True, default=time),
+        Column("HOOKS"),
+        Column("ORIGIN", drop=1),
+        Column("ERROR"),
+    )
+    return Result(rows=rows, columns=columns)
+
+
+@command("session", arg("--time", None, "show how long each took to load"), needs_machine=False)
+def plugins(shell: Shell, args: Namespace) -> Result:
+    """Show the plugins: name, version, origin, hooks, and the reason where one failed."""
+    return plugin_rows(shell, time=args.time)

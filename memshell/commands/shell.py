@@ -39,7 +39,6 @@ class Shell:
     """A session: one machine at a time, and the settings around it."""
 
     machine: Machine | None = None
-    origin: str = ""  # the `use` command that made the machine
     registry: Registry = field(default_factory=lambda: Registry(REGISTERED))
     options: Options = field(default_factory=Options)
     variables: dict[str, Any] = field(default_factory=dict)
@@ -47,7 +46,7 @@ class Shell:
     watches: list[str] = field(default_factory=list)
     last_error: MemshellError | None = None  # of the last `!` command
     command_text: str = ""
-    explain: bool = False
+    directives: dict[str, tuple[str, str]] = field(default_factory=dict)  # word -> (form, text), for help
     play_file: Callable[[str], None] | None = None
     journal: Callable[[str], None] = _no_journal
     out: TextIO = field(default_factory=lambda: sys.stdout)

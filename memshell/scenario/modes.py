@@ -13,7 +13,7 @@ from memshell.commands.registry import did_you_mean
 from memshell.commands.shell import Options, Shell
 from memshell.errors import MemshellError, UsageError
 from memshell.scenario.player import Played, Player
-from memshell.scenario.syntax import SyntaxProblem
+from memshell.scenario.syntax import DIRECTIVES, SyntaxProblem
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def make_shell(args: argparse.Namespace) -> Shell:
     """Return a fresh shell with the options of the command line."""
     load_builtin_commands()
-    shell = Shell(options=Options(form=args.form or "table"))
+    shell = Shell(options=Options(form=args.form or "table"), directives=dict(DIRECTIVES))
     shell.loader = partial(_load, args)
     return shell
 
@@ -125,9 +125,12 @@ def find_scenario(name: str) -> str:
 
 def scenario_root() -> Path:
     """Return the folder of the scenarios that memshell brings."""
-    import memshell_scenarios
+    from importlib.util import find_spec
 
-    return Path(next(iter(memshell_scenarios.__path__)))
+    spec = find_spec("memshell_scenarios")
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError("memshell's own scenarios are not installed", hint="pip install memshell-mm")
+    return Path(spec.submodule_search_locations[0])
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:

@@ -90,7 +90,7 @@ class State:
         return (error.errno or type(error).__name__) if error is not None else "none"
 
     def _step(self, _rest: str) -> Quantity:
-        return Quantity(len(self.shell.need_machine().steps))
+        return Quantity(self.shell.need_machine().step.n)
 
     def _crashed(self, _rest: str) -> bool:
         return self.mm.crashed is not None

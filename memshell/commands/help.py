@@ -1,0 +1,59 @@
+"""The command ``help``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memshell.commands.dispatch import help_text
+from memshell.commands.registry import FAMILIES, ArgType, arg, command
+from memshell.commands.types import TEXT
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from memshell.commands.registry import Suggestions
+    from memshell.commands.shell import Shell
+
+
+def _topics(shell: Shell, _prefix: str) -> Suggestions:
+    yield from ((item.name, item.summary) for item in shell.registry)
+    yield from ((word, text) for word, (_form, text) in shell.directives.items())
+
+
+TOPIC = ArgType("COMMAND", TEXT.convert, _topics)
+
+
+@command(
+    "session", arg("topic", TOPIC, "a command or a word of the language", nargs="?"), needs_machine=False
+)
+def help_(shell: Shell, args: Namespace) -> str:
+    """Show the commands, or what one does, with examples.
+
+    ``CMD --help`` is the same as ``help CMD``.
+    """
+    if args.topic is None:
+        return _overview(shell)
+    if args.topic in shell.directives:
+        form, text = shell.directives[args.topic]
+        return f"{form}\n\n    {text}\n"
+    if args.topic in shell.aliases:
+        return f"{args.topic} is an alias for: {shell.aliases[args.topic]}\n"
+    return help_text(shell.find_command(args.topic))
+
+
+def _overview(shell: Shell) -> str:
+    lines = []
+    wide = max(len(item.name) for item in shell.registry)
+    for family in (*FAMILIES, *sorted({item.family for item in shell.registry} - set(FAMILIES))):
+        members = [item for item in shell.registry if item.family == family]
+        if members:
+            lines += [family, *(f"    {item.name:<{wide}}  {item.summary}" for item in members), ""]
+    lines += ["language", *(f"    {form:<28}  {text}" for form, text in shell.directives.values()), ""]
+    lines += ["    CMD | SHELL COMMAND           send the output to a shell command"]
+    lines += ["    CMD > FILE, CMD >> FILE       write the output to a file, or add it"]
+    lines += [
+        "    !SHELL COMMAND                run a shell command",
+        "",
+        "help COMMAND shows one with examples.",
+    ]
+    return "\n".join(lines) + "\n"

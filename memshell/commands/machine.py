@@ -1,0 +1,307 @@
+"""The commands that choose the machine: ``use``, ``policy``, ``profile``, ``set``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from memshell.commands.registry import ArgType, arg, command, did_you_mean
+from memshell.commands.types import TEXT, named
+from memshell.errors import UsageError
+from memshell.report import Column, Result
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
+    from memshell.arch import Arch
+    from memshell.commands.registry import Suggestions
+    from memshell.commands.shell import Shell
+    from memshell.mm.state import Mm
+
+DEFAULT_PROFILE = "v6.12"
+DEFAULT_POLICY = "buddy"
+
+
+def _profiles(_shell: Shell) -> Mapping[str, str]:
+    from memshell.mm.profile import PROFILES
+
+    return dict.fromkeys(PROFILES, "kernel")
+
+
+def _policies(shell: Shell) -> Mapping[str, str]:
+    return {name: policy.summary for name, policy in shell.plugins.policies().items()}
+
+
+POLICY = named("policy", _policies)
+PROFILE = named("profile", _profiles)
+
+
+def _use_words(shell: Shell, prefix: str) -> Suggestions:
+    """Complete the architecture, then its keys, then the values of a key."""
+    arches = shell.plugins.arches()
+    yield from ((name, "architecture") for name in arches)
+    key, equals, _value = prefix.partition("=")
+    for arch in arches.values():
+        for option in arch.options:
+            if not equals:
+                yield f"{option.name}=", option.text
+            elif option.name == key:
+                yield from ((f"{key}={value}", option.text) for value in option.choices or (option.default,))
+    extra = {"profile": _profiles(shell), "policy": _policies(shell)}
+    for name, values in extra.items():
+        yield f"{name}=", f"the {name}"
+        if equals and key == name:
+            yield from ((f"{name}={value}", text) for value, text in values.items())
+
+
+USE_WORD = ArgType("KEY=VALUE", TEXT.convert, _use_words)
+ARCH = ArgType("ARCH", TEXT.convert, _use_words)
+
+
+@command(
+    "machine",
+    arg("arch", ARCH, "an architecture"),
+    arg("options", USE_WORD, "its options, profile=v6.12 and policy=NAME", nargs="*"),
+    needs_machine=False,
+    examples="""
+> use x86_64 ram=2G profile=v6.12
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+""",
+)
+def use(shell: Shell, args: Namespace) -> str:
+    """Start a fresh machine.
+
+    ``use x86_64 ram=4G block=256M`` boots one of an architecture that a plugin brings; the keys are the
+    architecture's (``use x86_64 --help`` lists them after a TAB), and ``profile=`` and ``policy=`` choose the
+    kernel and where the memmap of added memory goes.
+    """
+    arches = shell.plugins.arches()
+    if args.arch not in arches:
+        hint = did_you_mean(args.arch, arches) or "known: " + ", ".join(arches)
+        raise UsageError(
+            f"unknown architecture {args.arch!r}", hint=hint if arches else "no arch plugin is loaded"
+        )
+    options = _options(args.options or [])
+    profile = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE), shell)
+    policy = POLICY.convert(options.pop("policy", DEFAULT_POLICY), shell)
+    start(shell, arches[args.arch], options, profile, policy)
+    return describe(shell.need_machine().mm)
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not value:
+            raise UsageError(f"{word!r} is not of the form key=value", hint="such as ram=2G")
+        if key in options:
+            raise UsageError(f"{key} is given twice")
+        options[key] = value
+    return options
+
+
+def start(shell: Shell, arch: Arch, options: dict[str, str], profile: str, policy: str) -> None:
+    """Boot a machine and make it the shell's."""
+    from memshell.machine import boot
+    from memshell.mm.profile import find_profile, unknown
+
+    known = [*(option.name for option in arch.options), "profile", "policy"]
+    for key in options:
+        if key not in known:
+            raise unknown("key", key, dict.fromkeys(known))
+    shell.machine = boot(
+        arch, options, find_profile(profile), shell.plugins.policies()[policy], shell.command_text
+    )
+
+
+def describe(mm: Mm) -> str:
+    """Return a machine in one line."""
+    from memshell.mm.pfn import format_size
+
+    present = sum(zone.present for zone in mm.zones.values()) * mm.arch.page_size
+    size = format_size(round(present / (1 << 20)) << 20)
+    block = format_size(mm.block_size)
+    return f"{mm.arch.name}, {size}, blocks of {block}, kernel {mm.profile.name}, policy {mm.policy.name}"
+
+
+@command(
+    "machine",
+    arg("name", POLICY, "the policy; without it, list them", nargs="?"),
+    needs_machine=False,
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> policy memmap_on_memory
+policy memmap_on_memory
+""",
+)
+def policy(shell: Shell, args: Namespace) -> str | Result:
+    """Choose where the memmap of memory that is added from now on goes."""
+    if args.name is None:
+        current = shell.machine.mm.policy.name if shell.machine else None
+        rows = [
+            {"name": name, "now": name == current, "summary": text} for name, text in _policies(shell).items()
+        ]
+        return Result(rows=rows, columns=(Column("NAME"), Column("NOW"), Column("SUMMARY")))
+    with shell.change() as mm:
+        mm.policy = shell.plugins.policies()[args.name]
+    return f"policy {args.name}"
+
+
+@command(
+    "machine",
+    arg("name", PROFILE, "the kernel; without it, list them", nargs="?"),
+    needs_machine=False,
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> profile v6.1
+profile v6.1
+""",
+)
+def profile(shell: Shell, args: Namespace) -> str | Result:
+    """Choose the kernel whose behaviour is played from now on."""
+    from memshell.mm.profile import find_profile
+
+    if args.name is None:
+        current = shell.machine.mm.profile.name if shell.machine else None
+        rows = [{"name": name, "now": name == current} for name in _profiles(shell)]
+        return Result(rows=rows, columns=(Column("NAME"), Column("NOW")))
+    with shell.change() as mm:
+        mm.profile = find_profile(args.name)
+    return f"profile {args.name}"
+
+
+# --- set ---
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the running kernel: its values, none for a number, and where it lives."""
+
+    values: tuple[str, ...]
+    text: str
+
+
+PARAMETERS = {
+    "auto_online_blocks": Parameter(
+        ("offline", "online", "online_kernel", "online_movable"),
+        "/sys/devices/system/memory/auto_online_blocks",
+    ),
+    "online_policy": Parameter(("contig-zones", "auto-movable"), "memory_hotplug.online_policy"),
+    "auto_movable_ratio": Parameter((), "memory_hotplug.auto_movable_ratio, in percent"),
+    "auto_movable_numa_aware": Parameter(("Y", "N"), "memory_hotplug.auto_movable_numa_aware"),
+    "movable_node": Parameter(("Y", "N"), "movable_node on the command line"),
+    "hugetlb_free_vmemmap": Parameter(("Y", "N"), "hugetlb_free_vmemmap on the command line"),
+}
+
+
+def _settings(shell: Shell, prefix: str) -> Suggestions:
+    name, equals, _value = prefix.partition("=")
+    from memshell.mm.profile import FEATURES
+
+    if equals and name in PARAMETERS:
+        yield from ((f"{name}={value}", PARAMETERS[name].text) for value in PARAMETERS[name].values)
+    yield from ((f"{name}=", parameter.text) for name, parameter in PARAMETERS.items())
+    yield "memmap_on_memory=", "memory_hotplug.memmap_on_memory: the same as policy"
+    yield from ((name, feature.text) for name, feature in FEATURES.items())
+    del shell
+
+
+SETTING = ArgType("NAME", TEXT.convert, _settings)
+VALUE = ArgType("VALUE", TEXT.convert, lambda _s, _p: [("on", ""), ("off", "")])
+
+
+@command(
+    "machine",
+    arg("name", SETTING, "a parameter or a feature; NAME=VALUE is the same as NAME VALUE", nargs="?"),
+    arg("value", VALUE, "its value", nargs="?"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> set online_policy=auto-movable
+online_policy = auto-movable
+> set node_notifier on
+node_notifier = on
+""",
+)
+def set_(shell: Shell, args: Namespace) -> str | Result:
+    """Set a kernel parameter, or switch one feature of the kernel; without a name, list them.
+
+    Parameters are written as in sysfs or on the kernel's command line (``memory_hotplug.`` before the name is
+    read too).  Features are the single behaviours that a profile is made of.
+    """
+    if args.name is None:
+        return _list_settings(shell.need_machine().mm)
+    name, _equals, joined = args.name.partition("=")
+    value = args.value if args.value is not None else joined
+    if not value:
+        raise UsageError(f"set {name} to what?", hint=f"set {name} VALUE")
+    name = name.removeprefix("memory_hotplug.")
+    with shell.change() as mm:
+        return f"{name} = {_set(mm, name, value, shell)}"
+
+
+def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
+    if name == "memmap_on_memory":
+        return _set_policy(mm, value, shell)
+    if name in PARAMETERS:
+        mm.params[name] = _parameter(name, value)
+    elif name in mm.profile.features:
+        mm.profile = mm.profile.with_feature(name, _feature(name, value, mm.profile.features[name]))
+    else:
+        known = [*PARAMETERS, "memmap_on_memory", *mm.profile.features]
+        raise UsageError(
+            f"unknown setting {name!r}", hint=did_you_mean(name, known) or "set alone lists them"
+        )
+    return value
+
+
+def _set_policy(mm: Mm, value: str, shell: Shell) -> str:
+    for candidate in shell.plugins.policies().values():
+        if candidate.parameter.lower() == value.lower():
+            mm.policy = candidate
+            return value
+    values = sorted({candidate.parameter for candidate in shell.plugins.policies().values()})
+    raise UsageError(f"memmap_on_memory={value} cannot be", hint="one of " + ", ".join(values))
+
+
+def _parameter(name: str, value: str) -> str:
+    known = PARAMETERS[name].values
+    if known and value not in known:
+        raise UsageError(
+            f"{name}={value} cannot be", hint=did_you_mean(value, known) or "one of " + ", ".join(known)
+        )
+    if not known and not value.isdecimal():
+        raise UsageError(f"{name}={value} cannot be", hint="it is a whole number")
+    return value
+
+
+_SWITCH = {"on": True, "off": False, "yes": True, "no": False, "1": True, "0": False}
+
+
+def _feature(name: str, value: str, now: Any) -> Any:
+    if isinstance(now, bool):
+        if value not in _SWITCH:
+            raise UsageError(f"{name} is on or off, not {value!r}")
+        return _SWITCH[value]
+    if isinstance(now, int):
+        if not value.isdecimal():
+            raise UsageError(f"{name} is a whole number, not {value!r}")
+        return int(value)
+    return value
+
+
+def _list_settings(mm: Mm) -> Result:
+    from memshell.mm.profile import FEATURES
+
+    rows = [
+        {"name": name, "value": mm.params.get(name, ""), "text": parameter.text}
+        for name, parameter in PARAMETERS.items()
+    ]
+    rows += [
+        {"name": name, "value": {True: "on", False: "off"}.get(value, value), "text": FEATURES[name].text}
+        for name, value in sorted(mm.profile.features.items())
+    ]
+    return Result(rows=rows, columns=(Column("NAME"), Column("VALUE"), Column("TEXT", drop=1)))
