@@ -10,6 +10,7 @@ import struct
 import sys
 from array import array
 from dataclasses import dataclass
+from functools import cached_property
 
 from memshell.errors import ImageError
 from memshell.vmlinux.layout import MAX_CHAIN, MAX_DEPTH, Enum, Member, Members, Struct, check_layout
@@ -169,7 +170,7 @@ class Btf:
             type_id = self._words[start + 3]
         return count
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Width of a pointer: that of ``unsigned long``, which the kernel keeps equal; 64 without it."""
         found = self._find("long unsigned int", {_INT}) or self._find("unsigned long", {_INT})

@@ -22,6 +22,8 @@ RATIO_FREE = 48 * MIB
 MAX_WINDOW = 128 * MIB
 """The kernel's build uses a dictionary or window of up to 128 MiB (scripts/Makefile.lib, xz_wrap.sh)."""
 _PIECE = MIB
+_ZSTD_PIECE = 1024
+"""Its output cannot be bounded, but 1 KiB in gives at most 256 runs of 128 KiB."""
 _LZ4_BLOCK = 8 * MIB  # the block size of the legacy format
 
 MAGICS: dict[bytes, str] = {
@@ -89,26 +91,18 @@ def _xz(region: Region) -> Iterator[bytes]:
         yield stream.decompress(data, _PIECE)
 
 
-class _File:
-    """A region with the one method of a file that zstandard calls."""
-
-    def __init__(self, region: Region) -> None:
-        self._region = region
-
-    def read(self, size: int) -> bytes:
-        return self._region.next(size)
-
-
 def _zstd(region: Region) -> Iterator[bytes]:
     try:
         import zstandard
     except ImportError:
         raise _missing("zstd", "zstandard") from None
+    stream = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
     try:
-        stream = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-        with stream.stream_reader(_File(region), read_size=_PIECE, read_across_frames=False) as file:  # type: ignore[arg-type]  # it only calls read
-            while piece := file.read(_PIECE):
-                yield piece
+        while not stream.eof:
+            data = region.next(_ZSTD_PIECE)
+            if not data:
+                raise ImageError("the compressed data ends too early: it is truncated")
+            yield stream.decompress(data)
     except zstandard.ZstdError as error:
         raise ImageError(f"the zstd data in it is corrupt: {error}") from None
 

@@ -25,7 +25,7 @@ from memshell.vmlinux.reloc import relocated
 
 PREFERRED = ("mm/memory_hotplug.c", "mm/page_alloc.c", "mm/sparse.c", "drivers/base/memory.c")
 _MAX_UNITS = 200_000
-_MAX_TRIES = 40  # units that are indexed for one name before it is called absent
+_MAX_TRIES = 250  # units that are opened for one name
 _HEAD = 96  # bytes of each unit that are looked at
 _MAX_UNIT = 96 * MIB
 _MAX_STRINGS = 128 * MIB
@@ -86,19 +86,18 @@ class Dwarf:
         return headers
 
     def _unit(self, header: _Header) -> Unit:
-        unit = self._units.get(header.offset)
-        if unit is None:
-            size = header.end - header.offset
-            if size > _MAX_UNIT:
-                raise ImageError(
-                    f"a DWARF unit of {size} bytes: linked with LTO? memshell reads no such kernel"
-                )
-            unit = Unit(self._sections, header.offset, self._info.read(header.offset, size))
-            self._units[header.offset] = unit
-        return unit
+        if header.offset not in self._units:
+            self._units[header.offset] = self._open_unit(header)
+        return self._units[header.offset]
+
+    def _open_unit(self, header: _Header) -> Unit:
+        size = header.end - header.offset
+        if size > _MAX_UNIT:
+            raise ImageError(f"a DWARF unit of {size} bytes: linked with LTO? memshell reads no such kernel")
+        return Unit(self._sections, header.offset, self._info.read(header.offset, size))
 
     def _offsets_of(self, name: str, tails: bool) -> set[int]:
-        """Where *name* stands in the string tables; with *tails*, also every place before it in its string."""
+        """Where *name* stands in the string tables; with *tails*, also all places before it in its string."""
         needle = name.encode() + b"\0"
         found: set[int] = set()
         for table in (self._sections.str, self._sections.line_str):
@@ -151,44 +150,53 @@ class Dwarf:
                 break
         return found
 
-    def _holding(self, name: str) -> Iterator[_Header]:
-        """The units in which a type of that name may be defined."""
-        pattern = self._pattern(self._offsets_of(name, tails=False))
+    def _mentions(self, name: str) -> Iterator[tuple[_Header, int | None]]:
+        """The units that use the name of a type, and where; None for where with clang's indexed strings."""
+        offsets = self._offsets_of(name, tails=False)
+        pattern = self._pattern(offsets)
         if len(name) < 4:  # shorter than an offset: compilers write it in the entry itself
             pattern = re.compile(re.escape(name.encode() + b"\0"))
         if pattern is None:
             return
+        for base in self._string_bases(offsets):
+            number = base.to_bytes(4, "little" if self.order == "<" else "big")
+            yield from ((header, None) for header in self._headers if number in header.head)
         starts = [header.offset for header in self._headers]
-        last = -1
         for at in self._matches(pattern):
-            number = bisect_right(starts, at) - 1
-            if number > last:
-                last = number
-                yield self._headers[number]
+            header = self._headers[bisect_right(starts, at) - 1]
+            yield header, at - header.offset
 
     def _matches(self, pattern: re.Pattern[bytes]) -> Iterator[int]:
         for start in range(0, self._info.size, _WINDOW):
             window = self._info.read(start, min(_WINDOW + 3, self._info.size - start))
             yield from (start + match.start() for match in pattern.finditer(window))
 
-    def _candidates(self, name: str) -> Iterator[_Header]:
-        seen: set[int] = set()
-        for header in self._main_units:
-            seen.add(header.offset)
-            yield header
-        for header in self._holding(name):
-            if header.offset not in seen:
-                seen.add(header.offset)
-                yield header
-            if len(seen) >= _MAX_TRIES:
-                return
+    def _candidates(self, kinds: tuple[str, ...], name: str) -> Iterator[Unit]:
+        """The units that may define a type of one of those kinds, the likely ones first."""
+        done = {header.offset for header in self._main_units}
+        yield from (self._unit(header) for header in self._main_units)
+        unit: Unit | None = None
+        tries = 0
+        for header, at in self._mentions(name):
+            if header.offset in done:
+                continue
+            if unit is None or unit.offset != header.offset:
+                unit = self._open_unit(header)
+                tries += 1
+            if tries > _MAX_TRIES:
+                raise ImageError(
+                    f"{name} is named in many units, and none of the first {_MAX_TRIES} defines it"
+                )
+            if at is None or unit.may_define(at, kinds):
+                done.add(header.offset)
+                yield unit
 
     def _find(self, kinds: tuple[str, ...], name: str) -> tuple[Unit, Any] | None:
-        for header in self._candidates(name) if name else ():
-            unit = self._unit(header)
+        for unit in self._candidates(kinds, name) if name else ():
             for kind in kinds:
                 offset = unit.index.get((kind, name))
                 if offset is not None:
+                    self._units[unit.offset] = unit
                     return unit, unit.die(offset)
         return None
 
@@ -200,14 +208,14 @@ class Dwarf:
         return self._unit(self._headers[number])
 
     def struct(self, name: str) -> Struct | None:
-        """The struct, union or typedef of one; None when no unit that was read has it."""
+        """The struct, union or typedef of one; None without it."""
         from memshell.vmlinux.dwarf_types import TypeReader
 
         found = self._find(("struct", "typedef"), name)
         return None if found is None else TypeReader(self).struct(name, *found)
 
     def enum(self, name: str) -> Enum | None:
-        """The enumeration of that name; None when no unit that was read has it."""
+        """The enumeration of that name; None without it."""
         from memshell.vmlinux.dwarf_types import TypeReader
 
         found = self._find(("enum",), name)

@@ -18,6 +18,7 @@ from memshell.errors import ImageError
 
 _MAX_ENTRIES = 3_000_000
 _MAX_CHILDREN = 100_000
+_BEFORE_NAME = 16  # bytes of an entry that may precede its name
 INDEXED = {
     "DW_TAG_structure_type": "struct",
     "DW_TAG_union_type": "struct",
@@ -157,6 +158,15 @@ class Unit:
             at = self._next(plan, after)
         return found
 
+    def may_define(self, at: int, kinds: tuple[str, ...]) -> bool:
+        """Whether the name that is used at *at* can be that of a type's definition: a filter, not a proof."""
+        for start in range(at - 1, max(at - _BEFORE_NAME, 0), -1):
+            code, after = uleb(self.data, start)
+            plan = self._known_plan(code)
+            if plan and plan.kind in kinds and plan.name and self._attribute(plan, after, "DW_AT_name") == at:
+                return True
+        return False
+
     def _next(self, plan: _Plan, at: int) -> int:
         """Where the next entry of the same level starts; *at* is the first attribute."""
         if plan.has_children and plan.sibling:
@@ -183,22 +193,24 @@ class Unit:
         raise ImageError(f"more than {_MAX_ENTRIES} DWARF entries in one: corrupt")
 
     def _plan(self, code: int) -> _Plan:
-        plan = self._plans.get(code)
+        plan = self._known_plan(code)
         if plan is None:
-            plan = self._plans[code] = self._make_plan(code)
+            raise ImageError(f"a DWARF entry uses abbreviation {code}, which does not exist: corrupt")
         return plan
+
+    def _known_plan(self, code: int) -> _Plan | None:
+        if code not in self._plans:
+            try:
+                self._plans[code] = self._make_plan(self.cu.get_abbrev_table().get_abbrev(code))
+            except KeyError:
+                return None
+        return self._plans[code]
 
     @cached_property
     def _plans(self) -> dict[int, _Plan]:
         return {}
 
-    def _make_plan(self, code: int) -> _Plan:
-        try:
-            decl = self.cu.get_abbrev_table().get_abbrev(code)
-        except KeyError:
-            raise ImageError(
-                f"a DWARF entry uses abbreviation {code}, which does not exist: corrupt"
-            ) from None
+    def _make_plan(self, decl: Any) -> _Plan:
         forms = [(str(name), str(form)) for name, form in decl.iter_attr_specs()]
         names = dict(forms)
         sizes = [self._fixed(form) for _, form in forms]

@@ -31,7 +31,8 @@ _PT_REGS = (
 _BUILD_SALT = 0x100
 _CORRUPT = (
     KeyError, IndexError, ValueError, TypeError, AttributeError, AssertionError, OverflowError,
-    NotImplementedError, MemoryError, RecursionError, EOFError, OSError, struct.error, zlib.error, lzma.LZMAError,
+    NotImplementedError, MemoryError, RecursionError, EOFError, OSError, struct.error, zlib.error,
+    lzma.LZMAError,
 )  # fmt: skip
 """What pyelftools was seen to raise on damaged files, besides errors of its own."""
 

@@ -14,16 +14,14 @@ from memshell.vmlinux.elf import SHT_NOBITS, SHT_RELA, Elf, Section
 
 _MAX_RELOCATIONS = 3_000_000
 _MAX_SECTION = 160 << 20
-_NONE, _WIDTHS = (
-    0,
-    {  # R_X86_64_*, R_PPC64_*, R_390_*: plain addresses and nothing else stands in debug data
-        62: {1: 8, 10: 4, 11: 4},
-        21: {1: 4, 38: 8, 43: 8},
-        22: {4: 4, 22: 8},
-        183: {257: 8, 258: 4},
-        243: {1: 4, 2: 8},
-    },
-)
+_NONE = 0
+_WIDTHS = {  # plain addresses, all that debug data has: R_X86_64_*, R_PPC64_*, R_390_* and two more
+    62: {1: 8, 10: 4, 11: 4},
+    21: {1: 4, 38: 8, 43: 8},
+    22: {4: 4, 22: 8},
+    183: {257: 8, 258: 4},
+    243: {1: 4, 2: 8},
+}
 _IGNORED = {21: {78}, 22: {56}, 62: {21, 17}}  # thread-local offsets: of variables, never of types
 
 
