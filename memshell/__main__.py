@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.rest:
         return _mode(args.rest[0])(args, args.rest[1:])
     if sys.stdin.isatty():
-        from memshell.repl import prompt
+        from memshell.repl.app import prompt
 
         return prompt(args)
     from memshell.scenario.modes import script

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from memshell.commands.registry import REGISTERED, Command, Registry
 from memshell.errors import CommandError, PluginError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterator
     from contextlib import AbstractContextManager
-    from typing import TextIO
 
     from memshell.errors import MemshellError
     from memshell.machine import Machine
     from memshell.mm.state import Mm
     from memshell.plugins import Plugins
+
+T = TypeVar("T")
+
+
+class Writer(Protocol):
+    """Where results and notes go: a text file, or the prompt's screen."""
+
+    def write(self, text: str, /) -> object:
+        """Write *text*."""
+
+    def flush(self) -> None:
+        """Bring everything out."""
 
 
 @dataclass(slots=True)
@@ -46,11 +57,12 @@ class Shell:
     watches: list[str] = field(default_factory=list)
     last_error: MemshellError | None = None  # of the last `!` command
     command_text: str = ""
+    progress: tuple[int, int] | None = None  # done, total; of the command that runs
     directives: dict[str, tuple[str, str]] = field(default_factory=dict)  # word -> (form, text), for help
     play_file: Callable[[str], None] | None = None
     journal: Callable[[str], None] = _no_journal
-    out: TextIO = field(default_factory=lambda: sys.stdout)
-    err: TextIO = field(default_factory=lambda: sys.stderr)
+    out: Writer = field(default_factory=lambda: sys.stdout)
+    err: Writer = field(default_factory=lambda: sys.stderr)
     loader: Callable[[], Plugins] | None = None
     _plugins: Plugins | None = None
 
@@ -99,6 +111,16 @@ class Shell:
         if self.play_file is None:
             raise UsageError("there is no scenario player here")
         self.play_file(path)
+
+    def track(self, items: Collection[T]) -> Iterator[T]:
+        """Yield *items* and keep count, so that a prompt can show how far a long command has come."""
+        total = len(items)
+        try:
+            for done, item in enumerate(items):
+                self.progress = (done, total)
+                yield item
+        finally:
+            self.progress = None
 
     def write(self, text: str) -> None:
         """Write a result to stdout."""

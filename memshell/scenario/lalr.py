@@ -67,8 +67,18 @@ def _next_token(text: str, at: int, state: int) -> Token:
     return Token(END_OF_TEXT, "", len(text))
 
 
-def parse(text: str, start: str = "program") -> Node:
-    """Return the tree of *text*.  Raises Unexpected."""
+def scan(text: str) -> tuple[list[Token], frozenset[str]]:
+    """Return the tokens of a text that is still being typed, and what may follow them."""
+    tokens: list[Token] = []
+    try:
+        parse(text, seen=tokens)
+    except Unexpected as error:
+        return tokens, error.accepts
+    return tokens, frozenset({"WORD"})
+
+
+def parse(text: str, start: str = "program", seen: list[Token] | None = None) -> Node:
+    """Return the tree of *text*; *seen* collects the tokens on the way.  Raises Unexpected."""
     table = _table()
     states = [int(table["start"][start])]
     values: list[tuple[Node | Token, ...]] = []
@@ -87,6 +97,8 @@ def parse(text: str, start: str = "program") -> Node:
             _reduce(states, values, table["rules"][-1 - action], table)
         states.append(action)
         values.append((token,))
+        if seen is not None:
+            seen.append(token)
         at = token.start + len(token.text)
 
 

@@ -196,11 +196,17 @@ class Player:
         elif isinstance(statement, Expect):
             self._expect(statement)
         elif isinstance(statement, Let):
-            assert statement.expression is not None
-            self.shell.variables[statement.name] = evaluate(statement.expression, self.names)
-            self.shell.journal(statement.text)
+            self._let(statement)
         elif isinstance(statement, Escape):
             run_shell(statement.command)
+
+    def _let(self, statement: Let) -> None:
+        assert statement.expression is not None
+        value = evaluate(statement.expression, self.names)
+        self.shell.variables[statement.name] = value
+        # The counter of a repeat is not in the journal: what was made of it is kept as the value.
+        text = f"let {statement.name} = {value}" if "$" in statement.text else statement.text
+        self.shell.journal(text)
 
     def _run(self, statement: Run) -> None:
         words = [expand(word, self.names) for word in statement.words]

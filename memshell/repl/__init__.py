@@ -1,0 +1,1 @@
+"""The prompt: the only package that imports prompt_toolkit."""

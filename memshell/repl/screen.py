@@ -1,0 +1,117 @@
+"""What the prompt puts on the screen around the line: results, the pager, the toolbar, the progress bar."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from memshell.commands.shell import Shell
+
+
+class Screen(io.TextIOBase):
+    """Standard output with a pager: what is taller than the terminal goes through it, the rest does not."""
+
+    def write(self, text: str) -> int:
+        """Show a result."""
+        rows = shutil.get_terminal_size().lines
+        if text.count("\n") >= rows and sys.stdout.isatty() and self._page(text):
+            return len(text)
+        sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Bring everything to the terminal."""
+        sys.stdout.flush()
+
+    def _page(self, text: str) -> bool:
+        import subprocess
+
+        pager = os.environ.get("PAGER") or ("less" if shutil.which("less") else "")
+        if not pager or pager == "cat" or os.environ.get("TERM", "dumb") == "dumb":
+            return False
+        environment = {"LESS": "-FRSX", **os.environ}
+        subprocess.run(["/bin/sh", "-c", pager], input=text, text=True, check=False, env=environment)  # noqa: S603 - the user's own pager
+        return True
+
+
+def toolbar(shell: Shell) -> str:
+    """Return the line under the prompt: what the machine is and how it fares."""
+    if shell.machine is None:
+        return " no machine yet: use x86_64 ram=2G"
+    from memshell.mm.pfn import format_size
+
+    mm = shell.machine.mm
+    page = mm.arch.page_size
+    free: dict[str, int] = {}
+    for zone in mm.zones.values():
+        free[zone.type.label] = free.get(zone.type.label, 0) + zone.free
+    most = max(free, key=lambda label: free[label], default="")
+    parts = [
+        f"{mm.arch.name} {format_size(page)}",
+        f"block {format_size(mm.block_size)}",
+        mm.profile.name,
+        mm.policy.name,
+        f"{most} {about(free.get(most, 0) * page)} free",
+        f"step {shell.machine.step.n}",
+    ]
+    if mm.crashed:
+        parts.append(f"CRASHED: {mm.crashed}")
+    return " " + " · ".join(parts)
+
+
+def about(size: int) -> str:
+    """Return a size in three digits or so: 3.1G."""
+    for suffix, shift in (("T", 40), ("G", 30), ("M", 20), ("K", 10)):
+        if size >= 1 << shift:
+            number = size / (1 << shift)
+            return f"{number:.0f}{suffix}" if number >= 100 else f"{number:.3g}{suffix}"
+    return str(size)
+
+
+@contextmanager
+def progress(shell: Shell) -> Iterator[None]:
+    """Show how far the command inside has come, once it has taken a second."""
+    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        yield
+        return
+    done = threading.Event()
+    thread = threading.Thread(target=_draw, args=(shell, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _draw(shell: Shell, done: threading.Event) -> None:
+    started = time.monotonic()
+    if done.wait(1.0):
+        return
+    while not done.wait(0.1):
+        line = progress_line(shell, time.monotonic() - started, shutil.get_terminal_size().columns)
+        sys.stderr.write(f"\r{line}")
+        sys.stderr.flush()
+    sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+    sys.stderr.flush()
+
+
+def progress_line(shell: Shell, seconds: float, width: int) -> str:
+    """Return the progress line for a command that has run for *seconds*."""
+    tail = f" {seconds:.0f} s, Ctrl-C stops it"
+    name = shell.command_text[: max(width - len(tail) - 30, 8)]
+    if shell.progress is None:
+        return f"{name}:{tail}"[: width - 1]
+    count, total = shell.progress
+    room = 20
+    filled = room * count // max(total, 1)
+    return f"{name} [{'#' * filled}{'.' * (room - filled)}] {count}/{total}{tail}"[: width - 1]
