@@ -51,9 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 MODES = {
     "run": "memshell.scenario.modes:run",
-    "test": "memshell.scenario.modes:test",
+    "test": "memshell.scenario.testmode:test",
     "vmlinux": "memshell.scenario.modes:vmlinux",
-    "verify": "memshell.scenario.modes:verify",
+    "verify": "memshell.verify.cli:main",
     "capture": "memshell.scenario.modes:capture",
     "plugins": "memshell.scenario.modes:plugins",
     "export": "memshell.scenario.modes:export",

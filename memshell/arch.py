@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memshell.mm.mmzone import ZoneType
 
@@ -112,6 +112,17 @@ class Arch(ABC):
     @abstractmethod
     def configure(self, options: Mapping[str, str], profile: Profile) -> Arch:
         """Return this architecture with the options of ``use`` applied (page size, MMU, ...). Raises `UsageError`."""
+
+    def from_recording(
+        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, Any]
+    ) -> Arch:
+        """Return this architecture as the recorded machine had it. *state* is the recorded state after boot."""
+        del config, cmdline, qemu_args, state
+        return self
+
+    def direct_map_counters(self) -> dict[str, int]:
+        """Return the DirectMap lines of /proc/meminfo that follow from leaves: name -> leaf size in bytes."""
+        return {}
 
     @abstractmethod
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:

@@ -86,6 +86,19 @@ class X86(Arch):
             return replace(new, max_physmem_bits=52, vmemmap_base=0xFFD4000000000000, page_offset=0xFF11000000000000)
         return new
 
+    def from_recording(
+        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, object]
+    ) -> X86:
+        """Read the CPU's and the command line's switches."""
+        del state
+        cpu = " ".join(qemu_args)
+        size = 32 if config.get("CONFIG_PAGE_EXTENSION") == "y" else 16
+        return replace(self, gbpages="nogbpages" not in cmdline, hypervisor="hypervisor=off" not in cpu, mem_section_size=size)
+
+    def direct_map_counters(self) -> dict[str, int]:
+        """2M and 1G leaves; hot-added memory has no 4K ones."""
+        return {"DirectMap2M": PMD, "DirectMap1G": PUD}
+
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
         """Return a QEMU q35 guest as it stands after boot.
 

@@ -9,6 +9,39 @@ from typing import Any, NamedTuple
 from memshell.mm.pfn import format_size
 
 
+# Kernel functions that a trace names and the model has no function for, with their files.
+LEAVES = {
+    "__drain_all_pages": "mm/page_alloc.c",
+    "build_all_zonelists": "mm/page_alloc.c",
+    "check_memblock_offlined_cb": "mm/memory_hotplug.c",
+    "clear_zone_contiguous": "mm/page_alloc.c",
+    "dissolve_free_huge_pages": "mm/hugetlb.c",
+    "dissolve_free_hugetlb_folios": "mm/hugetlb.c",
+    "do_migrate_range": "mm/memory_hotplug.c",
+    "do_register_memory_block_under_node": "drivers/base/node.c",
+    "hotadd_init_pgdat": "mm/memory_hotplug.c",
+    "kcompactd_run": "mm/compaction.c",
+    "kcompactd_stop": "mm/compaction.c",
+    "kswapd_run": "mm/vmscan.c",
+    "kswapd_stop": "mm/vmscan.c",
+    "lru_cache_disable": "mm/swap.c",
+    "node_notify": "drivers/base/node.c",
+    "register_mem_block_under_node_hotplug": "drivers/base/node.c",
+    "set_zone_contiguous": "mm/mm_init.c",
+    "setup_zone_pageset": "mm/page_alloc.c",
+    "sync_global_pgds": "arch/x86/mm/init_64.c",
+    "vmemmap_p4d_populate": "mm/sparse-vmemmap.c",
+    "vmemmap_pgd_populate": "mm/sparse-vmemmap.c",
+    "vmemmap_pud_populate": "mm/sparse-vmemmap.c",
+    "vmemmap_set_pmd": "arch/x86/mm/init_64.c",
+    "vmemmap_verify": "mm/sparse-vmemmap.c",
+    "writeback_set_ratelimit": "mm/page-writeback.c",
+    "zone_pcp_disable": "mm/page_alloc.c",
+    "zone_pcp_enable": "mm/page_alloc.c",
+    "zone_pcp_reset": "mm/page_alloc.c",
+}
+
+
 class Event(NamedTuple):
     """One effect of a model function.
 
@@ -57,9 +90,9 @@ class Trace:
         finally:
             self._stack.pop()
 
-    def leaf(self, name: str, where: str = "", args: tuple[object, ...] = ()) -> None:
-        """Record a call that the model makes no function for: the kernel enters it, and nothing that is modelled changes."""
-        self.calls.append(Call(len(self._stack), name, where, args, None))
+    def leaf(self, name: str, args: tuple[object, ...] = ()) -> None:
+        """Record a call of one of `LEAVES`: the kernel enters it, and nothing that is modelled changes."""
+        self.calls.append(Call(len(self._stack), name, f"{LEAVES[name]}:{name}", args, None))
 
     def note(self, text: str) -> None:
         """Leave a line of arithmetic at the call that is running."""

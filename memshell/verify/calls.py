@@ -1,0 +1,65 @@
+"""Compare a recorded call tree with the model's, as sequences of function names."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from memshell.mm import LEDGER
+from memshell.mm.events import LEAVES, Trace
+
+
+@cache
+def probed(release: str) -> frozenset[str]:
+    """Return the functions that the recorder's kprobes can see in a kernel: the others were inlined by its compiler.
+
+    ``probes.json`` holds them by release, gathered from all recordings of that release.
+    """
+    table: dict[str, list[str]] = json.loads((files("memshell.verify") / "probes.json").read_text())
+    return frozenset(table.get(".".join(release.split(".")[:2]), ()))
+
+
+def modelled() -> frozenset[str]:
+    """Return the names of the kernel functions that a trace can contain."""
+    return frozenset(mark.name for mark in LEDGER.values()) | frozenset(LEAVES)
+
+
+def recorded_names(calls: list[list[Any]]) -> list[str]:
+    """Return the recorded function names in order, repeated patterns written out.
+
+    A line with [n, period, last arguments] behind it begins a pattern of *period* lines that ran *n* times.
+    """
+    names: list[str] = []
+    i = 0
+    while i < len(calls):
+        extra = calls[i][5:]
+        if len(extra) >= 2:
+            count, period = extra[0], extra[1]
+            names += [c[1] for c in calls[i : i + period]] * count
+            i += period
+        else:
+            names.append(calls[i][1])
+            i += 1
+    return names
+
+
+def compare_calls(calls: list[list[Any]], traces: list[Trace], release: str) -> tuple[list[str], list[str]]:
+    """Return both sequences, each without the functions that the other side cannot show."""
+    visible = probed(release)
+    known = modelled()
+    recorded = [name for name in recorded_names(calls) if name in known]
+    predicted = [call.name for trace in traces for call in trace.calls if call.name in visible]
+    return recorded, predicted
+
+
+def first_difference(recorded: list[str], predicted: list[str]) -> str:
+    """Return one line about where two sequences part."""
+    for i, (a, b) in enumerate(zip(recorded, predicted, strict=False)):
+        if a != b:
+            return f"call {i}: recorded {a}, predicted {b}"
+    longer = recorded if len(recorded) > len(predicted) else predicted
+    i = min(len(recorded), len(predicted))
+    side = "recorded" if longer is recorded else "predicted"
+    return f"call {i}: only {side} {longer[i]}"

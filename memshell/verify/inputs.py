@@ -1,0 +1,142 @@
+"""What a replay takes from the recording instead of predicting it: the boot state, and what lives in used zones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memshell.arch import Arch, BootMemory, BootZone
+from memshell.errors import RecordingError
+from memshell.machine import DEFAULT_PARAMS, Machine
+from memshell.mm.boot import boot
+from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
+from memshell.mm.page import KPF_ANON, KPF_BUDDY, KPF_LRU, KPF_NOPAGE, KPF_OFFLINE, KPF_PGTABLE, KPF_SLAB, Owner, Page
+from memshell.mm.state import Mm
+from memshell.policy import Policy
+from memshell.verify.recording import Recording
+
+PARAMS = ("online_policy", "auto_movable_ratio", "auto_movable_numa_aware")
+
+
+def boot_machine(recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy]) -> Machine:
+    """Return a machine in the recording's boot state. Raises `RecordingError` for an architecture that no plugin has."""
+    name = {"ppc64le": "powerpc", "s390x": "s390"}.get(recording.arch, recording.arch)
+    if name not in arches:
+        raise RecordingError(f"{recording.name}: no plugin for architecture {recording.arch!r}")
+    state = recording.steps[0]["state"]
+    arch = arches[name].from_recording(recording.config, recording.cmdline, recording.qemu_args, state)
+    memory = boot_memory(arch, state)
+    params = {**DEFAULT_PARAMS, "auto_online_blocks": state.get("auto_online_blocks", "offline")}
+    parameter = state.get("params", {}).get("memmap_on_memory", "N")
+    policy = next((p for p in policies.values() if p.parameter == parameter), policies["buddy"])
+    mm = boot(arch, recording.profile, policy, memory, params)
+    read_params(mm, state)
+    for key, zone in list(mm.zones.items()):
+        mm.change_zone(key, initialized=bool(zone.spanned))
+    return Machine(mm)
+
+
+def read_params(mm: Mm, state: dict[str, Any]) -> None:
+    """Take the writable module parameters and auto_online_blocks as a step left them: somebody wrote them."""
+    given = state.get("params", {})
+    mm.params.update({name: given[name] for name in PARAMS if name in given})
+    if "auto_online_blocks" in state:
+        mm.params["auto_online_blocks"] = state["auto_online_blocks"]
+
+
+def boot_memory(arch: Arch, state: dict[str, Any]) -> BootMemory:
+    """Return the boot memory that a recorded state describes."""
+    size = arch.page_size
+    spans = [(z["start_pfn"], z["start_pfn"] + z["spanned"], z["node"]) for z in state["zones"] if z.get("spanned")]
+    ram = []
+    for depth, start, end, name in state["iomem"]:
+        if depth == 0 and name.startswith("System RAM"):
+            first, last = -(-start // size), (end + 1) // size
+            ram += [(max(first, a), min(last, b), nid) for a, b, nid in spans if max(first, a) < min(last, b)]
+    orders = {(b["node"], b["zone"]): tuple(b["orders"]) for b in state.get("buddyinfo", ())}
+    zones = tuple(
+        BootZone(
+            z["node"], ZONE_BY_LABEL[z["zone"]], z["start_pfn"], z["spanned"], z["present"], z["managed"],
+            orders.get((z["node"], z["zone"]), ()), z.get("pcp_pages", 0),
+        )
+        for z in state["zones"]
+        if z.get("spanned") and ZONE_BY_LABEL[z["zone"]] is not ZoneType.DEVICE
+    )
+    nodes = tuple(sorted({z["node"] for z in state["zones"]}))
+    return BootMemory(
+        tuple(sorted(ram)), zones, tuple(tuple(line) for line in state["iomem"]), state["block_size_bytes"], nodes=nodes,
+        cpu_nodes=_cpu_nodes(state, nodes), nr_memmap_boot_pages=state.get("vmstat", {}).get("nr_memmap_boot_pages", 0),
+    )
+
+
+def _cpu_nodes(state: dict[str, Any], nodes: tuple[int, ...]) -> tuple[int, ...]:
+    text = state.get("nodes", {}).get("has_cpu", "")
+    found: list[int] = []
+    for part in text.split(",") if text else ():
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found) or nodes
+
+
+def used_ranges(mm: Mm) -> list[tuple[int, int, Page]]:
+    """Return the online hot-added runs that a guest can have put something into."""
+    hot = [(b.id * mm.block_pages, (b.id + 1) * mm.block_pages) for b in mm.blocks.values() if not b.early and b.state == "online"]
+    kinds = (Owner.MEMMAP_SELF, Owner.OFFLINE, Owner.RESERVED)
+    return [run for start, end in hot for run in mm.pages.items(start, end) if run[2].owner not in kinds]
+
+
+def owner_of(flags: int) -> Owner:
+    """Return who owns a page with these /proc/kpageflags."""
+    if flags & KPF_BUDDY:
+        return Owner.FREE
+    if flags & KPF_OFFLINE:
+        return Owner.OFFLINE
+    if flags & (KPF_LRU | KPF_ANON):
+        return Owner.USER
+    if flags & KPF_SLAB:
+        return Owner.SLAB
+    return Owner.PAGETABLE if flags & KPF_PGTABLE else Owner.KERNEL
+
+
+def read_pages(mm: Mm, step: dict[str, Any]) -> None:
+    """Take what the guest has in its online hot-added blocks from the recording (kpageflags), free lists included.
+
+    Pages without any flag are the per-cpu lists' as long as the zone's pcp count allows it, else the kernel's.
+    """
+    runs = step.get("kpageflags_runs")
+    if not runs:
+        return
+    pcp = {(z["node"], ZONE_BY_LABEL[z["zone"]]): z.get("pcp_pages", 0) for z in step["state"]["zones"]}
+    bare = _bare_pages(mm, runs)
+    for start, end, page in used_ranges(mm):
+        key = (page.nid, page.zone)
+        for a, b, flags in _clip(runs, start, end):
+            owner = owner_of(flags)
+            if owner is Owner.KERNEL and bare.get(key, 0) <= pcp.get(key, 0):
+                owner = Owner.FREE
+            if not flags & KPF_NOPAGE:
+                set_owner(mm, a, b, Page(owner, *key))
+
+
+def _clip(runs: list[list[int]], start: int, end: int) -> list[tuple[int, int, int]]:
+    return [(max(p, start), min(p + n, end), flags) for p, n, flags in runs if p < end and p + n > start]
+
+
+def _bare_pages(mm: Mm, runs: list[list[int]]) -> dict[tuple[int, ZoneType], int]:
+    total: dict[tuple[int, ZoneType], int] = {}
+    for start, end, page in used_ranges(mm):
+        bare = sum(b - a for a, b, flags in _clip(runs, start, end) if owner_of(flags) is Owner.KERNEL and not flags & KPF_NOPAGE)
+        total[page.nid, page.zone] = total.get((page.nid, page.zone), 0) + bare
+    return total
+
+
+def set_owner(mm: Mm, start: int, end: int, page: Page) -> None:
+    """Make *page* the state of [start, end), which is online in that zone; the free lists and counters follow."""
+    key = (page.nid, page.zone)
+    taken = sum(b - a for a, b, _ in mm.free[key].take_range(start, end))
+    mm.pages.set(start, end, page)
+    given = 0
+    if page.owner is Owner.FREE:
+        given = end - start
+        for a, b, kind in list(mm.pageblocks.items(start, end)):
+            mm.free[key].free_range(a, b, kind)
+    mm.change_zone(key, free=mm.zones[key].free - taken + given)

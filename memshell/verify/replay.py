@@ -1,0 +1,110 @@
+"""Play a recorded action on the model; return what the kernel should have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from memshell.errors import KernelError
+from memshell.machine import Machine
+from memshell.mm import drivers
+from memshell.mm.memory_block import state_store
+from memshell.mm.memory_hotplug import add_memory, offline_and_remove_memory, remove_memory
+from memshell.mm.state import Mm
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the model says to one action: errno numbers; *each* by block; *played* False where it has nothing to say."""
+
+    errno: int = 0
+    each: dict[int, int] = field(default_factory=dict)
+    played: bool = True
+    error: KernelError | None = None
+
+
+@dataclass(slots=True)
+class Replay:
+    """A machine and what the recorder plugged into it."""
+
+    machine: Machine
+    dimms: dict[str, tuple[int, int, str]] = field(default_factory=dict)  # name -> (start, size, via)
+
+    def play(self, step: dict[str, Any]) -> Answer:
+        """Play one step's action."""
+        op = step["op"]
+        player = PLAYERS.get(op["op"])
+        return player(self, step, op) if player else Answer(played=False)
+
+    def attempt(self, command: str, action: Callable[[Mm], object]) -> KernelError | None:
+        """Run *action* in a transaction; return the kernel's error, if any."""
+        try:
+            with self.machine.transaction(command) as mm:
+                action(mm)
+        except KernelError as error:
+            return error
+        return None
+
+
+def _answer(error: KernelError | None) -> Answer:
+    return Answer(error.errno_number if error else 0, error=error)
+
+
+def _states(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    value = op.get("value", op["op"])
+    answer = Answer()
+    for block in op["blocks"]:
+        error = replay.attempt(step["action"], lambda mm, block=block: state_store(mm, block, value))  # type: ignore[misc]  # default argument
+        answer.each[block] = error.errno_number if error else 0
+        if error:
+            answer.errno, answer.error = error.errno_number, error
+    return answer
+
+
+def _add(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    start, size, nid, via = op["start"], op["size"], op.get("node", 0), op["via"]
+    if "dimm" in op:
+        replay.dimms[op["dimm"]] = (start, size, via)
+    adders: dict[str, Callable[[Mm], object]] = {
+        "acpi": lambda mm: drivers.acpi_memory_device_add(mm, nid, start, size),
+        "driver": lambda mm: add_memory(mm, nid, start, size, op.get("flags", 0)),
+        "probe": lambda mm: drivers.probe_store(mm, nid, start),
+    }
+    return _answer(replay.attempt(step["action"], adders[via])) if via in adders else Answer(played=False)
+
+
+def _eject(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    start, size, _ = replay.dimms.get(op["dimm"], (0, 0, ""))
+    if not size or op["via"] != "acpi":
+        return Answer(played=False)
+    return _answer(replay.attempt(step["action"], lambda mm: drivers.acpi_scan_hot_remove(mm, start, size)))
+
+
+def _remove(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    return _answer(replay.attempt(step["action"], lambda mm: remove_memory(mm, op["start"], op["size"])))
+
+
+def _offline_and_remove(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    return _answer(replay.attempt(step["action"], lambda mm: offline_and_remove_memory(mm, op["start"], op["size"])))
+
+
+def _nothing(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    del replay, step, op
+    return Answer()
+
+
+PLAYERS: dict[str, Callable[[Replay, dict[str, Any], dict[str, Any]], Answer]] = {
+    "boot": _nothing,
+    "look": _nothing,
+    "use_memory": _nothing,
+    "online": _states,
+    "online_kernel": _states,
+    "online_movable": _states,
+    "offline": _states,
+    "write_state": _states,
+    "add": _add,
+    "eject": _eject,
+    "remove": _remove,
+    "offline_and_remove": _offline_and_remove,
+}

@@ -1,0 +1,101 @@
+"""Verify one recording: replay it step by step and compare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from memshell.arch import Arch
+from memshell.machine import Machine
+from memshell.mm.page_alloc import nr_free_pages
+from memshell.mm.state import Mm
+from memshell.policy import Policy
+from memshell.verify.calls import compare_calls, first_difference
+from memshell.verify.inputs import boot_machine, read_pages, read_params
+from memshell.verify.pages import page_quantities
+from memshell.verify.quantity import Quantity, Verdict, compare
+from memshell.verify.recording import Recording
+from memshell.verify.replay import Answer, Replay
+from memshell.verify.state import state_quantities
+
+TIMED_OUT = 110  # the recorder stopped waiting; not an answer of the kernel's
+FREE_TOLERANCE = {"x86_64": 16}  # pages; other architectures 32: what the kernel's own work moves meanwhile
+INPUTS = ("use_memory", "other")  # actions of the guest's programs or of the recorder: nothing is predicted about them
+
+
+def verify_recording(recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy]) -> list[Quantity]:
+    """Replay *recording* and return every compared quantity."""
+    machine = boot_machine(recording, arches, policies)
+    replay = Replay(machine)
+    boot = (recording.steps[0]["state"], machine.mm)
+    quantities: list[Quantity] = []
+    for step in recording.steps:
+        if "state" in step:
+            quantities += _verify_step(recording, replay, step, boot)
+    return quantities
+
+
+def _verify_step(
+    recording: Recording, replay: Replay, step: dict[str, Any], boot: tuple[dict[str, Any], Mm]
+) -> Iterator[Quantity]:
+    machine = replay.machine
+    before, first_step = nr_free_pages(machine.mm), len(machine.steps)
+    machine.tracing = "calls" in step
+    answer = replay.play(step)
+    yield from _answers(step, answer)
+    if step["op"]["op"] not in INPUTS:
+        change = nr_free_pages(machine.mm) - before if answer.played else None
+        yield from _free_pages(recording, step, machine.mm.arch.page_shift, change)
+    if "calls" in step and answer.played and step["op"]["op"] not in INPUTS:
+        yield _calls(recording, step, machine, first_step)
+    yield from state_quantities(step, machine.mm, boot)
+    yield from page_quantities(step, machine.mm)
+    with machine.transaction("what the guest has") as mm:
+        read_pages(mm, step)
+        read_params(mm, step["state"])
+
+
+def _answers(step: dict[str, Any], answer: Answer) -> Iterator[Quantity]:
+    if step["op"]["op"] in ("boot", "look", *INPUTS):
+        return
+    if not answer.played:
+        yield compare(step, "errno", step.get("errno"), None)
+        return
+    if step["op"]["op"] == "eject" and "outcome" in step:
+        yield compare(step, "outcome", step["outcome"], "rejected" if answer.errno else "deleted")
+        return
+    recorded = abs(step["kernel_ret"]) if step.get("kernel_ret") is not None else step.get("errno")
+    if recorded == TIMED_OUT:
+        return
+    each = {entry["block"]: entry["errno"] for entry in step.get("each", ())}
+    if each and answer.each:
+        for block, errno in each.items():
+            yield compare(step, f"errno.{block}", errno, answer.each.get(block))
+    else:
+        yield compare(step, "errno", recorded, answer.errno)
+
+
+def _free_pages(recording: Recording, step: dict[str, Any], page_shift: int, change: int | None) -> Iterator[Quantity]:
+    """Compare the change of free + pcp. The step's own change of Slab, which nothing here predicts, is allowed for."""
+    delta = step.get("delta", {})
+    if delta.get("free_plus_pcp") is None:
+        return
+    slab = delta.get("meminfo_kb", {}).get("Slab", 0) << 10 >> page_shift
+    tolerance = FREE_TOLERANCE.get(recording.arch, 32)
+    yield compare(step, "free_plus_pcp", delta["free_plus_pcp"], None if change is None else change - slab, tolerance)
+
+
+def _calls(recording: Recording, step: dict[str, Any], machine: Machine, first_step: int) -> Quantity:
+    traces = [s.trace for s in machine.steps[first_step:] if s.trace is not None]
+    recorded, predicted = compare_calls(step["calls"], traces, recording.release)
+    if recorded == predicted:
+        return compare(step, "calls", len(recorded), len(predicted))
+    where = first_difference(recorded, predicted)
+    return Quantity(step["n"], step["action"], "calls", f"{len(recorded)} calls; {where}", f"{len(predicted)} calls", "differs")
+
+
+def summary(quantities: list[Quantity]) -> dict[Verdict, int]:
+    """Return how many quantities have each verdict."""
+    counts = Counter(q.verdict for q in quantities)
+    return {"equal": counts["equal"], "within": counts["within"], "differs": counts["differs"], "not-modelled": counts["not-modelled"]}
