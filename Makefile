@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= auto
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench docs grammar clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,10 @@ test: lint
 
 bench: .venv/.dev
 	$(BIN)/python tests/bench.py
+
+# After a change of memshell/scenario/grammar.lark.
+grammar: .venv/.dev
+	$(BIN)/python -m memshell.scenario.build_table
 
 clean:
 	rm -rf .venv build *.egg-info

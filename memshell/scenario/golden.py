@@ -32,6 +32,14 @@ def mismatch(expected: Sequence[str], actual: Sequence[str]) -> str | None:
     return None
 
 
+def renewed(expected: Sequence[str], actual: Sequence[str]) -> list[str]:
+    """Return the lines of *actual*; a pattern that still fits its line stays, so that it is not lost."""
+    kept = dict(enumerate(expected))
+    return [
+        kept[at] if at in kept and line_matches(kept[at], line) else line for at, line in enumerate(actual)
+    ]
+
+
 def block(lines: Sequence[str]) -> str:
     """Return the text of a golden block for *lines*; doubled fences when a line is empty."""
     kept = _trimmed(lines)

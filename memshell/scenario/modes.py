@@ -135,7 +135,7 @@ def scenario_root() -> Path:
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """``memshell run FILE...``: each file on a fresh machine."""
-    parser = _parser(args, "run", "play scenarios; each file starts without a machine")
+    parser = mode_parser("run", "play scenarios; each file starts without a machine")
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--json", action="store_true", help="one JSON object per step on stdout")
     parser.add_argument("--keep-going", action="store_true", default=args.keep_going)
@@ -157,10 +157,10 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     return code
 
 
-def _parser(args: argparse.Namespace, mode: str, text: str) -> argparse.ArgumentParser:
+def mode_parser(mode: str, text: str) -> argparse.ArgumentParser:
+    """Return a parser for the options of one mode."""
     import argparse
 
-    del args
     return argparse.ArgumentParser(prog=f"memshell {mode}", description=text, allow_abbrev=False)
 
 
@@ -193,7 +193,7 @@ def plugins(args: argparse.Namespace, rest: list[str]) -> int:
     from memshell.commands.session import plugin_rows
     from memshell.report import render
 
-    parser = _parser(args, "plugins", "the plugins and how they fare")
+    parser = mode_parser("plugins", "the plugins and how they fare")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--time", action="store_true", help="show the load time")
     args = parser.parse_args(rest, namespace=args)

@@ -85,6 +85,7 @@ class Player:
     failures: list[StepFailed] = field(default_factory=list)
     count: int = 0
     _current: Played | None = None
+    _inside: list[str] = field(default_factory=list)  # the aliases that are being played
 
     @property
     def names(self) -> Names:
@@ -229,21 +230,19 @@ class Player:
         self._output(statement, text)
 
     def _alias(self, statement: Run, words: list[str]) -> None:
-        body = self.shell.aliases[words[0]]
-        text = " ".join([body, *(quote(word) for word in words[1:])])
-        inner = parse_text(text, f"alias {words[0]}", parent=statement.where)
-        if any(isinstance(step, Run) and step.words[0] == words[0] for step in inner):
-            raise UsageError(f"alias {words[0]} calls itself")
-        if len(inner) == 1 and isinstance(inner[0], Run):
-            only = inner[0]
-            merged = replace(statement, words=only.words, tail=only.tail or statement.tail)
-            self._run(
-                replace(
-                    merged, pipe=statement.pipe or only.pipe, redirect=statement.redirect or only.redirect
-                )
-            )
-        else:
-            self.play(inner)
+        name = words[0]
+        if name in self._inside:
+            raise UsageError(f"alias {name} calls itself")
+        self._inside.append(name)
+        try:
+            text = " ".join([self.shell.aliases[name], *(quote(word) for word in words[1:])])
+            inner = parse_text(text, f"alias {name}", parent=statement.where)
+            if len(inner) == 1 and isinstance(inner[0], Run):
+                self._run(_merged(statement, inner[0]))
+            else:
+                self.play(inner)
+        finally:
+            self._inside.remove(name)
 
     def command(self, words: list[str], tail: str | None = None) -> str:
         """Run one command from its words and return what it shows.  Raises what the command raises."""
@@ -319,6 +318,12 @@ class Player:
             except MemshellError as error:
                 value = str(error)
             self.shell.write(f"{text} = {value}\n")
+
+
+def _merged(statement: Run, body: Run) -> Run:
+    """Return *statement* with the words of an alias's only command."""
+    merged = replace(statement, words=body.words, tail=body.tail or statement.tail)
+    return replace(merged, pipe=statement.pipe or body.pipe, redirect=statement.redirect or body.redirect)
 
 
 def play_subtest(statement: Subtest, player: Player) -> None:

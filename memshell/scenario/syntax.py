@@ -284,7 +284,7 @@ def _problem(reader: _Reader, error: Unexpected) -> SyntaxProblem:
         )
     if token.text in {'"', "'"}:
         return SyntaxProblem(where, f"the quote {token.text} is never closed", incomplete=True)
-    if token.text == "\\":
+    if token.kind == END_OF_TEXT and reader.text.endswith("\\\n"):
         return SyntaxProblem(where, "nothing follows the \\", incomplete=True)
     found = "the end of the line" if token.text in {"", "\n", "\r"} else repr(token.text)
     return SyntaxProblem(where, f"expected {_expected(accepts)}, found {found}")

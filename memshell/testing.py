@@ -1,0 +1,83 @@
+"""For pytest: every ``*.mem`` file is a test.  Loaded through the entry point ``pytest11``.
+
+Importing this module costs next to nothing: every pytest run of an environment with memshell loads it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from memshell.scenario.suite import Case
+
+
+class ScenarioFailed(Exception):
+    """A scenario did not end well; the case has the failures, ready to print."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case.name)
+        self.case = case
+
+
+class ScenarioFile(pytest.File):
+    """A ``.mem`` file: one test."""
+
+    def collect(self) -> Iterator[ScenarioItem]:
+        """Yield the test."""
+        yield ScenarioItem.from_parent(self, name=self.path.stem)
+
+
+class ScenarioItem(pytest.Item):
+    """One scenario, played on a shell of its own."""
+
+    def runtest(self) -> None:
+        """Play it."""
+        case = run_file(self.path)
+        if not case.ok:
+            raise ScenarioFailed(case)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Return the failure as the player words it."""
+        if isinstance(excinfo.value, ScenarioFailed):
+            return "\n".join(excinfo.value.case.all_failures())
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Return where the test is."""
+        return self.path, 0, self.name
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ScenarioFile | None:
+    """Collect the scenarios."""
+    return ScenarioFile.from_parent(parent, path=file_path) if file_path.suffix == ".mem" else None
+
+
+def run_file(path: Path) -> Case:
+    """Play a scenario file and return how it ended."""
+    from memshell.scenario.suite import play_case
+
+    return play_case(str(path))
+
+
+class ScenarioResult:
+    """How a scenario ended, for assertions."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    def assert_ok(self) -> None:
+        """Raise AssertionError with the failures unless all went well."""
+        if not self.case.ok:
+            raise AssertionError("\n".join(self.case.all_failures()))
+
+
+def run_scenario(text: str, name: str = "scenario") -> ScenarioResult:
+    """Play a scenario given as text: ``run_scenario("use x86_64; add 1G").assert_ok()``."""
+    from memshell.scenario.suite import play_text_case
+
+    return ScenarioResult(play_text_case(name, text))
