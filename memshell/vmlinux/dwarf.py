@@ -26,6 +26,7 @@ from memshell.vmlinux.reloc import relocated
 PREFERRED = ("mm/memory_hotplug.c", "mm/page_alloc.c", "mm/sparse.c", "drivers/base/memory.c")
 _MAX_UNITS = 200_000
 _MAX_TRIES = 250  # units that are opened for one name
+_FEW_UNITS = 40  # all are looked through when there are no more
 _HEAD = 96  # bytes of each unit that are looked at
 _MAX_UNIT = 96 * MIB
 _MAX_STRINGS = 128 * MIB
@@ -190,6 +191,9 @@ class Dwarf:
             if at is None or unit.may_define(at, kinds):
                 done.add(header.offset)
                 yield unit
+        # Names may stand in the entries themselves, where no offset leads to them.
+        few = self._headers if len(self._headers) <= _FEW_UNITS else []
+        yield from (self._unit(header) for header in few if header.offset not in done)
 
     def _find(self, kinds: tuple[str, ...], name: str) -> tuple[Unit, Any] | None:
         for unit in self._candidates(kinds, name) if name else ():
