@@ -93,7 +93,8 @@ class X86(Arch):
         del state
         cpu = " ".join(qemu_args)
         size = 32 if config.get("CONFIG_PAGE_EXTENSION") == "y" else 16
-        return replace(self, gbpages="nogbpages" not in cmdline, hypervisor="hypervisor=off" not in cpu, mem_section_size=size)
+        gbpages = "nogbpages" not in cmdline and "pdpe1gb=off" not in cpu
+        return replace(self, gbpages=gbpages, hypervisor="hypervisor=off" not in cpu, mem_section_size=size)
 
     def direct_map_counters(self) -> dict[str, int]:
         """2M and 1G leaves; hot-added memory has no 4K ones."""
@@ -210,8 +211,12 @@ def map_range(mm: Mm, arch: X86, start: int, end: int, *, early: bool = False) -
 
 @mirrors("arch/x86/mm/init.c:init_memory_mapping", "v6.12", "simplified", "hot-added memory only: no 4K leaves, no promotion")
 def init_memory_mapping(mm: Mm, arch: X86, start: int, end: int) -> None:
-    """Build the direct map of [start, end) bytes."""
-    kernel_physical_mapping_init(mm, arch, start, end)
+    """Build the direct map of [start, end) bytes in the runs that split_mem_range() makes: 2M, 1G leaves, 2M."""
+    low, high = align_up(start, PUD), align_down(end, PUD)
+    whole = arch.gbpages and low < high
+    for a, b in ((start, low), (low, high), (high, end)) if whole else ((start, end),):
+        if a < b:
+            kernel_physical_mapping_init(mm, arch, a, b)
 
 
 @mirrors("arch/x86/mm/init_64.c:kernel_physical_mapping_init", "v6.12", "complete")

@@ -15,6 +15,25 @@ from memshell.mm.memory_hotplug import (
 from memshell.mm.state import Mm
 
 
+def acpi_hotplug(mm: Mm, nid: int, start: int, size: int) -> None:
+    """Plug a DIMM. Since v6.12 (recorded) each plug also tries the DIMMs again whose add failed before.
+
+    Raises what the add of this DIMM raises; it stays plugged then, without memory. Source: drivers/acpi/scan.c:acpi_bus_scan.
+    """
+    if mm.feature("acpi.retries_failed"):
+        for dimm in mm.failed_dimms:
+            try:
+                acpi_memory_device_add(mm, *dimm)
+                mm.failed_dimms = tuple(d for d in mm.failed_dimms if d != dimm)
+            except KernelError as error:
+                mm.event("AddFailed", "drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add", str(error), start=dimm[1], size=dimm[2])
+    try:
+        acpi_memory_device_add(mm, nid, start, size)
+    except KernelError:
+        mm.failed_dimms = (*mm.failed_dimms, (nid, start, size))
+        raise
+
+
 @mirrors("drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add", "v6.12", "complete")
 def acpi_memory_device_add(mm: Mm, nid: int, start: int, size: int) -> None:
     """Add a DIMM. Asks for the memmap on the memory (until v6.5 only when the core supports it); one static group per DIMM."""
@@ -45,11 +64,12 @@ def acpi_scan_hot_remove(mm: Mm, start: int, size: int) -> None:
     if failed:
         for block_id in put_online:
             try:
-                memory_subsys_online(mm, block_id, "online")
+                memory_subsys_online(mm, block_id)
             except KernelError as error:
                 mm.event("OnlineFailed", "drivers/acpi/scan.c:acpi_bus_online", f"memory{block_id}: {error}", block=block_id)
         raise failed
     acpi_memory_device_remove(mm, start, size)
+    mm.failed_dimms = tuple(dimm for dimm in mm.failed_dimms if dimm[1:] != (start, size))
 
 
 def _bus_offline(mm: Mm, start: int, size: int, put_online: list[int], *, second_pass: bool) -> KernelError | None:

@@ -34,6 +34,7 @@ class MemoryBlock:
     group: int | None = None
     early: bool = False
     nr_vmemmap_pages: int = 0  # pages at the start that online keeps from the buddy, padding included
+    online_type: str | None = None  # what the next device_online() uses; None is MMOP_OFFLINE, read as "online"
 
 
 def block_start(mm: Mm, block_id: int) -> int:
@@ -107,10 +108,12 @@ def walk_memory_blocks(mm: Mm, start: int, size: int, visit: Callable[[MemoryBlo
 
 
 @mirrors("drivers/base/memory.c:memory_subsys_online", "v6.12", "complete")
-def memory_subsys_online(mm: Mm, block_id: int, online_type: str) -> None:
-    """Online one offline block with *online_type*; on an error it is offline as before. Source: also memory_block_online."""
+def memory_subsys_online(mm: Mm, block_id: int) -> None:
+    """Online one offline block as its online_type says; on an error it is offline as before. Source: also memory_block_online."""
     block = mm.blocks[block_id]
+    online_type = block.online_type or "online"
     start, nr_pages, kept = block_start(mm, block_id), mm.block_pages, block.nr_vmemmap_pages
+    mm.blocks[block_id] = block = replace(block, online_type=None)
     zone = zone_for_pfn_range(mm, online_type, block.nid, block.group, start, nr_pages)
     key = (block.nid, zone)
     if mm.feature("hotplug.prepare_online"):
@@ -170,7 +173,8 @@ def state_store(mm: Mm, block_id: int, value: str) -> None:
     """Write *value* to /sys/devices/system/memory/memoryN/state, as `state_store` takes it.
 
     Raises EINVAL for a value that is none, and for the state that the block is in already; else what
-    online or offline return.
+    online or offline return. The online type of a refused write stays with an online block: it is what a later
+    device_online() without a type uses (an eject that rolls back does).
     """
     block = find_block(mm, block_id)
     where = "drivers/base/memory.c:state_store"
@@ -181,9 +185,15 @@ def state_store(mm: Mm, block_id: int, value: str) -> None:
             raise KernelError(f"memory{block_id} is offline already", "EINVAL", where=where)
         memory_subsys_offline(mm, block_id)
         return
+    set_online_type(mm, block_id, value)
     if block.state == "online":
         raise KernelError(f"memory{block_id} is online already", "EINVAL", where=where)
-    memory_subsys_online(mm, block_id, value)
+    memory_subsys_online(mm, block_id)
+
+
+def set_online_type(mm: Mm, block_id: int, online_type: str) -> None:
+    """Set what the next online of the block uses."""
+    mm.blocks[block_id] = replace(mm.blocks[block_id], online_type=online_type)
 
 
 def valid_zones(mm: Mm, block_id: int) -> str:

@@ -12,6 +12,7 @@ from memshell.mm.memory_block import (
     memory_subsys_offline,
     memory_subsys_online,
     remove_memory_block_devices,
+    set_online_type,
     walk_memory_blocks,
 )
 from memshell.mm.memremap import VmemAltmap
@@ -107,6 +108,7 @@ def try_online_node(mm: Mm, nid: int) -> bool:
         return False
     if mm.trace is not None:
         mm.trace.leaf("hotadd_init_pgdat")
+        mm.trace.leaf("build_all_zonelists")
     mm.nodes[nid] = replace(node, online=True) if node else Node(nid)
     return True
 
@@ -278,7 +280,8 @@ def choose_placement(mm: Mm, nid: int, start: int, size: int, flags: int) -> Pla
 def _auto_online(mm: Mm, block: MemoryBlock) -> None:
     """Online one block with the default online type; an error is ignored, the block stays offline."""
     try:
-        memory_subsys_online(mm, block.id, mm.params["auto_online_blocks"])
+        set_online_type(mm, block.id, mm.params["auto_online_blocks"])
+        memory_subsys_online(mm, block.id)
     except KernelError as error:
         mm.event("AutoOnlineFailed", f"{HERE}:online_memory_block", f"memory{block.id}: {error}", block=block.id, errno=error.errno)
 
@@ -366,5 +369,6 @@ def offline_and_remove_memory(mm: Mm, start: int, size: int) -> None:
         try_remove_memory(mm, start, size)
     except KernelError:
         for block_id, kind in done:
-            memory_subsys_online(mm, block_id, kind)
+            set_online_type(mm, block_id, kind)
+            memory_subsys_online(mm, block_id)
         raise

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from memshell.errors import UsageError
+from memshell.mm.profile_rfc import PROFILES_RFC, released_features
 
 # Released kernels, oldest first. A value given for one holds for the later ones until another is given.
 RELEASES = ("v5.15", "v6.1", "v6.6", "v6.12", "v6.18", "v7.2")
@@ -88,6 +89,13 @@ FEATURES: dict[str, Feature] = {
     ),
     "pageblock.isolate_bit": Feature("isolation is a bit of its own, the pageblock keeps its type (v6.17)", {"v5.15": False, "v6.18": True}),
     "node_notifier": Feature("NODE_ADDING_FIRST_MEMORY and its kin replace status_change_nid (v6.17)", {"v5.15": False, "v6.18": True}),
+    "kpageflags.absent": Feature(
+        "what /proc/kpageflags shows for a pfn that is not online: NOPAGE, or no flag at all (v7.2, recorded)",
+        {"v5.15": 1 << 20, "v7.2": 0},
+    ),
+    "acpi.retries_failed": Feature(
+        "plugging a DIMM also retries those whose add failed (recorded on v6.12 and v7.2, not on v6.1)", {"v5.15": False, "v6.12": True}
+    ),
     # Counters
     "vmstat.nr_memmap_pages": Feature(
         "/proc/vmstat has nr_memmap_pages and nr_memmap_boot_pages (v6.11)", {"v5.15": False, "v6.12": True}
@@ -98,6 +106,7 @@ FEATURES: dict[str, Feature] = {
         "the block size follows advice (CFMWS) and is halved until it divides the end of RAM, on bare metal too (v6.17)",
         {"v5.15": False, "v6.18": True},
     ),
+    **{name: Feature(text, {RELEASES[0]: value}) for name, (text, value) in released_features().items()},
 }
 
 
@@ -107,6 +116,8 @@ def _build() -> dict[str, Profile]:
     for release in RELEASES:
         features = {**features, **{name: f.values[release] for name, f in FEATURES.items() if release in f.values}}
         profiles[release] = Profile(release, features)
+    for name, changes in PROFILES_RFC.items():
+        profiles[name] = Profile(name, {**profiles[RELEASES[0]].features, **changes})
     return profiles
 
 

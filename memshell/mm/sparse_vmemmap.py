@@ -12,15 +12,18 @@ from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc import alloc_pages, free_range
 from memshell.mm.pfn import align_down, format_size
+from memshell.mm.pgtable_frag import fragment_alloc, fragment_free
 from memshell.mm.state import Leaf, Mm, Table
 
 
 def ensure_table(
-    mm: Mm, level: str, address: int, span: int, nid: int, *, early: bool = False, atomic: bool = False, order: int = 0
+    mm: Mm, level: str, address: int, span: int, nid: int, *, early: bool = False, atomic: bool = False, order: int = 0,
+    per_page: int = 1,
 ) -> bool:
     """Allocate the table of *level* that covers *address* (it spans *span* bytes) unless it stands; return whether it was new.
 
     Table pages always come from the buddy, never from an altmap; *early* ones were there at boot and cost nothing now.
+    *per_page* tables share a page (see `memshell.mm.pgtable_frag`); 0: the table is a slab object, which is not modelled.
     Raises `OutOfMemory`.
     """
     key = (level, align_down(address, span))
@@ -29,10 +32,16 @@ def ensure_table(
     if early:
         mm.tables[key] = Table(0, "early")
         return True
-    pfn = alloc_pages(mm, order, Owner.PAGETABLE, nid=nid, atomic=atomic)
+    if not per_page:
+        mm.tables[key] = Table(0, "slab")
+        return True
+    if per_page > 1:
+        pfn = fragment_alloc(mm, level, per_page, nid, atomic=atomic)
+    else:
+        pfn = alloc_pages(mm, order, Owner.PAGETABLE, nid=nid, atomic=atomic)
     if pfn is None:
         raise OutOfMemory(f"no page for a {level} table at {key[1]:#x}", where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero")
-    mm.tables[key] = Table(pfn, "buddy")
+    mm.tables[key] = Table(pfn, "fragment" if per_page > 1 else "buddy")
     return True
 
 
@@ -48,7 +57,10 @@ def free_empty_table(mm: Mm, level: str, address: int, span: int, below: tuple[s
     if below and any((below[0], at) in mm.tables for at in range(base, base + span, below[1])):
         return False
     del mm.tables[level, base]
-    free_range(mm, table.pfn, table.pfn + (1 << order))
+    if table.owner == "fragment":
+        fragment_free(mm, level, table)
+    elif table.owner == "buddy":
+        free_range(mm, table.pfn, table.pfn + (1 << order))
     return True
 
 

@@ -47,7 +47,7 @@ class Table:
     """One page-table page (or fragment of one)."""
 
     pfn: int
-    owner: str  # "early" or "buddy"
+    owner: str  # "early", "buddy", "fragment" (several share the page) or "slab" (pfn 0: not modelled)
 
 
 @dataclass(slots=True)
@@ -77,6 +77,7 @@ class Mm:
     leaves: RangeMap[Leaf] = field(default_factory=RangeMap)  # virtual address -> leaf
     tables: dict[tuple[str, int], Table] = field(default_factory=dict)  # (level, first address) -> table
     counters: dict[str, int] = field(default_factory=dict)  # nr_memmap_pages, slab estimates, next ids
+    failed_dimms: tuple[tuple[int, int, int], ...] = ()  # (nid, start, size) of DIMMs that are plugged and could not be added
     faults: dict[str, int] = field(default_factory=dict)  # injected faults: name -> calls that still pass
     crashed: str | None = None
     placement: Placement | None = None  # the policy's answer for the add that runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from memshell.arch import Arch, BootMemory, BootZone
@@ -9,7 +10,7 @@ from memshell.errors import RecordingError
 from memshell.machine import DEFAULT_PARAMS, Machine
 from memshell.mm.boot import boot
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
-from memshell.mm.page import KPF_ANON, KPF_BUDDY, KPF_LRU, KPF_NOPAGE, KPF_OFFLINE, KPF_PGTABLE, KPF_SLAB, Owner, Page
+from memshell.mm.page import KPF_ANON, KPF_BUDDY, KPF_LRU, KPF_NOPAGE, KPF_OFFLINE, KPF_PGTABLE, KPF_SLAB, UNMOVABLE_OWNERS, Owner, Page
 from memshell.mm.state import Mm
 from memshell.policy import Policy
 from memshell.verify.recording import Recording
@@ -100,33 +101,68 @@ def owner_of(flags: int) -> Owner:
 def read_pages(mm: Mm, step: dict[str, Any]) -> None:
     """Take what the guest has in its online hot-added blocks from the recording (kpageflags), free lists included.
 
-    Pages without any flag are the per-cpu lists' as long as the zone's pcp count allows it, else the kernel's.
+    Pages without any flag may be the kernel's or wait on a per-cpu list. The zone's pcp count is given to the pageblocks
+    that hold fewest of them; the rest are the kernel's.
     """
     runs = step.get("kpageflags_runs")
     if not runs:
         return
-    pcp = {(z["node"], ZONE_BY_LABEL[z["zone"]]): z.get("pcp_pages", 0) for z in step["state"]["zones"]}
-    bare = _bare_pages(mm, runs)
+    pcp = _pcp_pageblocks(mm, runs, step["state"]["zones"])
+    size = mm.arch.pageblock_nr_pages
     for start, end, page in used_ranges(mm):
-        key = (page.nid, page.zone)
         for a, b, flags in _clip(runs, start, end):
             owner = owner_of(flags)
-            if owner is Owner.KERNEL and bare.get(key, 0) <= pcp.get(key, 0):
-                owner = Owner.FREE
-            if not flags & KPF_NOPAGE:
-                set_owner(mm, a, b, Page(owner, *key))
+            if flags & KPF_NOPAGE:
+                continue
+            if owner is not Owner.KERNEL:
+                set_owner(mm, a, b, page._replace(owner=owner, tag=0))
+                continue
+            for c in range(a - a % size, b, size):
+                bare = Owner.FREE if c in pcp else Owner.KERNEL
+                set_owner(mm, max(a, c), min(b, c + size), page._replace(owner=bare, tag=0))
+
+
+def _pcp_pageblocks(mm: Mm, runs: list[list[int]], zones: list[dict[str, Any]]) -> set[int]:
+    """Return the pageblocks whose flagless pages are taken to be on per-cpu lists."""
+    size = mm.arch.pageblock_nr_pages
+    bare: dict[tuple[int, ZoneType], dict[int, int]] = {}
+    kernel: set[int] = set()
+    for start, end, page in used_ranges(mm):
+        for a, b, flags in _clip(runs, start, end):
+            owner = owner_of(flags)
+            for c in range(a - a % size, b, size) if not flags & KPF_NOPAGE and owner is not Owner.FREE else ():
+                if owner is Owner.KERNEL:
+                    counts = bare.setdefault((page.nid, page.zone), {})
+                    counts[c] = counts.get(c, 0) + min(b, c + size) - max(a, c)
+                elif owner in UNMOVABLE_OWNERS:
+                    kernel.add(c)
+    chosen: set[int] = set()
+    for z in zones:
+        left = z.get("pcp_pages", 0)
+        counts = bare.get((z["node"], ZONE_BY_LABEL[z["zone"]]), {})
+        for c in sorted(counts, key=lambda c: (c in kernel, counts[c], c)):
+            if counts[c] > left:
+                break
+            left -= counts[c]
+            chosen.add(c)
+    return chosen
+
+
+def read_dumped(mm: Mm, step: dict[str, Any]) -> None:
+    """Take the pages that the kernel dumped as unmovable during the step: they were there, whatever was read before."""
+    last: int | None = None
+    for line in step.get("dmesg", ()):
+        found = re.search(r"pfn:0x([0-9a-f]+)", line)
+        if found:
+            last = int(found.group(1), 16)
+        if "page dumped because: unmovable page" in line and last is not None:
+            page = mm.pages.get(last)
+            if page is not None and page.owner is Owner.FREE:
+                set_owner(mm, last, last + 1, page._replace(owner=Owner.KERNEL))
 
 
 def _clip(runs: list[list[int]], start: int, end: int) -> list[tuple[int, int, int]]:
     return [(max(p, start), min(p + n, end), flags) for p, n, flags in runs if p < end and p + n > start]
-
-
-def _bare_pages(mm: Mm, runs: list[list[int]]) -> dict[tuple[int, ZoneType], int]:
-    total: dict[tuple[int, ZoneType], int] = {}
-    for start, end, page in used_ranges(mm):
-        bare = sum(b - a for a, b, flags in _clip(runs, start, end) if owner_of(flags) is Owner.KERNEL and not flags & KPF_NOPAGE)
-        total[page.nid, page.zone] = total.get((page.nid, page.zone), 0) + bare
-    return total
 
 
 def set_owner(mm: Mm, start: int, end: int, page: Page) -> None:

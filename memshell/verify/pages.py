@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memshell.mm.mmzone import ZoneType
-from memshell.mm.page import KPAGEFLAGS, KPF_NOPAGE, KPF_RESERVED, Owner, Page
+from memshell.mm.page import KPAGEFLAGS, KPF_RESERVED, Owner, Page
 from memshell.mm.state import Mm
 from memshell.verify.quantity import Quantity, compare
 
@@ -19,7 +19,7 @@ def page_quantities(step: dict[str, Any], mm: Mm) -> Iterator[Quantity]:
     if step.get("kpageflags_runs"):
         recorded = _clip_runs(step["kpageflags_runs"], quiet)
         if recorded:
-            yield compare(step, "kpageflags", recorded, predicted_flags(mm, quiet, step["kpageflags_runs"]))
+            yield compare(step, "kpageflags", recorded, predicted_flags(mm, quiet))
     for entry in step.get("buddy", ()):
         start, end = entry["range"]
         inside = [(max(a, start), min(b, end)) for a, b in quiet if a < end and b > start]
@@ -76,9 +76,9 @@ def page_flags(mm: Mm, page: Page) -> int:
     return flags
 
 
-def predicted_flags(mm: Mm, ranges: list[tuple[int, int]], recorded: Runs) -> Runs:
-    """Return the flags of *ranges* as runs; pages that are not online have what the architecture's kernel shows."""
-    absent = mm.arch.offline_page_flags(recorded) if hasattr(mm.arch, "offline_page_flags") else KPF_NOPAGE
+def predicted_flags(mm: Mm, ranges: list[tuple[int, int]]) -> Runs:
+    """Return the flags of *ranges* as runs; pages that are not online have what that kernel shows."""
+    absent = mm.feature("kpageflags.absent")
     runs: Runs = []
     for start, end in ranges:
         at = start
@@ -135,12 +135,14 @@ SPANS = {"p4d_pud": 1 << 39, "pmd": 1 << 30, "pte": 1 << 21}
 def mapping(mm: Mm, start: int, end: int) -> dict[str, Any]:
     """Return leaves [address, n, bytes, pfn or null] and tables {level: [address]} of the addresses [start, end).
 
-    The pfn stands only where it can be predicted: not for pages from boot memory.
+    The pfn stands only where it can be predicted, in the direct map and for pages from an altmap. For other struct pages
+    it is "hot-added" or "boot": which memory the page came from.
     """
     leaves: list[list[Any]] = []
     for a, b, leaf in mm.leaves.items(start, end):
-        pfn = (a >> mm.arch.page_shift) + leaf.shift if leaf.owner in ("ram", "altmap") else None
-        _append_leaf(leaves, a, (b - a) // leaf.size, leaf.size, pfn, mm.arch.page_shift)
+        pfn = (a >> mm.arch.page_shift) + leaf.shift
+        place = pfn if leaf.owner == "ram" else _place(mm, pfn)
+        _append_leaf(leaves, a, (b - a) // leaf.size, leaf.size, place, mm.arch.page_shift)
     tables = {
         level: [base for base in range(start - start % span, end, span) if (level, base) in mm.tables]
         for level, span in SPANS.items()
@@ -148,11 +150,19 @@ def mapping(mm: Mm, start: int, end: int) -> dict[str, Any]:
     return {"leaves": leaves, "tables": tables}
 
 
-def _append_leaf(leaves: list[list[Any]], va: int, count: int, size: int, pfn: int | None, shift: int) -> None:
+def _place(mm: Mm, pfn: int) -> int | str:
+    """Return the pfn of a struct page's page when it lies in its block's altmap, else what kind of memory it is."""
+    block = mm.blocks.get(pfn // mm.block_pages)
+    if block is None or block.early:
+        return "boot"
+    return pfn if block.altmap is not None and pfn < block.id * mm.block_pages + block.nr_vmemmap_pages else "hot-added"
+
+
+def _append_leaf(leaves: list[list[Any]], va: int, count: int, size: int, pfn: int | str, shift: int) -> None:
     if leaves:
         last = leaves[-1]
         follows = last[0] + last[1] * size == va and last[2] == size
-        expected = None if last[3] is None else last[3] + (last[1] * size >> shift)
+        expected = last[3] if isinstance(last[3], str) else last[3] + (last[1] * size >> shift)
         if follows and expected == pfn:
             last[1] += count
             return
@@ -162,9 +172,8 @@ def _append_leaf(leaves: list[list[Any]], va: int, count: int, size: int, pfn: i
 def _recorded_mapping(entry: dict[str, Any], mm: Mm) -> dict[str, Any]:
     leaves: list[list[Any]] = []
     for va, count, size, pfn in entry["leaves"]:
-        known = any(not b.early and b.id * mm.block_pages <= pfn < (b.id + 1) * mm.block_pages for b in mm.blocks.values())
-        known = known or (mm.arch.page_offset <= va < mm.arch.vmemmap_base)
-        _append_leaf(leaves, va, count, size, pfn if known else None, mm.arch.page_shift)
+        place = pfn if mm.arch.page_offset <= va < mm.arch.vmemmap_base else _place(mm, pfn)
+        _append_leaf(leaves, va, count, size, place, mm.arch.page_shift)
     return {"leaves": leaves, "tables": {level: [va for va, _ in entry["tables"].get(level, ())] for level in SPANS}}
 
 
@@ -176,6 +185,6 @@ def vmemmap_pages(mm: Mm, ranges: list[tuple[int, int]]) -> tuple[int, int]:
             pages = b - a >> mm.arch.page_shift
             pfn = (a >> mm.arch.page_shift) + leaf.shift
             total += pages
-            if leaf.owner == "altmap" and any(low <= pfn < high for low, high in ranges):
+            if leaf.owner != "early" and any(low <= pfn < high for low, high in ranges):
                 inside += pages
     return total, inside

@@ -67,7 +67,7 @@ def _add(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     if "dimm" in op:
         replay.dimms[op["dimm"]] = (start, size, via)
     adders: dict[str, Callable[[Mm], object]] = {
-        "acpi": lambda mm: drivers.acpi_memory_device_add(mm, nid, start, size),
+        "acpi": lambda mm: drivers.acpi_hotplug(mm, nid, start, size),
         "driver": lambda mm: add_memory(mm, nid, start, size, op.get("flags", 0)),
         "probe": lambda mm: drivers.probe_store(mm, nid, start),
     }

@@ -11,8 +11,8 @@ from memshell.machine import Machine
 from memshell.mm.page_alloc import nr_free_pages
 from memshell.mm.state import Mm
 from memshell.policy import Policy
-from memshell.verify.calls import compare_calls, first_difference
-from memshell.verify.inputs import boot_machine, read_pages, read_params
+from memshell.verify.calls import compare_calls, first_difference, visible_names
+from memshell.verify.inputs import boot_machine, read_dumped, read_pages, read_params
 from memshell.verify.pages import page_quantities
 from memshell.verify.quantity import Quantity, Verdict, compare
 from memshell.verify.recording import Recording
@@ -40,6 +40,8 @@ def _verify_step(
     recording: Recording, replay: Replay, step: dict[str, Any], boot: tuple[dict[str, Any], Mm]
 ) -> Iterator[Quantity]:
     machine = replay.machine
+    with machine.transaction("what the guest has") as mm:
+        read_dumped(mm, step)
     before, first_step = nr_free_pages(machine.mm), len(machine.steps)
     machine.tracing = "calls" in step
     answer = replay.play(step)
@@ -88,7 +90,7 @@ def _free_pages(recording: Recording, step: dict[str, Any], page_shift: int, cha
 
 def _calls(recording: Recording, step: dict[str, Any], machine: Machine, first_step: int) -> Quantity:
     traces = [s.trace for s in machine.steps[first_step:] if s.trace is not None]
-    recorded, predicted = compare_calls(step["calls"], traces, recording.release)
+    recorded, predicted = compare_calls(step["calls"], traces, visible_names(recording))
     if recorded == predicted:
         return compare(step, "calls", len(recorded), len(predicted))
     where = first_difference(recorded, predicted)
