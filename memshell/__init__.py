@@ -14,12 +14,29 @@ if TYPE_CHECKING:
     from memshell.arch import BootMemory as BootMemory
     from memshell.arch import BootZone as BootZone
     from memshell.arch import Option as Option
+    from memshell.commands.public import ADDRESS as ADDRESS
+    from memshell.commands.public import BLOCKS as BLOCKS
+    from memshell.commands.public import FILE as FILE
+    from memshell.commands.public import INT as INT
+    from memshell.commands.public import PFN as PFN
+    from memshell.commands.public import SIZE as SIZE
+    from memshell.commands.public import TEXT as TEXT
+    from memshell.commands.public import Arg as Arg
+    from memshell.commands.public import ArgType as ArgType
+    from memshell.commands.public import Column as Column
+    from memshell.commands.public import Command as Command
+    from memshell.commands.public import Result as Result
+    from memshell.commands.public import Shell as Shell
+    from memshell.commands.public import arg as arg
+    from memshell.commands.public import choice as choice
+    from memshell.commands.public import command as command
     from memshell.errors import CommandError as CommandError
     from memshell.errors import KernelError as KernelError
     from memshell.errors import MemshellError as MemshellError
     from memshell.errors import OutOfMemory as OutOfMemory
     from memshell.errors import PluginError as PluginError
     from memshell.errors import UsageError as UsageError
+    from memshell.hookspecs import Context as Context
     from memshell.hookspecs import hookimpl as hookimpl
     from memshell.machine import Machine as Machine
     from memshell.mm import mirrors as mirrors
@@ -55,8 +72,11 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "memshell.arch": "Arch BootMemory BootZone Option",
+    "memshell.commands.public": (
+        "ADDRESS BLOCKS FILE INT PFN SIZE TEXT Arg ArgType Column Command Result Shell arg choice command"
+    ),
     "memshell.errors": "CommandError KernelError MemshellError OutOfMemory PluginError UsageError",
-    "memshell.hookspecs": "hookimpl",
+    "memshell.hookspecs": "Context hookimpl",
     "memshell.machine": "Machine",
     "memshell.mm": "mirrors",
     "memshell.mm.memory_hotplug": "add_pages remove_pages",

@@ -19,9 +19,7 @@ memshell run FILE... [--json]           play scenarios
 memshell test [FILE|DIR]...             play scenarios as tests (--junit F --ktap --update -k NAME -j N)
 memshell vmlinux FILE [--json]          facts from a kernel image (--symbols NAME,... --struct NAME,...)
 memshell verify RECORDING... [--json]   replay what a real kernel did and compare
-memshell capture [--root DIR]           this machine -> a machine file for `use FILE`
 memshell plugins [--json] [--time]      the plugins and how they fare
-memshell export sysroot|svg|html|json OUT
 """
 EXIT_CODES = "exit codes: 0 fine, 1 failed, 2 usage, 3 a plugin or memshell itself failed, 130 interrupted"
 
@@ -30,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the options that every mode has; the modes parse the rest."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="memshell", usage=USAGE, epilog=EXIT_CODES, allow_abbrev=False)
+    from memshell.options import Parser
+
+    parser = Parser(prog="memshell", usage=USAGE, epilog=EXIT_CODES, allow_abbrev=False)
     parser.add_argument("-c", dest="commands", metavar="CMDS", help="run these commands and leave")
     parser.add_argument("-F", dest="form", choices=["table", "json", "csv", "md"], help="form of the results")
     parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
@@ -54,9 +54,7 @@ MODES = {
     "test": "memshell.scenario.testmode:test",
     "vmlinux": "memshell.scenario.modes:vmlinux",
     "verify": "memshell.verify.cli:main",
-    "capture": "memshell.scenario.modes:capture",
     "plugins": "memshell.scenario.modes:plugins",
-    "export": "memshell.scenario.modes:export",
 }
 
 

@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pluggy
 
@@ -169,7 +169,7 @@ class Plugins:
         if self._policies is None:
             self._policies = {}
             for plugin in self.found:
-                for policy in self._call("memshell_policies", self.context(), kind=object, only=plugin):
+                for policy in self._call("memshell_policies", self.context(), kind=PolicyLike, only=plugin):
                     guarded = GuardedPolicy(policy, plugin.title)
                     self._policies.setdefault(guarded.name, guarded)
         return self._policies
@@ -208,6 +208,18 @@ class Plugins:
                 if plugin.module is not None and getattr(plugin.module, "__file__", None) == path:
                     return PluginError(f"{plugin.title} failed in {function}: {_one_line(error)}")
         return None
+
+
+@runtime_checkable
+class PolicyLike(Protocol):
+    """What a policy must have."""
+
+    name: str
+    summary: str
+    parameter: str
+
+    def place_memmap(self, request: MemmapRequest) -> Placement:
+        """Decide where the memmap goes."""
 
 
 class GuardedPolicy:

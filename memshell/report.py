@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 FORMATS = {
     "table": "for people: as wide as the terminal",
@@ -32,10 +32,13 @@ class Column:
     right: bool = False
     default: bool = True
     key: str | None = None
+    compute: Callable[[Mapping[str, Any]], Any] | None = None  # the value, for a column that a plugin adds
     drop: int = 0  # columns with a higher number go first when the terminal is too narrow; 0 stays
 
     def of(self, row: Mapping[str, Any]) -> Any:
         """Return this column's value in *row*, which is keyed by *key* or the name in lower case."""
+        if self.compute is not None:
+            return self.compute(row)
         return row.get(self.key or self.name.lower())
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from memshell.commands.registry import Arg, Command, did_you_mean
 from memshell.errors import UsageError
-from memshell.report import FORMATS, Result, render
+from memshell.report import FORMATS, Result, columns_of, render
 
 if TYPE_CHECKING:
     from memshell.commands.shell import Shell
@@ -166,7 +167,10 @@ def invoke(
 
         return explained(item, args, shell), args
     found = item.function(shell, args)
-    return (found if isinstance(found, Result) else Result(text=found)), args
+    result = found if isinstance(found, Result) else Result(text=found)
+    if args.columns is not None and result.rows is not None:
+        result = replace(result, columns=(*columns_of(result), *shell.columns(item.name)))
+    return result, args
 
 
 def shown(result: Result, args: argparse.Namespace, shell: Shell) -> str:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from memshell.errors import MemshellError
-    from memshell.machine import Machine
+    from memshell.machine import Machine, Step
     from memshell.mm.state import Mm
     from memshell.plugins import Plugins
+    from memshell.report import Column
 
 T = TypeVar("T")
 
@@ -85,6 +86,20 @@ class Shell:
             self.registry.add(item)
         except PluginError as error:
             self.note(f"memshell: {item.origin}: {error}")
+
+    def announce(self, step: Step) -> None:
+        """Show a step's events to the observers among the plugins."""
+        if self._plugins is not None:
+            self._plugins.event(step.mm, step.events)
+
+    def blame(self, error: BaseException) -> PluginError | None:
+        """Return the error as a plugin's, when a plugin's code raised it."""
+        return None if self._plugins is None else self._plugins.blame(error)
+
+    def columns(self, view: str) -> list[Column]:
+        """Return the columns that plugins add to a view."""
+        mm = None if self.machine is None else self.machine.mm
+        return [] if self._plugins is None else self._plugins.columns(view, mm)
 
     def find_command(self, name: str) -> Command:
         """Return the command, a plugin's too.  Raises UsageError with the nearest right word."""

@@ -159,9 +159,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
 def mode_parser(mode: str, text: str) -> argparse.ArgumentParser:
     """Return a parser for the options of one mode."""
-    import argparse
+    from memshell.options import Parser
 
-    return argparse.ArgumentParser(prog=f"memshell {mode}", description=text, allow_abbrev=False)
+    return Parser(prog=f"memshell {mode}", description=text, allow_abbrev=False)
 
 
 def step_record(played: Played) -> dict[str, Any]:
@@ -199,4 +199,28 @@ def plugins(args: argparse.Namespace, rest: list[str]) -> int:
     args = parser.parse_args(rest, namespace=args)
     found = plugin_rows(make_shell(args), time=args.time)
     sys.stdout.write(render(found, "json" if args.json else args.form or "table"))
+    return 0
+
+
+def vmlinux(args: argparse.Namespace, rest: list[str]) -> int:
+    """``memshell vmlinux FILE``."""
+    from memshell.vmlinux.cli import main_vmlinux
+
+    parser = mode_parser("vmlinux", "facts from a kernel image: vmlinux, bzImage, vmlinuz or a BTF file")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--symbols", action="append", default=[], metavar="NAME,...", help="addresses of symbols"
+    )
+    parser.add_argument(
+        "--struct", action="append", default=[], metavar="NAME,...", help="layouts of structs"
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="the kernel's configuration, where the image has none"
+    )
+    args = parser.parse_args(rest, namespace=args)
+    text = main_vmlinux(
+        args.file, as_json=args.json, structs=args.struct, symbols=args.symbols, config=args.config
+    )
+    sys.stdout.write(text)
     return 0

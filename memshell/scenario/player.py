@@ -130,6 +130,8 @@ class Player:
             current.steps = self._steps_since(before)
             if self.observe is not None:
                 self.observe(current)
+        for step in current.steps:
+            self.shell.announce(step)
         if current.steps:
             self._show_watches()
 
@@ -140,13 +142,15 @@ class Player:
                 action()
             elif self._current is not None:
                 self._current.skipped = True
-        except StepFailed:
+        except (StepFailed, BrokenPipeError):
             raise
         except MemshellError as error:
             raise StepFailed(statement.where, error, located(statement.where, str(error))) from error
         except Exception as error:
-            text = f"internal error: {type(error).__name__}: {error}"
-            raise StepFailed(statement.where, error, located(statement.where, text)) from error
+            blamed = self.shell.blame(error)
+            text = f"internal error: {type(error).__name__}: {error}" if blamed is None else str(blamed)
+            cause = error if blamed is None else blamed
+            raise StepFailed(statement.where, cause, located(statement.where, text)) from error
 
     def _holds(self, condition: Condition) -> bool:
         value = condition.value

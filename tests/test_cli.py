@@ -1,0 +1,185 @@
+"""The command line as other people's tools call it: real processes, exit codes, and what goes where."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+MEMSHELL = [sys.executable, "-m", "memshell"]
+
+
+def run(*args, stdin="", **environment):
+    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", **environment}
+    return subprocess.run(
+        [*MEMSHELL, *args], input=stdin, capture_output=True, text=True, env=env, timeout=60, check=False
+    )
+
+
+@pytest.fixture
+def scenario(tmp_path):
+    def write(text, name="a.mem"):
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "args, code, error",
+    [
+        (["-c", "true"], 0, ""),
+        (["-c", "use x86_64 ram=2G; expect blocks.online == 16"], 0, ""),
+        (
+            ["-c", "use x86_64 ram=2G; expect blocks.online == 17"],
+            1,
+            "-c:1: expect failed: blocks.online == 17",
+        ),
+        (["-c", "undo"], 1, "there is no machine yet; start one with: use x86_64 ram=2G"),
+        (["-c", "tru"], 2, "unknown command 'tru'; did you mean true?"),
+        (["-c", "expect"], 2, "-c:1:7: expected an expression"),
+        (["-c", "use x86_46"], 2, "unknown architecture 'x86_46'; did you mean x86_64?"),
+        (["-c", "use x86_64 rm=2G"], 2, "unknown key 'rm'; did you mean 'ram'?"),
+        (["-c", "use x86_64 ram=2Q"], 2, "'2Q' is not a size"),
+        (["-c", "use x86_64; policy memap_on_memory"], 2, "did you mean memmap_on_memory?"),
+        (["-c", "use x86_64; profile v6.13"], 2, "unknown profile 'v6.13'"),
+        (["-c", "use x86_64; set auto_movable_ratoi=3"], 2, "did you mean auto_movable_ratio?"),
+        (["-c", "history --vertcal"], 2, "did you mean --vertical?"),
+        (["-c", "use x86_64; policy -F jsn"], 2, "unknown format 'jsn'"),
+        (["-c", "use x86_64; history -o STPE"], 2, "unknown column 'STPE'"),
+        (["rn"], 2, "unknown mode 'rn'; did you mean run?"),
+        (["run", "nosuch.mem"], 2, "no scenario nosuch.mem"),
+        (["--nosuch"], 2, "memshell"),
+        (["-c", "true", "false"], 2, "unexpected 'false' behind -c"),
+    ],
+)
+def test_exit_codes_and_messages(args, code, error):
+    done = run(*args)
+    assert (done.returncode, error in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+    if code:
+        assert "expect failed" in done.stderr or len(done.stderr.splitlines()) <= 2, done.stderr
+
+
+def test_results_go_to_stdout_and_everything_else_to_stderr():
+    done = run("-c", "use x86_64 ram=2G; policy -F json; tru")
+    assert done.stdout.startswith("x86_64, ")
+    assert "unknown command" not in done.stdout
+    assert json.loads(done.stdout[done.stdout.index("[") :])[0]["name"] == "buddy"
+
+
+def test_a_script_on_standard_input_stops_at_its_first_error_with_its_line():
+    done = run(stdin="true\nuse x86_64 ram=2G\n\nexpect step == 1\npolicy\n")
+    assert done.returncode == 1
+    assert done.stderr.startswith("<stdin>:4: expect failed: step == 1")
+    assert "memmap_on_memory" not in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "memshell>" not in done.stdout
+
+
+def test_keep_going_plays_the_rest_and_still_fails():
+    done = run("--keep-going", stdin="expect 1 == 2\nuse x86_64 ram=2G\nexpect 3 == 4\n")
+    assert done.returncode == 1
+    assert done.stdout.startswith("x86_64")
+    assert "<stdin>:1:" in done.stderr
+    assert "<stdin>:3:" in done.stderr
+
+
+def test_blocks_on_standard_input_span_lines():
+    done = run(stdin="let n = 0\nrepeat 3 as i\n  let n = $n + 1\nend\nexpect $n == 3\n")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_each_line_of_standard_input_is_answered_before_the_next_comes():
+    # A program that talks to memshell through pipes must not have to close its end first.
+    with subprocess.Popen(MEMSHELL, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.stdin.write("use x86_64 ram=2G\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith("x86_64")
+        process.stdin.close()
+        assert process.wait(10) == 0
+
+
+def test_run_json_prints_one_object_for_each_step(scenario):
+    path = scenario(
+        "use x86_64 ram=2G\npolicy memmap_on_memory\n! undo 7\nexpect step == 1\nexpect step == 9\n"
+    )
+    done = run("run", "--json", path)
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    keys = ["n", "file", "line", "command", "ok", "errno", "message", "output", "events", "crashed"]
+    assert all(list(step) == keys for step in steps)
+    assert [(step["n"], step["line"], step["ok"]) for step in steps] == [
+        (1, 1, True),
+        (2, 2, True),
+        (3, 3, True),
+        (4, 4, True),
+        (5, 5, False),
+    ]
+    assert steps[1]["output"] == "policy memmap_on_memory\n"
+    assert "expect failed" in steps[4]["message"]
+    assert done.returncode == 1
+
+
+def test_run_plays_every_file_on_a_fresh_machine(scenario):
+    done = run("run", scenario("use x86_64 ram=2G\n"), scenario("! undo\n", "b.mem"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_test_mode_writes_junit_and_ktap(scenario, tmp_path):
+    path = scenario("subtest a\ntrue\nend\n")
+    done = run("test", "--ktap", "--junit", str(tmp_path / "j.xml"), path)
+    assert done.stdout.splitlines()[-1] == f"ok 1 {path}", done
+    assert '<testcase name="a"' in (tmp_path / "j.xml").read_text()
+    assert run("test", "-j", "2", path, scenario("expect 1 == 2\n", "b.mem")).returncode == 1
+
+
+def test_update_is_refused_under_ci(scenario):
+    done = run("test", "--update", scenario("true\n"), CI="true")
+    assert (done.returncode, "refused under CI" in done.stderr) == (2, True)
+
+
+def test_ctrl_c_ends_a_script_with_130(scenario):
+    path = scenario("use x86_64 ram=2G\nrepeat 1000000000\ntrue\nend\n")
+    with subprocess.Popen(
+        [*MEMSHELL, "run", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    line = f"{sys.executable} -m memshell -c 'repeat 3000; help; end' | head -1"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+
+
+def test_input_that_is_no_text(tmp_path):
+    (tmp_path / "bad.mem").write_bytes(b"true\n\xff\xfe\n")
+    done = run("run", str(tmp_path / "bad.mem"))
+    assert (done.returncode, "is not UTF-8 text (byte 5)" in done.stderr) == (2, True)
+
+
+def test_plugins_mode():
+    found = {item["name"]: item for item in json.loads(run("plugins", "--json").stdout)}
+    assert found["x86_64"]["state"] == "loaded"
+    assert "memshell_arches" in found["x86_64"]["hooks"]
+    assert "MS" in run("plugins", "--time").stdout
+
+
+def test_version_and_help():
+    assert run("--version").stdout.startswith("memshell ")
+    assert "memshell run FILE... [--json]" in run("--help").stdout
+
+
+def test_debug_shows_the_traceback():
+    done = run("--debug", "-c", "undo")
+    assert "Traceback" in done.stderr
+    assert done.returncode == 1
