@@ -206,8 +206,11 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
         _leaf(mm, "build_all_zonelists")
     undo_isolate_page_range(mm, pfn, end_pfn)
     init_per_zone_wmark_min(mm)
-    for name in ("kswapd_run", "kcompactd_run", "writeback_set_ratelimit"):
-        _leaf(mm, name)
+    _leaf(mm, "kswapd_run")
+    _leaf(mm, "kcompactd_run")
+    if first_memory and mm.feature("node_notifier"):
+        _leaf(mm, "node_notify")
+    _leaf(mm, "writeback_set_ratelimit")
     memory_notify(mm, "MEM_ONLINE", pfn, nr_pages)
 
 

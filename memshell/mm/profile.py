@@ -96,6 +96,9 @@ FEATURES: dict[str, Feature] = {
     "acpi.retries_failed": Feature(
         "plugging a DIMM also retries those whose add failed (recorded on v6.12 and v7.2, not on v6.1)", {"v5.15": False, "v6.12": True}
     ),
+    "dax.memmap_on_memory": Feature(
+        "a dax device has the attribute memmap_on_memory, and kmem passes MHP_MEMMAP_ON_MEMORY with it (v6.8)", {"v5.15": False, "v6.12": True}
+    ),
     # Counters
     "vmstat.nr_memmap_pages": Feature(
         "/proc/vmstat has nr_memmap_pages and nr_memmap_boot_pages (v6.11)", {"v5.15": False, "v6.12": True}
@@ -105,6 +108,31 @@ FEATURES: dict[str, Feature] = {
     "x86.block_size_by_advice": Feature(
         "the block size follows advice (CFMWS) and is halved until it divides the end of RAM, on bare metal too (v6.17)",
         {"v5.15": False, "v6.18": True},
+    ),
+    # powerpc
+    "powerpc.radix_vmemmap_walk": Feature(
+        "radix builds the vmemmap by walking its tables: 2M leaves where one fits, else pages; before, 2M always (v6.6)",
+        {"v5.15": False, "v6.6": True},
+    ),
+    "bug.ppc_altmap_cross_boundary": Feature(
+        "the mapping that ends with the altmap's last page is not taken from it (fixed in v6.4.10 and 6.1.45)", {"v5.15": True, "v6.1": False}
+    ),
+    "bug.ppc_unaligned_pmd_leaf": Feature(
+        "without an altmap a vmemmap leaf can begin in its middle (v6.6 to 6.12.27)", {"v5.15": False, "v6.6": True, "v6.12": False}
+    ),
+    "bug.ppc_premapped_waste": Feature(
+        "a block keeps pages for its memmap although an earlier leaf holds that memmap already (not fixed)", {"v5.15": True}
+    ),
+    # s390
+    "s390.section_size_bits": Feature("SECTION_SIZE_BITS", {"v5.15": 28, "v7.2": 27}),
+    "s390.half_page_tables": Feature("two page tables of the kernel's own mapping share a page", {"v5.15": True, "v6.12": False}),
+    "s390.standby": Feature(
+        "standby memory is 'added' at boot, offline, or must be configured by hand first ('config': firmware/memory/memoryN/config)",
+        {"v5.15": "added", "v7.2": "config"},
+    ),
+    "bug.altmap_free_any": Feature(
+        "x86 and s390: removing a block with an altmap counts every vmemmap page as the altmap's, wherever it came from (not fixed)",
+        {"v5.15": True},
     ),
     **{name: Feature(text, {RELEASES[0]: value}) for name, (text, value) in released_features().items()},
 }

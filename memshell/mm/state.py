@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from memshell.mm.memory_block import MemoryBlock
     from memshell.mm.page_alloc import FreeArea
     from memshell.mm.profile import Profile
+    from memshell.mm.zone_device import Pagemap
+    from memshell.mm.struct_page import Content
     from memshell.policy import Placement, Policy
 
 ZoneKey = tuple[int, ZoneType]
@@ -76,8 +78,12 @@ class Mm:
     resources: list[Resource] = field(default_factory=list)
     leaves: RangeMap[Leaf] = field(default_factory=RangeMap)  # virtual address -> leaf
     tables: dict[tuple[str, int], Table] = field(default_factory=dict)  # (level, first address) -> table
+    storage: RangeMap[str] = field(default_factory=RangeMap)  # s390: pfn -> "assigned" or "standby", where increments are known
     counters: dict[str, int] = field(default_factory=dict)  # nr_memmap_pages, slab estimates, next ids
+    pagemaps: dict[int, Pagemap] = field(default_factory=dict)  # device memory with struct pages, by its start in bytes
     failed_dimms: tuple[tuple[int, int, int], ...] = ()  # (nid, start, size) of DIMMs that are plugged and could not be added
+    struct_pages: RangeMap[Content] = field(default_factory=RangeMap)  # physical address -> what the struct pages there hold
+    vmemmap_head: int | None = None  # current_vmemmap_page: virtual address of the head of the range that is being removed
     faults: dict[str, int] = field(default_factory=dict)  # injected faults: name -> calls that still pass
     crashed: str | None = None
     placement: Placement | None = None  # the policy's answer for the add that runs
@@ -100,7 +106,10 @@ class Mm:
             resources=self.resources.copy(),
             leaves=self.leaves.copy(),
             tables=self.tables.copy(),
+            storage=self.storage.copy(),
             counters=self.counters.copy(),
+            struct_pages=self.struct_pages.copy(),
+            pagemaps=self.pagemaps.copy(),
             faults=self.faults.copy(),
             events=[],
             trace=None,

@@ -11,6 +11,7 @@ from memshell.machine import DEFAULT_PARAMS, Machine
 from memshell.mm.boot import boot
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
 from memshell.mm.page import KPF_ANON, KPF_BUDDY, KPF_LRU, KPF_NOPAGE, KPF_OFFLINE, KPF_PGTABLE, KPF_SLAB, UNMOVABLE_OWNERS, Owner, Page
+from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
 from memshell.policy import Policy
 from memshell.verify.recording import Recording
@@ -24,7 +25,7 @@ def boot_machine(recording: Recording, arches: dict[str, Arch], policies: dict[s
     if name not in arches:
         raise RecordingError(f"{recording.name}: no plugin for architecture {recording.arch!r}")
     state = recording.steps[0]["state"]
-    arch = arches[name].from_recording(recording.config, recording.cmdline, recording.qemu_args, state)
+    arch = arches[name].from_recording(recording.config, recording.cmdline, recording.qemu_args, state, recording.profile)
     memory = boot_memory(arch, state)
     params = {**DEFAULT_PARAMS, "auto_online_blocks": state.get("auto_online_blocks", "offline")}
     parameter = state.get("params", {}).get("memmap_on_memory", "N")
@@ -109,6 +110,7 @@ def read_pages(mm: Mm, step: dict[str, Any]) -> None:
         return
     pcp = _pcp_pageblocks(mm, runs, step["state"]["zones"])
     size = mm.arch.pageblock_nr_pages
+    before = mm.pages.copy()
     for start, end, page in used_ranges(mm):
         for a, b, flags in _clip(runs, start, end):
             owner = owner_of(flags)
@@ -120,6 +122,19 @@ def read_pages(mm: Mm, step: dict[str, Any]) -> None:
             for c in range(a - a % size, b, size):
                 bare = Owner.FREE if c in pcp else Owner.KERNEL
                 set_owner(mm, max(a, c), min(b, c + size), page._replace(owner=bare, tag=0))
+    _read_pins(mm, before, str(step["op"].get("what", "")))
+
+
+def _read_pins(mm: Mm, before: RangeMap[Page], what: str) -> None:
+    """Keep what is pinned pinned until the guest unpins; a step that pins pins the user pages that it made."""
+    if what.startswith("unpin"):
+        return
+    for start, end, page in list(used_ranges(mm)):
+        if page.owner is not Owner.USER:
+            continue
+        for a, b, old in list(before.items(start, end)):
+            if old.owner is Owner.PINNED or (what.startswith("pin ") and old.owner is not Owner.USER):
+                set_owner(mm, a, b, page._replace(owner=Owner.PINNED))
 
 
 def _pcp_pageblocks(mm: Mm, runs: list[list[int]], zones: list[dict[str, Any]]) -> set[int]:

@@ -70,6 +70,8 @@ def _append(runs: Runs, start: int, end: int, flags: int) -> None:
 
 def page_flags(mm: Mm, page: Page) -> int:
     """Return what /proc/kpageflags shows for a page that nobody uses."""
+    if page.owner is Owner.DEVICE:
+        return int(mm.feature("kpageflags.absent"))  # its section is not online
     flags = KPAGEFLAGS[page.owner]
     if page.owner is Owner.MEMMAP_SELF and mm.feature("memmap_self.reserved"):
         flags |= KPF_RESERVED
@@ -153,6 +155,9 @@ def mapping(mm: Mm, start: int, end: int) -> dict[str, Any]:
 def _place(mm: Mm, pfn: int) -> int | str:
     """Return the pfn of a struct page's page when it lies in its block's altmap, else what kind of memory it is."""
     block = mm.blocks.get(pfn // mm.block_pages)
+    size = mm.arch.page_shift
+    if any(p.start >> size <= pfn < p.start + p.size >> size for p in mm.pagemaps.values()):
+        return pfn
     if block is None or block.early:
         return "boot"
     return pfn if block.altmap is not None and pfn < block.id * mm.block_pages + block.nr_vmemmap_pages else "hot-added"

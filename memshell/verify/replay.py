@@ -12,6 +12,7 @@ from memshell.mm import drivers
 from memshell.mm.memory_block import state_store
 from memshell.mm.memory_hotplug import add_memory, offline_and_remove_memory, remove_memory
 from memshell.mm.state import Mm
+from memshell.verify import devices
 
 
 @dataclass(slots=True)
@@ -21,6 +22,8 @@ class Answer:
     errno: int = 0
     each: dict[int, int] = field(default_factory=dict)
     played: bool = True
+    settled: bool = True  # False: what the action began may still go on while the state is read
+    quiet: bool = True  # False: what an earlier step began may have ended in this one, so changes say nothing
     error: KernelError | None = None
 
 
@@ -30,6 +33,7 @@ class Replay:
 
     machine: Machine
     dimms: dict[str, tuple[int, int, str]] = field(default_factory=dict)  # name -> (start, size, via)
+    probing: bool = False  # a driver was loaded; its device is being probed while the recorder looks
 
     def play(self, step: dict[str, Any]) -> Answer:
         """Play one step's action."""
@@ -75,10 +79,15 @@ def _add(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
 
 
 def _eject(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
-    start, size, _ = replay.dimms.get(op["dimm"], (0, 0, ""))
-    if not size or op["via"] != "acpi":
+    if op["dimm"] not in replay.dimms:
+        return Answer()  # it is not plugged any more: the kernel is not asked
+    start, size, _ = replay.dimms[op["dimm"]]
+    if op["via"] != "acpi":
         return Answer(played=False)
-    return _answer(replay.attempt(step["action"], lambda mm: drivers.acpi_scan_hot_remove(mm, start, size)))
+    answer = _answer(replay.attempt(step["action"], lambda mm: drivers.acpi_scan_hot_remove(mm, start, size)))
+    if not answer.errno:
+        del replay.dimms[op["dimm"]]
+    return answer
 
 
 def _remove(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
@@ -89,6 +98,19 @@ def _offline_and_remove(replay: Replay, step: dict[str, Any], op: dict[str, Any]
     return _answer(replay.attempt(step["action"], lambda mm: offline_and_remove_memory(mm, op["start"], op["size"])))
 
 
+def _zone_device(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    action = devices.action_of(replay, op["what"])
+    return _answer(replay.attempt(step["action"], action)) if action else Answer(played=False)
+
+
+def _look(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    """Do nothing, except that a driver which is loaded probes its device: while it does, and until the next step is over."""
+    del op
+    was_probing, replay.probing = replay.probing, step["action"].startswith("insmod")
+    error = replay.attempt(step["action"], devices.probe_pending) if replay.probing else None
+    return Answer(error.errno_number if error else 0, error=error, settled=not replay.probing, quiet=not (replay.probing or was_probing))
+
+
 def _nothing(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     del replay, step, op
     return Answer()
@@ -96,7 +118,8 @@ def _nothing(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer
 
 PLAYERS: dict[str, Callable[[Replay, dict[str, Any], dict[str, Any]], Answer]] = {
     "boot": _nothing,
-    "look": _nothing,
+    "look": _look,
+    "zone_device": _zone_device,
     "use_memory": _nothing,
     "online": _states,
     "online_kernel": _states,
