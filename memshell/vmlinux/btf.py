@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from memshell.errors import ImageError
-from memshell.vmlinux.layout import MAX_CHAIN, MAX_DEPTH, Enum, Member, Members, Struct, check_layout
+from memshell.vmlinux.layout import (
+    MAX_CHAIN,
+    MAX_DEPTH,
+    Enum,
+    Member,
+    Members,
+    Struct,
+    check_layout,
+    check_named,
+)
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FLOAT, _DATASEC, _ENUM64 = (
     1,
@@ -203,7 +212,9 @@ class Btf:
                 bits = (first, width) if width else None
                 out.add(Member(prefix + name, first // 8, size, self._count(words[at + 1]), bits))
             inner = self._strip(words[at + 1])
-            if inner and self._kind(inner) in _KIND_WORD and not (name and words[self._start(inner)]):
+            is_record = inner != 0 and self._kind(inner) in _KIND_WORD
+            check_named(name, is_record, width)
+            if is_record and not (name and words[self._start(inner)]):
                 self._members(inner, first, f"{prefix}{name}." if name else prefix, out, depth + 1)
         check_layout(self._string(words[start]), _KIND_WORD[info >> 24 & 31], words[start + 2], spans)
 

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.errors import ImageError
 from memshell.vmlinux.dwarf_unit import Unit, text, uleb
-from memshell.vmlinux.layout import MAX_CHAIN, MAX_DEPTH, Enum, Member, Members, Struct, check_layout
+from memshell.vmlinux.layout import (
+    MAX_CHAIN,
+    MAX_DEPTH,
+    Enum,
+    Member,
+    Members,
+    Struct,
+    check_layout,
+    check_named,
+)
 
 if TYPE_CHECKING:
     from memshell.vmlinux.dwarf import Dwarf
@@ -107,7 +116,9 @@ class TypeReader:
             if name:
                 bits = (base + first, width) if width else None
                 out.add(Member(prefix + name, (base + first) // 8, size, self._count(inner), bits))
-            if inner and inner[1].tag in _RECORDS and not (name and "DW_AT_name" in inner[1].attributes):
+            is_record = inner is not None and inner[1].tag in _RECORDS
+            check_named(name, is_record, width)
+            if inner and is_record and not (name and "DW_AT_name" in inner[1].attributes):
                 self._members(inner, base + first, f"{prefix}{name}." if name else prefix, out, depth + 1)
         check_layout(_name(die), _RECORDS[die.tag], _integer(die, "DW_AT_byte_size") or 0, spans)
 
@@ -132,7 +143,11 @@ def how(unit: Unit) -> str:
 
 def _name(die: Any) -> str:
     attribute = die.attributes.get("DW_AT_name")
-    return text(attribute.value) if attribute is not None and isinstance(attribute.value, bytes) else ""
+    if attribute is None:
+        return ""
+    if not isinstance(attribute.value, bytes):
+        raise ImageError("a DWARF name lies outside of the string table: corrupt")
+    return text(attribute.value)
 
 
 def _integer(die: Any, name: str) -> int | None:

@@ -96,3 +96,9 @@ def check_layout(name: str, kind: str, size: int, spans: Iterable[tuple[int, int
         if kind == "struct" and first < end and last > first:
             raise ImageError(f"{kind} {name or '(unnamed)'} has members that overlap: corrupt")
         end = max(end, last)
+
+
+def check_named(name: str, is_record: bool, width: int) -> None:
+    """Check that a member without a name is a struct, a union or a bit field, as C has it: ImageError."""
+    if not name and not is_record and not width:
+        raise ImageError("a struct has a member without a name: the type information is corrupt")

@@ -1,4 +1,5 @@
-"""Every format of every target gives the same answer: a wrong offset in one of them would mislead every experiment."""
+"""Every format of every target gives the same answer: a wrong offset in one of them would mislead every
+experiment."""
 
 import bz2
 import shutil
@@ -15,8 +16,8 @@ from memshell.errors import ImageError
 from memshell.vmlinux import Image, read_facts
 
 OFFSETS = {
-    "flags": 0, "lru": 8, "mapping": 24, "index": 32, "compound_head": 8, "_mapcount": 48, "_mapcount.counter": 48,
-    "_refcount": 52, "_refcount.counter": 52, "memcg_data": 56,
+    "flags": 0, "lru": 8, "mapping": 24, "index": 32, "compound_head": 8, "_mapcount": 48,
+    "_mapcount.counter": 48, "_refcount": 52, "_refcount.counter": 52, "memcg_data": 56,
 }  # fmt: skip
 DWARF = {
     "dwarf5": {},
@@ -163,5 +164,5 @@ def test_a_type_unit_is_refused_by_name(tmp_path):
     out = tmp_path / "vmlinux"
     flags = ["-ffreestanding", "-gdwarf-5", "-fdebug-types-section", "-c"]
     subprocess.run([GCC, *flags, "-o", out, SOURCE], check=True, capture_output=True)
-    with pytest.raises(ImageError, match="type units|none of the kernel's types"):
+    with pytest.raises(ImageError, match=r"type units|none of the kernel's types"):
         read_facts(out)

@@ -1,4 +1,5 @@
-"""Writes small kernel images byte by byte, for any byte order: ELF, BTF and DWARF, so that no compiler is needed."""
+"""Writes small kernel images byte by byte, for any byte order: ELF, BTF and DWARF, so that no compiler is
+needed."""
 
 from __future__ import annotations
 
@@ -111,7 +112,11 @@ def _btf_words(kind, ref, name):
     if isinstance(kind, Enumeration):
         values = [word for text, value in kind.values.items() for word in (name(text), value)]
         return [name(kind.name), 6 << 24 | len(kind.values), 4, *values]
-    words = [name(kind.name), (1 << 31) | (4 if kind.kind == "struct" else 5) << 24 | len(kind.members), kind.size]
+    words = [
+        name(kind.name),
+        (1 << 31) | (4 if kind.kind == "struct" else 5) << 24 | len(kind.members),
+        kind.size,
+    ]
     for member in kind.members:
         bits = member[2] | member[3] << 24 if len(member) == 4 else 8 * member[2]
         words += [name(member[0]), ref(member[1]), bits]
@@ -131,9 +136,20 @@ def uleb(value):
 
 
 class Dwarf:
-    """One compile unit. *names* is the form of strings, *siblings* whether DW_AT_sibling is written (gcc does)."""
+    """One compile unit. *names* is the form of strings, *siblings* whether DW_AT_sibling is written (gcc
+    does)."""
 
-    def __init__(self, roots, order="<", version=5, names="strp", siblings=True, unit="mm/memory_hotplug.c", strings=None):
+    def __init__(
+        self,
+        roots,
+        order="<",
+        *,
+        version=5,
+        names="strp",
+        siblings=True,
+        unit="mm/memory_hotplug.c",
+        strings=None,
+    ):
         self.order, self.version, self.names, self.siblings = order, version, names, siblings
         self.strings, self.indexed = strings or Strings(), []
         self.abbrevs = {}
@@ -170,10 +186,10 @@ class Dwarf:
         start = len(self.body)
         self.body += uleb(code)
         for _, form, value in attributes:
-            if form == 0x13 and not isinstance(value, bytes):
+            refers = form == 0x13 and not isinstance(value, bytes)
+            if refers:
                 self.fixups.append((len(self.body), value))
-                value = b"\0\0\0\0"
-            self.body += value
+            self.body += b"\0\0\0\0" if refers else value
         return start
 
     def _size(self, size):
@@ -186,7 +202,9 @@ class Dwarf:
         write(kind)
 
     def _base(self, kind):
-        self._entry(0x24, [(0x0B, 0x0B, bytes([kind.size])), (0x3E, 0x0B, b"\7"), (0x03, *self._string(kind.name))])
+        self._entry(
+            0x24, [(0x0B, 0x0B, bytes([kind.size])), (0x3E, 0x0B, b"\7"), (0x03, *self._string(kind.name))]
+        )
 
     def _pointer(self, kind):
         target = [(0x49, 0x13, kind.to)] if kind.to is not None else []
@@ -242,7 +260,11 @@ class Dwarf:
         else:
             head = self._int(self.version, 2) + self._int(0, 4) + b"\10"
         info = self._int(len(head) + len(self.body), 4) + head + bytes(self.body)
-        found = {".debug_info": info, ".debug_abbrev": bytes(abbrev) + b"\0", ".debug_str": bytes(self.strings.data)}
+        found = {
+            ".debug_info": info,
+            ".debug_abbrev": bytes(abbrev) + b"\0",
+            ".debug_str": bytes(self.strings.data),
+        }
         if self.indexed:
             table = b"".join(self._int(offset, 4) for offset in self.indexed)
             found[".debug_str_offsets"] = self._int(len(table) + 4, 4) + self._int(5, 2) + b"\0\0" + table
@@ -261,8 +283,10 @@ class Section:
 
 
 def elf(sections, order="<", machine=62, kind=2, symbols=()):
-    """An ELF64 file. *sections*: name -> bytes or Section; *symbols*: (name, address, size, global, section)."""
-    table = {"": Section(b"", 0)} | {n: s if isinstance(s, Section) else Section(s) for n, s in sections.items()}
+    """An ELF64 file. *sections*: name -> bytes or Section; *symbols*: name, address, size, global, section."""
+    table = {"": Section(b"", 0)} | {
+        n: s if isinstance(s, Section) else Section(s) for n, s in sections.items()
+    }
     if symbols:
         names = Strings()
         rows = [struct.pack(order + "IBBHQQ", 0, 0, 0, 0, 0, 0)]
@@ -283,7 +307,18 @@ def elf(sections, order="<", machine=62, kind=2, symbols=()):
         body += b"\0" * (-len(body) % 8)
         size = len(section.data) if section.size is None else section.size
         link = numbers.index(section.link) if section.link else 0
-        row = (name, section.type, section.flags, section.addr, len(body), size, link, section.info, 8, 0)
+        row = (
+            name,
+            section.type,
+            section.flags,
+            section.addr,
+            len(body),
+            size,
+            link,
+            section.info,
+            8,
+            24 * (section.type == 2),
+        )
         heads += struct.pack(order + "IIQQQQIIQQ", *row)
         body += section.data
     body += b"\0" * (-len(body) % 8)
