@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from memshell.arch import BootZone as BootZone
     from memshell.arch import Option as Option
     from memshell.commands.public import ADDRESS as ADDRESS
+    from memshell.commands.public import Arg as Arg
+    from memshell.commands.public import ArgType as ArgType
     from memshell.commands.public import BLOCKS as BLOCKS
+    from memshell.commands.public import Column as Column
+    from memshell.commands.public import Command as Command
     from memshell.commands.public import FILE as FILE
     from memshell.commands.public import INT as INT
     from memshell.commands.public import PFN as PFN
-    from memshell.commands.public import SIZE as SIZE
-    from memshell.commands.public import TEXT as TEXT
-    from memshell.commands.public import Arg as Arg
-    from memshell.commands.public import ArgType as ArgType
-    from memshell.commands.public import Column as Column
-    from memshell.commands.public import Command as Command
     from memshell.commands.public import Result as Result
+    from memshell.commands.public import SIZE as SIZE
     from memshell.commands.public import Shell as Shell
+    from memshell.commands.public import TEXT as TEXT
     from memshell.commands.public import arg as arg
     from memshell.commands.public import choice as choice
     from memshell.commands.public import command as command
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from memshell.hookspecs import hookimpl as hookimpl
     from memshell.machine import Machine as Machine
     from memshell.mm import mirrors as mirrors
+    from memshell.mm.init_64_powerpc import vmemmap_free_units as vmemmap_free_units
+    from memshell.mm.init_64_powerpc import vmemmap_list_boot as vmemmap_list_boot
+    from memshell.mm.init_64_powerpc import vmemmap_populate_units as vmemmap_populate_units
     from memshell.mm.memory_hotplug import add_pages as add_pages
     from memshell.mm.memory_hotplug import remove_pages as remove_pages
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
@@ -52,7 +55,17 @@ if TYPE_CHECKING:
     from memshell.mm.pfn import align_up as align_up
     from memshell.mm.pfn import format_size as format_size
     from memshell.mm.pfn import memparse as memparse
+    from memshell.mm.pgtable_frag import set_fragments_left as set_fragments_left
     from memshell.mm.profile import Profile as Profile
+    from memshell.mm.radix_pgtable import radix_create_section_mapping as radix_create_section_mapping
+    from memshell.mm.radix_pgtable import radix_remove_section_mapping as radix_remove_section_mapping
+    from memshell.mm.radix_pgtable import radix_tables as radix_tables
+    from memshell.mm.radix_pgtable import radix_vmemmap_free as radix_vmemmap_free
+    from memshell.mm.radix_pgtable import radix_vmemmap_populate as radix_vmemmap_populate
+    from memshell.mm.radix_pgtable import unmap_leaves as unmap_leaves
+    from memshell.mm.sclp import insert_increments as insert_increments
+    from memshell.mm.sclp import sclp_add_standby_memory as sclp_add_standby_memory
+    from memshell.mm.sclp import sclp_mem_notifier as sclp_mem_notifier
     from memshell.mm.sparse_vmemmap import ensure_table as ensure_table
     from memshell.mm.sparse_vmemmap import free_empty_table as free_empty_table
     from memshell.mm.sparse_vmemmap import free_vmemmap_pages as free_vmemmap_pages
@@ -64,6 +77,12 @@ if TYPE_CHECKING:
     from memshell.mm.sparse_vmemmap import vmemmap_populate_basepages as vmemmap_populate_basepages
     from memshell.mm.sparse_vmemmap import vmemmap_populate_hugepages as vmemmap_populate_hugepages
     from memshell.mm.state import Mm as Mm
+    from memshell.mm.vmem import crst_tables as crst_tables
+    from memshell.mm.vmem import page_table as page_table
+    from memshell.mm.vmem import vmem_add_mapping as vmem_add_mapping
+    from memshell.mm.vmem import vmem_remove_mapping as vmem_remove_mapping
+    from memshell.mm.vmem import vmem_vmemmap_free as vmem_vmemmap_free
+    from memshell.mm.vmem import vmem_vmemmap_populate as vmem_vmemmap_populate
     from memshell.policy import MemmapRequest as MemmapRequest
     from memshell.policy import Placement as Placement
     from memshell.policy import Policy as Policy
@@ -79,16 +98,27 @@ _MODULES = {
     "memshell.hookspecs": "Context hookimpl",
     "memshell.machine": "Machine",
     "memshell.mm": "mirrors",
+    "memshell.mm.init_64_powerpc": "vmemmap_free_units vmemmap_list_boot vmemmap_populate_units",
     "memshell.mm.memory_hotplug": "add_pages remove_pages",
     "memshell.mm.memremap": "VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",
+    "memshell.mm.pgtable_frag": "set_fragments_left",
     "memshell.mm.profile": "Profile",
+    "memshell.mm.radix_pgtable": (
+        "radix_create_section_mapping radix_remove_section_mapping radix_tables "
+        "radix_vmemmap_free radix_vmemmap_populate unmap_leaves"
+    ),
+    "memshell.mm.sclp": "insert_increments sclp_add_standby_memory sclp_mem_notifier",
     "memshell.mm.sparse_vmemmap": (
         "ensure_table free_empty_table free_vmemmap_pages leaf_pfn set_early_leaves set_leaf struct_pages_in_use "
         "vmemmap_alloc_block_buf vmemmap_populate_basepages vmemmap_populate_hugepages"
     ),
     "memshell.mm.state": "Mm",
+    "memshell.mm.vmem": (
+        "crst_tables page_table vmem_add_mapping "
+        "vmem_remove_mapping vmem_vmemmap_free vmem_vmemmap_populate"
+    ),
     "memshell.policy": "MemmapRequest Placement Policy",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}

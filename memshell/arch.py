@@ -44,6 +44,7 @@ class BootMemory:
     nodes: tuple[int, ...] = (0,)
     cpu_nodes: tuple[int, ...] = (0,)
     nr_memmap_boot_pages: int = 0
+    standby: tuple[tuple[int, int], ...] = ()  # bytes [start, end) of s390 storage that is there but not assigned
     block_zones: Mapping[int, str] = field(default_factory=dict)  # block id -> valid_zones, where it was read
 
 
@@ -114,10 +115,10 @@ class Arch(ABC):
         """Return this architecture with the options of ``use`` applied (page size, MMU, ...). Raises `UsageError`."""
 
     def from_recording(
-        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, Any]
+        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, Any], profile: Profile
     ) -> Arch:
         """Return this architecture as the recorded machine had it. *state* is the recorded state after boot."""
-        del config, cmdline, qemu_args, state
+        del config, cmdline, qemu_args, state, profile
         return self
 
     def direct_map_counters(self) -> dict[str, int]:
@@ -131,6 +132,9 @@ class Arch(ABC):
     @abstractmethod
     def boot_mappings(self, mm: Mm, memory: BootMemory) -> None:
         """Put the early direct map and vmemmap of *memory* in place."""
+
+    def late_init(self, mm: Mm, memory: BootMemory) -> None:
+        """What the architecture's initcalls do about memory once everything else of the boot state stands."""
 
     @abstractmethod
     def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:

@@ -87,10 +87,10 @@ class X86(Arch):
         return new
 
     def from_recording(
-        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, object]
+        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, object], profile: Profile
     ) -> X86:
         """Read the CPU's and the command line's switches."""
-        del state
+        del state, profile
         cpu = " ".join(qemu_args)
         size = 32 if config.get("CONFIG_PAGE_EXTENSION") == "y" else 16
         gbpages = "nogbpages" not in cmdline and "pdpe1gb=off" not in cpu

@@ -44,6 +44,8 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
         mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
     arch.boot_mappings(mm, memory)
     init_per_zone_wmark_min(mm)
+    arch.late_init(mm, memory)
+    mm.events.clear()
     return mm
 
 

@@ -86,6 +86,7 @@ class Mm:
     vmemmap_head: int | None = None  # current_vmemmap_page: virtual address of the head of the range that is being removed
     faults: dict[str, int] = field(default_factory=dict)  # injected faults: name -> calls that still pass
     crashed: str | None = None
+    restrictions: int | None = None  # mhp_restrictions.flags of the add that runs, in kernels that have them
     placement: Placement | None = None  # the policy's answer for the add that runs
     events: list[Event] = field(default_factory=list)  # of the command that runs
     trace: Trace | None = None

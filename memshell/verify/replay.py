@@ -8,7 +8,7 @@ from typing import Any
 
 from memshell.errors import KernelError
 from memshell.machine import Machine
-from memshell.mm import drivers
+from memshell.mm import dlpar, drivers
 from memshell.mm.memory_block import state_store
 from memshell.mm.memory_hotplug import add_memory, offline_and_remove_memory, remove_memory
 from memshell.mm.state import Mm
@@ -68,23 +68,36 @@ def _states(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
 
 def _add(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     start, size, nid, via = op["start"], op["size"], op.get("node", 0), op["via"]
+    if start is None:
+        return Answer()  # the hypervisor did not plug it: the kernel is not asked
     if "dimm" in op:
         replay.dimms[op["dimm"]] = (start, size, via)
     adders: dict[str, Callable[[Mm], object]] = {
         "acpi": lambda mm: drivers.acpi_hotplug(mm, nid, start, size),
-        "driver": lambda mm: add_memory(mm, nid, start, size, op.get("flags", 0)),
+        "dlpar": lambda mm: dlpar.dlpar_memory_add_by_ic(mm, nid, start, size),
+        "driver": lambda mm: add_memory(mm, nid, start, size, op.get("flags", 0), name=_driver_name(step, start)),
         "probe": lambda mm: drivers.probe_store(mm, nid, start),
     }
     return _answer(replay.attempt(step["action"], adders[via])) if via in adders else Answer(played=False)
+
+
+def _driver_name(step: dict[str, Any], start: int) -> str:
+    """Return the resource name that the driver passed to add_memory_driver_managed(): an argument, read from /proc/iomem."""
+    lines = step["state"].get("iomem", ())
+    return next((name for _, first, last, name in lines if first <= start <= last and name.startswith("System RAM (")), "System RAM (driver)")
 
 
 def _eject(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     if op["dimm"] not in replay.dimms:
         return Answer()  # it is not plugged any more: the kernel is not asked
     start, size, _ = replay.dimms[op["dimm"]]
-    if op["via"] != "acpi":
+    removers: dict[str, Callable[[Mm], object]] = {
+        "acpi": lambda mm: drivers.acpi_scan_hot_remove(mm, start, size),
+        "dlpar": lambda mm: dlpar.dlpar_memory_remove_by_ic(mm, start, size),
+    }
+    if op["via"] not in removers:
         return Answer(played=False)
-    answer = _answer(replay.attempt(step["action"], lambda mm: drivers.acpi_scan_hot_remove(mm, start, size)))
+    answer = _answer(replay.attempt(step["action"], removers[op["via"]]))
     if not answer.errno:
         del replay.dimms[op["dimm"]]
     return answer
