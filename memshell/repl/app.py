@@ -11,8 +11,8 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import ThreadedCompleter
-from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
+from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
@@ -131,7 +131,7 @@ def bindings() -> KeyBindings:
     def complete() -> bool:
         return not is_incomplete(get_app().current_buffer.text)
 
-    @keys.add("enter", filter=complete)
+    @keys.add("enter", filter=complete & has_focus(DEFAULT_BUFFER))
     def run(event: KeyPressEvent) -> None:
         state = event.current_buffer.complete_state
         if state is not None and state.current_completion is not None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import FileIO
     from pathlib import Path
 
 KEPT = 10  # journals of sessions that have ended
@@ -24,9 +25,9 @@ class Journal:
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self.path = path
         self._warn = warn
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         try:
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._give_up(error)
@@ -36,8 +37,9 @@ class Journal:
         if self._file is None:
             return
         try:
-            self._file.write(text.encode() + b"\n")
-            self._file.flush()
+            left = text.encode() + b"\n"
+            while left:
+                left = left[self._file.write(left) or 0 :]
             os.fsync(self._file.fileno())
         except OSError as error:
             self._give_up(error)
@@ -52,6 +54,8 @@ class Journal:
                 self.path.unlink(missing_ok=True)
 
     def _give_up(self, error: OSError) -> None:
+        if self._file is not None:
+            self._file.close()
         self._file = None
         self._warn(f"no journal from here on: {self.path}: {error.strerror}")
 

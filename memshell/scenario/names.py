@@ -167,6 +167,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, int):
         return Quantity(value)
     text = str(value)
+    if text.isdecimal():
+        return Quantity(int(text))
     return _TRUE.get(text, text)
 
 

@@ -1,0 +1,91 @@
+"""Completion: what is offered where, and with which description."""
+
+import pytest
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+
+from memshell.commands import load_builtin_commands
+from memshell.commands.shell import Shell
+from memshell.repl.complete import ShellCompleter
+from memshell.repl.screen import about, progress_line, toolbar
+from memshell.scenario.player import Player
+from memshell.scenario.syntax import DIRECTIVES
+
+
+@pytest.fixture(scope="module")
+def shell():
+    load_builtin_commands()
+    shell = Shell(directives=dict(DIRECTIVES))
+    player = Player(shell, echo=False)
+    player.play_text("use x86_64 ram=2G; alias pol policy; let size = 3G", "f")
+    return shell
+
+
+def offered(shell, text):
+    before, _space, word = text.rpartition(" ")
+    return dict(ShellCompleter(shell).items(before + _space, word))
+
+
+@pytest.mark.parametrize(
+    "text, item, meta",
+    [
+        ("und", "undo", "Take back the last step"),
+        ("! und", "undo", "Take back"),
+        ("true; und", "undo", "Take back"),
+        ("pol", "pol", "alias for policy"),
+        ("exp", "expect", "fail unless"),
+        ("policy ", "memmap_on_memory", "memmap at the start of each block"),
+        ("pol ", "memmap_on_memory", "memmap at the start of each block"),
+        ("use x86", "x86_64", "architecture"),
+        ("use x86_64 ra", "ram=", "memory at boot"),
+        ("use x86_64 la57=", "la57=on", "5-level"),
+        ("use x86_64 policy=b", "policy=buddy", "memmap from existing memory"),
+        ("set online_policy=", "online_policy=auto-movable", "memory_hotplug.online_policy"),
+        ("set node", "node_notifier", "NODE_ADDING_FIRST_MEMORY"),
+        ("history -", "--vertical", "one line per column"),
+        ("history -F ", "csv", "spreadsheets"),
+        ("help und", "undo", "Take back"),
+        ("expect zone.DMA32.p", "zone.DMA32.present", "pages"),
+        ("expect block.3.", "block.3.state", "online"),
+        ("expect 3 == $s", "$size", "3G"),
+        ("[ar", "[arch:", "only where it holds"),
+    ],
+)
+def test_offers(shell, text, item, meta):
+    found = offered(shell, text)
+    assert item in found
+    assert meta in found[item]
+
+
+def test_files_are_offered_where_files_go(shell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mem").touch()
+    (tmp_path / "folder").mkdir()
+    assert offered(shell, "source ") == {"a.mem": "", "folder/": "folder"}
+    assert "a.mem" in offered(shell, "include ")
+    assert "a.mem" in offered(shell, "policy > ")
+
+
+def test_nothing_is_offered_for_nonsense(shell):
+    assert list(ShellCompleter(shell).get_completions(Document("nosuch "), CompleteEvent())) == []
+    assert offered(shell, "expect 3 == 4 ") == {}
+
+
+def test_the_toolbar_says_what_the_machine_is(shell):
+    text = toolbar(shell)
+    assert text.startswith(" x86_64 4K · block 128M · v6.12 · buddy · ")
+    assert text.endswith("free · step 0")
+    assert "use x86_64" in toolbar(Shell())
+
+
+def test_sizes_in_three_digits():
+    assert [about(size) for size in (0, 512 << 10, 3 << 29, 200 << 30)] == ["0", "512K", "1.5G", "200G"]
+
+
+def test_the_progress_line_fits_the_terminal(shell):
+    shell.command_text = "online " + "memory1 " * 50
+    shell.progress = (3, 12)
+    line = progress_line(shell, 2.0, 80)
+    shell.progress = None
+    assert len(line) <= 79
+    assert "3/12 2 s, Ctrl-C stops it" in line

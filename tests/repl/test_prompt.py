@@ -1,0 +1,180 @@
+"""The prompt, driven as a person drives it: real keys on a real pty."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from terminal import Terminal, plain
+
+USE = "use x86_64 ram=2G"
+
+
+@pytest.fixture
+def terminal(tmp_path):
+    made = []
+
+    def start(*args, **options):
+        terminal = Terminal(tmp_path, *args, **options)
+        made.append(terminal)
+        terminal.ready()
+        return terminal
+
+    yield start
+    for terminal in made:
+        terminal.process.close(force=True)
+
+
+def test_a_session(terminal):
+    shell = terminal()
+    assert "x86_64, 2047M" in shell.run(USE)
+    assert "policy memmap_on_memory" in shell.run("policy memmap_on_memory")
+    assert "back before step 1" in shell.run("undo")
+    assert shell.leave() == 0
+
+
+def test_an_error_is_one_line_and_the_session_goes_on(terminal):
+    shell = terminal()
+    assert "unknown command 'udno'; did you mean undo?" in shell.run("udno")
+    assert "there is no machine yet" in shell.run("undo")
+    assert "expect failed: 1 == 2\n    actual 1, off by -1" in shell.run("expect 1 == 2")
+
+
+def test_tab_completes_with_descriptions(terminal):
+    shell = terminal()
+    shell.run(USE)
+    shell.type("pol\t", 0.6)
+    shell.type(" \t")
+    seen = plain(shell.screen(0.8))
+    assert "memmap_on_memory_force" in seen
+    assert "memmap at the start of each block" in seen
+
+
+def test_enter_runs_the_line_and_does_not_take_what_the_menu_offers(terminal):
+    # With the menu open and nothing chosen, Enter must run what stands there.
+    shell = terminal()
+    shell.run(USE)
+    shell.type("policy memmap_on_memory\t", 0.6)
+    assert "policy memmap_on_memory\n" in shell.run("")
+
+
+def test_blocks_are_completed_with_their_state_and_zone(terminal):
+    shell = terminal()
+    shell.run(USE)
+    shell.type("expect block.1\t")
+    assert "block.1.state" in plain(shell.screen(0.8))
+
+
+def test_lines_go_on_until_a_block_is_complete(terminal):
+    shell = terminal()
+    shell.type("repeat 3 as i\r", 0.2)
+    shell.type("let a = $i\r", 0.2)
+    assert "expect failed" not in shell.run("end")
+    assert "actual 2" in shell.run("expect $a == 7")
+
+
+def test_the_history_is_kept_and_searched(terminal, tmp_path):
+    shell = terminal()
+    shell.run(USE)
+    shell.run("policy memmap_on_memory")
+    assert shell.leave() == 0
+    assert USE in (tmp_path / ".local/state/memshell/history").read_text()
+    shell = terminal()
+    shell.type("use\x1b[A", 0.3)  # Up, with a prefix
+    assert "x86_64" in shell.run("")
+    for keys in ("\x12", "memmap_on", "\r"):  # Ctrl-R, and Enter takes what it found
+        shell.type(keys, 0.3)
+    assert "policy memmap_on_memory" in shell.run("")
+
+
+def test_ctrl_c_clears_the_line_and_ctrl_d_leaves(terminal):
+    shell = terminal()
+    shell.type("garbage", 0.2)
+    shell.type("\x03")
+    shell.result()
+    assert "x86_64" in shell.run(USE)
+    assert shell.leave() == 0
+
+
+def test_ctrl_c_stops_the_command_and_the_machine_is_as_before(terminal):
+    shell = terminal()
+    shell.run(USE)
+    shell.type("repeat 1000000000; true; end\r", 1.0)
+    shell.type("\x03")
+    assert "interrupted: the machine is as it was before the command" in shell.result()
+    assert "actual 0" in shell.run("expect step == 9")
+
+
+def test_a_long_command_shows_that_it_is_at_work(terminal):
+    shell = terminal()
+    shell.run(USE)
+    shell.type("repeat 1000000000; policy buddy; undo; end\r", 1.8)
+    shell.type("\x03")
+    assert re.search(r"(policy buddy|undo): \d+ s, Ctrl-C stops it", shell.result())
+
+
+def test_pipes_files_and_the_systems_shell(terminal, tmp_path):
+    shell = terminal()
+    shell.run(USE)
+    assert "4" in shell.run("policy | wc -l")
+    shell.run(f"policy -F csv > {tmp_path}/out.csv")
+    assert (tmp_path / "out.csv").read_text().startswith("NAME,NOW,SUMMARY\n")
+    assert "here 7" in shell.run("!echo here $((3+4))")
+
+
+def test_what_is_taller_than_the_screen_is_paged_and_the_rest_is_not(terminal):
+    shell = terminal(PAGER="sed 's/^/PAGED /'", rows=15)
+    assert "PAGED" not in shell.run(USE)
+    assert "PAGED session" in shell.run("help")
+
+
+def test_rc_is_a_scenario_and_can_be_left_out(terminal, tmp_path):
+    rc = tmp_path / ".config/memshell/rc.mem"
+    rc.parent.mkdir(parents=True)
+    rc.write_text(f"{USE}\nalias pol policy\n")
+    shell = terminal()
+    assert "memmap_on_memory" in shell.run("pol")
+    assert "unknown command 'pol'" in terminal("--no-rc").run("pol")
+
+
+def test_xdg_places_are_used(terminal, tmp_path):
+    shell = terminal(XDG_STATE_HOME=str(tmp_path / "state"))
+    shell.run("true")
+    shell.leave()
+    assert (tmp_path / "state/memshell/history").exists()
+
+
+def test_a_home_that_cannot_be_written_costs_the_history_and_not_the_session(terminal, tmp_path):
+    shell = Terminal(tmp_path, XDG_STATE_HOME="/proc/nowhere")
+    assert "no history and no journal" in shell.ready()
+    assert "x86_64" in shell.run(USE)
+    assert shell.leave() == 0
+
+
+def test_colour_only_where_it_is_wanted(terminal):
+    coloured = re.compile(r"\x1b\[[0-9;]*(3[1-7]|9[1-7])[0-9;]*m")
+    shell = terminal()
+    shell.type("undo ")
+    assert coloured.search(shell.screen())
+    shell = terminal(NO_COLOR="1")
+    shell.type("undo ")
+    assert not coloured.search(shell.screen())
+
+
+def test_a_dumb_terminal_gets_plain_lines(terminal):
+    shell = Terminal(Path("/nonexistent"), TERM="dumb", XDG_STATE_HOME="/proc/nowhere")
+    shell.process.expect_exact("memshell>")
+    shell.type(USE + "\r")
+    shell.process.expect_exact("blocks of 128M")
+    assert "\x1b[3" not in shell.process.before
+    shell.process.close(force=True)
+
+
+def test_vi_keys(terminal):
+    shell = terminal(MEMSHELL_KEYS="vi")
+    shell.type("undox\x1b", 0.7)  # Escape: to normal mode
+    shell.type("x", 0.3)  # deletes the letter under the cursor
+    shell.type("\r")
+    assert "there is no machine yet" in shell.result()

@@ -1,0 +1,159 @@
+"""Imports point one way, plugins use public names only, and functions stay short."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import memshell
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "memshell"
+
+# Each layer may import those before it, and itself.
+LAYERS = [
+    {"errors"},
+    {"mm", "arch", "policy"},  # the model and its two seams name each other's records
+    {"vmlinux"},
+    {"machine", "capture"},
+    {"views"},
+    {"report", "options", "hookspecs"},
+    {"commands", "plugins"},
+    {"verify"},
+    {"scenario"},
+    {"testing"},
+    {"repl"},
+    {"__main__"},
+]
+PURE = {
+    "prompt_toolkit",
+    "pluggy",
+    "rich",
+    "lark",
+    "random",
+    "time",
+    "datetime",
+    "os",
+    "sys",
+    "subprocess",
+    "logging",
+}
+
+
+def sources():
+    return sorted(
+        path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE
+    )
+
+
+def part(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path, *, typing=False):
+    """Yield the modules that *path* imports when it runs; with *typing*, those of annotations too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    guarded = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            guarded |= {id(inner) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if not typing and id(node) in guarded:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [alias.name for alias in node.names]
+            yield from (
+                [f"memshell.{name}" for name in names] if node.module == "memshell" else [node.module]
+            )
+
+
+def imports_any(path, package):
+    return any(name.startswith(package) for name in imports(path, typing=True))
+
+
+def test_every_module_has_a_layer():
+    known = set().union(*LAYERS)
+    assert {part(path) for path in sources()} <= known
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    here = next(at for at, layer in enumerate(LAYERS) if part(path) in layer)
+    allowed = set().union(*LAYERS[: here + 1]) | {"__version__"}
+    found = {name.split(".")[1] for name in imports(path) if name.startswith("memshell.")}
+    assert found <= allowed, f"{path.name} is below what it imports"
+
+
+def test_the_model_is_pure():
+    for path in (PACKAGE / "mm").glob("*.py"):
+        found = {name.split(".")[0] for name in imports(path)}
+        assert not found & PURE, path.name
+        assert "print(" not in path.read_text(encoding="utf-8"), path.name
+
+
+def test_only_the_prompt_imports_prompt_toolkit():
+    users = {
+        part(path)
+        for path in sources()
+        if any(n.startswith("prompt_toolkit") for n in imports(path, typing=True))
+    }
+    assert users == {"repl"}
+
+
+def plugin_files():
+    return [*sorted((ROOT / "plugins").glob("*.py")), *sorted((ROOT / "examples").rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", plugin_files(), ids=lambda path: path.name)
+def test_plugins_use_only_the_public_names(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "memshell":
+            assert node.module in {"memshell", "memshell.testing"}, f"{path.name} imports {node.module}"
+            assert {alias.name for alias in node.names} <= {*memshell.__all__}
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("memshell") for alias in node.names)
+
+
+def test_nothing_imports_the_plugins():
+    assert not [
+        path
+        for path in sources()
+        if any(n.startswith("memshell_plugins") for n in imports(path, typing=True))
+    ]
+
+
+def test_the_public_names_exist():
+    assert [name for name in memshell.__all__ if not hasattr(memshell, name)] == []
+
+
+def functions(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            doc = ast.get_docstring(node, clean=False)
+            yield node.name, node.end_lineno - node.lineno + 1 - (len(doc.splitlines()) if doc else 0)
+
+
+def test_functions_and_modules_stay_small():
+    everything = [*sources(), *plugin_files()]
+    sizes = [(lines, f"{path.name}:{name}") for path in everything for name, lines in functions(path)]
+    assert [entry for entry in sizes if entry[0] > 50] == []
+    ordered = sorted(lines for lines, _name in sizes)
+    assert ordered[len(ordered) // 2] <= 11
+    assert ordered[len(ordered) * 9 // 10] < 35
+    long = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in everything}
+    assert {name: lines for name, lines in long.items() if lines > 500} == {}
+
+
+def test_nothing_is_left_to_do():
+    words = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|raise NotImplemented" + r"Error)\b")
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in [*sources(), *plugin_files()]
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if words.search(line)
+    ]
+    assert found == []
