@@ -22,6 +22,7 @@ from memshell.verify.state import state_quantities
 TIMED_OUT = 110  # the recorder stopped waiting; not an answer of the kernel's
 FREE_TOLERANCE = {"x86_64": 16}  # pages; other architectures 32: what the kernel's own work moves meanwhile
 PROBED = ("vmstat.", "zone.0.Device", "page_tables.", "vmemmap_pages", "meminfo.DirectMap")  # what a driver's probe changes
+NO_TABLES = ("look", "online", "online_kernel", "online_movable", "offline")  # actions that make and free no page table of the kernel's
 INPUTS = ("use_memory", "other")  # actions of the guest's programs or of the recorder: nothing is predicted about them
 
 
@@ -82,11 +83,14 @@ def _answers(step: dict[str, Any], answer: Answer) -> Iterator[Quantity]:
 
 
 def _free_pages(recording: Recording, step: dict[str, Any], page_shift: int, change: int | None) -> Iterator[Quantity]:
-    """Compare the change of free + pcp. The step's own change of Slab, which nothing here predicts, is allowed for."""
+    """Compare the change of free + pcp. What nothing here predicts is allowed for: the step's own change of Slab, and of
+    PageTables where the action makes none, so that they are a program's.
+    """
     delta = step.get("delta", {})
     if delta.get("free_plus_pcp") is None:
         return
-    slab = delta.get("meminfo_kb", {}).get("Slab", 0) << 10 >> page_shift
+    others = ("Slab", "PageTables") if step["op"]["op"] in NO_TABLES else ("Slab",)
+    slab = sum(delta.get("meminfo_kb", {}).get(name, 0) << 10 >> page_shift for name in others)
     tolerance = FREE_TOLERANCE.get(recording.arch, 32)
     yield compare(step, "free_plus_pcp", delta["free_plus_pcp"], None if change is None else change - slab, tolerance)
 
