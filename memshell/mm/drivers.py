@@ -102,6 +102,7 @@ def acpi_memory_device_remove(mm: Mm, start: int, size: int) -> None:
         remove_memory(mm, start, size)
     for group in groups:
         mm.groups.pop(group, None)
+    mm.struct_pages.delete(start, start + size)  # the DIMM goes, and what it held
 
 
 @mirrors("drivers/base/memory.c:probe_store", "v6.12", "complete")

@@ -16,6 +16,7 @@ from memshell.mm.memory_hotplug_online import (
 )
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import ZoneType
+from memshell.mm.notifier import prepare_notify
 from memshell.mm.online_policy import zone_for_pfn_range
 from memshell.mm.state import Mm
 
@@ -85,8 +86,9 @@ def create_memory_block_devices(mm: Mm, start: int, size: int, nid: int, altmap:
 
 @mirrors("drivers/base/memory.c:remove_memory_block", "v6.12", "complete")
 def remove_memory_block(mm: Mm, block_id: int) -> None:
-    """Unregister one block."""
-    del mm.blocks[block_id]
+    """Unregister one block; one that is not there is a WARN_ON_ONCE and passed over."""
+    if mm.blocks.pop(block_id, None) is None:
+        mm.event("Warning", "drivers/base/memory.c:remove_memory_block_devices", f"WARNING: there is no memory{block_id}", block=block_id)
 
 
 @mirrors("drivers/base/memory.c:remove_memory_block_devices", "v6.12", "complete")
@@ -116,8 +118,7 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
     mm.blocks[block_id] = block = replace(block, online_type=None)
     zone = zone_for_pfn_range(mm, online_type, block.nid, block.group, start, nr_pages)
     key = (block.nid, zone)
-    if mm.feature("hotplug.prepare_online"):
-        mm.arch.memory_notify(mm, "MEM_PREPARE_ONLINE", start, nr_pages)
+    prepare_notify(mm, "MEM_PREPARE_ONLINE", start, nr_pages)
     try:
         if kept:
             mhp_init_memmap_on_memory(mm, start, kept, key)
@@ -128,8 +129,7 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
                 mhp_deinit_memmap_on_memory(mm, start, kept, key)
             raise
     except KernelError:
-        if mm.feature("hotplug.prepare_online"):
-            mm.arch.memory_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
+        prepare_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
         raise
     if kept:
         adjust_present_page_count(mm, key, block.group, kept)
@@ -160,8 +160,7 @@ def memory_subsys_offline(mm: Mm, block_id: int) -> None:
         raise
     if kept:
         mhp_deinit_memmap_on_memory(mm, start, kept, key)
-    if mm.feature("hotplug.prepare_online"):
-        mm.arch.memory_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
+    prepare_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
     mm.blocks[block_id] = replace(block, state="offline", zone=None)
     mm.event(
         "BlockOfflined", "drivers/base/memory.c:memory_block_offline", f"memory{block_id} offline, out of {block.zone.label}",

@@ -15,6 +15,7 @@ from memshell.mm.memory_block import (
     set_online_type,
     walk_memory_blocks,
 )
+from memshell.mm.memory_hotplug_rfc import add_pages_restricted, add_restricted, remove_range, remove_section
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import MemoryGroup, Node
 from memshell.mm.pfn import align_down, format_size
@@ -39,6 +40,9 @@ def add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | No
     Raises EINVAL for an altmap that does not fit or a range that is not whole subsections, else what sparse_add_section raises.
     """
     where = f"{HERE}:__add_pages"
+    if mm.restrictions is not None:
+        add_pages_restricted(mm, nid, pfn, nr_pages, altmap)
+        return
     if altmap is not None:
         if altmap.base_pfn != pfn or altmap.offset > nr_pages:
             raise KernelError("memory add fail, invalid altmap", "EINVAL", where=where)
@@ -74,7 +78,10 @@ def remove_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> 
     end, first = pfn + nr_pages, pfn
     while pfn < end:
         step = min(end, align_down(pfn, mm.arch.pages_per_section) + mm.arch.pages_per_section) - pfn
-        sparse_remove_section(mm, pfn, step, altmap)
+        if mm.feature("mhp.restrictions"):
+            remove_section(mm, pfn, altmap)
+        else:
+            sparse_remove_section(mm, pfn, step, altmap)
         pfn += step
     mm.event("SectionsRemoved", f"{HERE}:__remove_pages", f"pfns {first:#x}-{end - 1:#x}", start_pfn=first, end_pfn=end)
     count_memmap(mm, first, end, -1)
@@ -132,7 +139,8 @@ def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) ->
         pmd_size=1 << mm.arch.pmd_shift, pageblock_nr_pages=mm.arch.pageblock_nr_pages,
         struct_page_size=mm.arch.struct_page_size, offered=offered,
         hvo_enabled=mm.params.get("hugetlb_free_vmemmap") == "Y",
-        config=mm.arch.has_memmap_on_memory(mm.profile),
+        config=mm.arch.has_memmap_on_memory(mm.profile) and not mm.feature("mhp.restrictions"),
+        from_range=mm.feature("mhp.from_range"),
         predicate=mm.feature("memmap_on_memory.predicate"),
         single_block=mm.feature("memmap_on_memory.single_block"),
         needs_hvo_off=mm.feature("memmap_on_memory.needs_hvo_off"),
@@ -159,6 +167,8 @@ def check_placement(mm: Mm, placement: object) -> None:
     name = getattr(mm.policy, "name", "?")
     if not isinstance(placement, Placement):
         raise PluginError(f"policy {name!r}: place_memmap returned {type(placement).__name__}, not a Placement")
+    if placement.from_range and not mm.feature("mhp.from_range"):
+        raise PluginError(f"policy {name!r}: the kernel {mm.profile.name} cannot take the memmap of a whole add from the range")
     needed = -(-mm.block_pages * mm.arch.struct_page_size // mm.arch.page_size)
     if placement.reserve_pages and not needed <= placement.reserve_pages < mm.block_pages:
         raise PluginError(
@@ -247,6 +257,10 @@ def add_memory_resource(mm: Mm, nid: int, resource: Resource, flags: int, group:
 
 
 def _place_and_add(mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None) -> None:
+    if mm.feature("mhp.restrictions"):
+        mm.placement = mhp_supports_memmap_on_memory(mm, nid, start, size)
+        add_restricted(mm, nid, start, size, from_range=mm.placement.from_range)
+        return
     placement = mm.placement = choose_placement(mm, nid, start, size, flags)
     if placement.reserve_pages and size == mm.block_size and mm.feature("memmap_on_memory.single_block"):
         _add_block_with_altmap(mm, nid, group, start, placement)
@@ -302,6 +316,22 @@ def add_memory(
         raise
 
 
+@mirrors("mm/memory_hotplug.c:add_memory_driver_managed", "v6.12", "complete")
+def add_memory_driver_managed(mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None, name: str) -> None:
+    """Add RAM that a driver manages: *name*, as "System RAM (kmem)", stands in iomem; the firmware's map does not get it.
+
+    Raises EINVAL for a name of another form.
+    """
+    if not (name.startswith("System RAM (") and name.endswith(")")):
+        raise KernelError(f"{name!r} is no name for driver-managed memory", "EINVAL", where=f"{HERE}:add_memory_driver_managed")
+    resource = register_memory_resource(mm, start, size, name)
+    try:
+        add_memory_resource(mm, nid, resource, flags | MHP_NID_IS_MGID, group)
+    except KernelError:
+        drop_resource(mm, resource)
+        raise
+
+
 def register_group(mm: Mm, nid: int, pages: int, *, static: bool) -> int:
     """memory_group_register_static() or _dynamic(): return the id of a new group of *pages* (at most, or per unit)."""
     gid = mm.counters["next_group"] = mm.counters.get("next_group", 0) + 1
@@ -337,7 +367,9 @@ def try_remove_memory(mm: Mm, start: int, size: int) -> None:
         raise KernelError("refused to remove: wrong granularity", "EINVAL", where=where, hint="remove block by block")
     if altmaps and len(altmaps) != len(blocks):
         raise KernelError("some blocks of the range have their memmap on the memory, some not", "EINVAL", where=where)
-    if altmaps:
+    if mm.feature("mhp.restrictions"):
+        remove_range(mm, start, size)
+    elif altmaps:
         remove_memory_blocks_and_altmaps(mm, start, size)
     else:
         remove_memory_block_devices(mm, start, size)

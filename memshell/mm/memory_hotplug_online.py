@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memshell.errors import KernelError
-from memshell.mm import mirrors
+from memshell.mm import mirrors, online_rfc
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.notifier import memory_notify
 from memshell.mm.page import Owner, Page
@@ -20,6 +20,7 @@ from memshell.mm.page_isolation import (
 from memshell.mm.pfn import order_of
 from memshell.mm.sparse import offline_mem_sections, online_mem_sections, pfn_to_online_page
 from memshell.mm.state import Mm, ZoneKey
+from memshell.mm.vmemmap_rfc import marks_memmap
 
 HERE = "mm/memory_hotplug.c"
 
@@ -52,6 +53,8 @@ def memmap_init_range(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int, migra
     owner = Owner.OFFLINE if mm.feature("memmap_init.page_offline") else Owner.RESERVED
     mm.pages.set(start_pfn, start_pfn + nr_pages, Page(owner, *key))
     mm.pageblocks.set(start_pfn, start_pfn + nr_pages, migratetype)
+    if marks_memmap(mm):
+        online_rfc.memmap_init_zone(mm, key, start_pfn, nr_pages)
 
 
 @mirrors("mm/memory_hotplug.c:move_pfn_range_to_zone", "v6.12", "complete")
@@ -112,8 +115,8 @@ def update_pgdat_span(mm: Mm, nid: int) -> None:
 
 @mirrors("mm/memory_hotplug.c:remove_pfn_range_from_zone", "v6.12", "complete")
 def remove_pfn_range_from_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int) -> None:
-    """Shrink the zone and the node; a ZONE_DEVICE span never shrinks."""
-    if key[1] is ZoneType.DEVICE:
+    """Shrink the zone and the node; a ZONE_DEVICE span never shrinks. Until v5.5 the removal of the sections did it."""
+    if key[1] is ZoneType.DEVICE or mm.feature("zone.shrinks_at") != "offline":
         return
     _leaf(mm, "clear_zone_contiguous")
     shrink_zone_span(mm, key, start_pfn, start_pfn + nr_pages)
@@ -158,12 +161,17 @@ def generic_online_page(mm: Mm, pfn: int, order: int) -> None:
     free_pages_core(mm, pfn, order)
 
 
-def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
-    """Free [start_pfn, end_pfn) in the largest aligned chunks, then mark its sections online.
+def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> int:
+    """Free [start_pfn, end_pfn) in the largest aligned chunks, then mark its sections online; return the pages that are present now.
 
     Without a trace the whole range is freed at once: the lists come out the same.
     """
-    if mm.trace is None:
+    present = end_pfn - start_pfn
+    if marks_memmap(mm):
+        present = sum(online_rfc.online_pages_range(mm, start_pfn, end_pfn, key))
+    elif mm.online_page_callback is not None:
+        mm.online_page_callback(mm, start_pfn, end_pfn, key)
+    elif mm.trace is None:
         free_range(mm, start_pfn, end_pfn)
         mm.change_zone(key, managed=mm.zones[key].managed + end_pfn - start_pfn)
     else:
@@ -173,6 +181,7 @@ def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> No
             generic_online_page(mm, pfn, order)
             pfn += 1 << order
     online_mem_sections(mm, start_pfn, end_pfn)
+    return present
 
 
 @mirrors("mm/memory_hotplug.c:online_pages", "v6.12", "complete")
@@ -195,12 +204,13 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
         mm.pageblocks.delete(pfn, end_pfn)
         remove_pfn_range_from_zone(mm, key, pfn, nr_pages)
         raise
+    if mm.feature("mhp.restrictions"):
+        online_rfc.require_resource(mm, pfn, nr_pages)
     fresh = not mm.zones[key].present
     if not mm.zones[key].pageset and fresh:
         _leaf(mm, "setup_zone_pageset")
         mm.change_zone(key, pageset=True)
-    online_pages_range(mm, pfn, end_pfn, key)
-    adjust_present_page_count(mm, key, group, nr_pages)
+    adjust_present_page_count(mm, key, group, online_pages_range(mm, pfn, end_pfn, key))
     mm.nodes[key[0]] = replace(mm.nodes[key[0]], n_memory=True)
     if fresh:
         _leaf(mm, "build_all_zonelists")
@@ -214,12 +224,14 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
     memory_notify(mm, "MEM_ONLINE", pfn, nr_pages)
 
 
-def _migrate(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
+def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
     """Move every movable page of the range elsewhere: scan_movable_pages() and do_migrate_range() until none is left.
 
     Pages go to other nodes with memory, to the own node only when there is none. A pinned page, or no room, makes the
     kernel retry until a signal: EINTR.
     """
+    if marks_memmap(mm):
+        online_rfc.scan_marked_pages(mm, start_pfn, end_pfn)
     runs = movable_runs(mm, start_pfn, end_pfn)
     if runs:
         _leaf(mm, "do_migrate_range")
@@ -253,14 +265,26 @@ def offline_isolated_pages(mm: Mm, start_pfn: int, end_pfn: int) -> int:
     return end_pfn - start_pfn - already
 
 
+def _take_out(mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
+    """Take the isolated pages out; return how many managed and how many present pages go with them."""
+    if marks_memmap(mm):
+        unlinked, skipped = online_rfc.offline_isolated_pages(mm, start_pfn, end_pfn)
+        offline_isolated_pages(mm, start_pfn, end_pfn)
+        return unlinked, unlinked + skipped
+    managed, nr_pages = offline_isolated_pages(mm, start_pfn, end_pfn), end_pfn - start_pfn
+    return managed if mm.feature("offline.skips_page_offline") else nr_pages, nr_pages
+
+
 def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
     """The part of offline_pages() that can fail: isolation, the notifier, migration; on an error all is as before."""
     end_pfn = start_pfn + nr_pages
     _leaf(mm, "lru_cache_disable")
+    if marks_memmap(mm) and online_rfc.only_marked(mm, start_pfn, end_pfn):
+        return
     start_isolate_page_range(mm, start_pfn, end_pfn, key)
     try:
         memory_notify(mm, "MEM_GOING_OFFLINE", start_pfn, nr_pages)
-        _migrate(mm, start_pfn, end_pfn, key)
+        migrate_range(mm, start_pfn, end_pfn, key)
         _leaf(mm, mm.feature("offline.dissolve"))
         if not test_pages_isolated(mm, start_pfn, end_pfn):
             raise KernelError("pages stay in use: retried until a signal", "EINTR", where=f"{HERE}:offline_pages")
@@ -292,12 +316,10 @@ def offline_pages(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey, group: in
     except KernelError:
         _leaf(mm, "zone_pcp_enable")
         raise
-    managed = offline_isolated_pages(mm, start_pfn, end_pfn)
-    if not mm.feature("offline.skips_page_offline"):
-        managed = nr_pages
+    managed, present = _take_out(mm, start_pfn, end_pfn)
     _leaf(mm, "zone_pcp_enable")
     mm.change_zone(key, managed=mm.zones[key].managed - managed)
-    adjust_present_page_count(mm, key, group, -nr_pages, early=early)
+    adjust_present_page_count(mm, key, group, -present, early=early)
     init_per_zone_wmark_min(mm)
     if not mm.zones[key].present:
         _leaf(mm, "zone_pcp_reset")

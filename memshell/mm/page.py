@@ -18,6 +18,8 @@ class Owner(Enum):
     PAGETABLE = "pagetable"
     MEMMAP = "memmap"  # struct pages of hot-added memory, taken from the buddy
     MEMMAP_SELF = "memmap_on_memory"  # struct pages in the block that they describe
+    VMEMMAP = "vmemmap"  # struct pages in the added range, marked in their own struct pages (the series of 2017 to 2019)
+    BAD = "bad"  # dropped by the buddy after "Bad page state": neither free nor in use
     USER = "user"  # movable: LRU or movable_ops
     PINNED = "pinned"  # movable by its flags, but with a reference that migration cannot drop
     OFFLINE = "offline"  # PageOffline: inflated, unplugged, or not yet given to the buddy
@@ -38,6 +40,7 @@ UNMOVABLE_OWNERS = frozenset({Owner.RESERVED, Owner.KERNEL, Owner.SLAB, Owner.PA
 # include/uapi/linux/kernel-page-flags.h and fs/proc/page.c
 KPF_SLAB, KPF_BUDDY, KPF_NOPAGE, KPF_OFFLINE, KPF_PGTABLE = 1 << 7, 1 << 10, 1 << 20, 1 << 23, 1 << 26
 KPF_RESERVED, KPF_OWNER_PRIVATE = 1 << 32, 1 << 37
+KPF_DIRTY = 1 << 4  # on a PageOffline page: the buddy never had it
 KPF_LRU, KPF_MMAP, KPF_ANON, KPF_SWAPBACKED, KPF_UPTODATE = 1 << 5, 1 << 11, 1 << 12, 1 << 14, 1 << 3
 
 KPAGEFLAGS = {
@@ -48,6 +51,8 @@ KPAGEFLAGS = {
     Owner.PAGETABLE: KPF_PGTABLE,
     Owner.MEMMAP: 0,
     Owner.MEMMAP_SELF: KPF_OWNER_PRIVATE,
+    Owner.VMEMMAP: KPF_RESERVED,
+    Owner.BAD: 0,
     Owner.USER: KPF_UPTODATE | KPF_LRU | KPF_MMAP | KPF_ANON | KPF_SWAPBACKED,
     Owner.PINNED: KPF_UPTODATE | KPF_LRU | KPF_MMAP | KPF_ANON | KPF_SWAPBACKED,
     Owner.OFFLINE: KPF_OFFLINE,

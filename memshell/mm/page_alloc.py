@@ -13,6 +13,7 @@ from memshell.mm.page import Owner, Page
 from memshell.mm.pfn import align_down, align_up, order_of
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm, ZoneKey
+from memshell.mm.struct_page import taken
 
 UNMOVABLE, MOVABLE, RECLAIMABLE, ISOLATE = (
     MigrateType.UNMOVABLE,
@@ -289,6 +290,8 @@ def alloc_pages(
             continue
         pfn = rmqueue(mm, key, order, kind)
         if pfn is not None:
+            if mm.struct_pages:
+                taken(mm, pfn, order, key)
             mm.pages.set(pfn, pfn + (1 << order), Page(owner, *key, tag))
             mm.change_zone(key, free=mm.zones[key].free - (1 << order))
             return pfn
@@ -353,7 +356,7 @@ def setup_per_zone_wmarks(mm: Mm, min_free_kbytes: int) -> None:
     pages_min = min_free_kbytes << 10 >> mm.arch.page_shift
     low = sum(z.managed for (_, kind), z in mm.zones.items() if kind < ZoneType.MOVABLE)
     for key, zone in mm.zones.items():
-        if key[1] >= ZoneType.MOVABLE:
+        if key[1] is ZoneType.MOVABLE:
             mark = min(max(zone.managed // 1024, 32), 128)
         else:
             mark = pages_min * zone.managed // low if low else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.mmzone import MigrateType, ZoneType
+from memshell.mm.online_rfc import isolated, unmovable_mark
 from memshell.mm.page import UNMOVABLE_OWNERS, Owner, Page
 from memshell.mm.pfn import align_down
 from memshell.mm.state import Mm, ZoneKey
@@ -17,6 +18,8 @@ def has_unmovable_pages(mm: Mm, start_pfn: int, end_pfn: int) -> int | None:
     """
     for start, _, page in mm.pages.items(start_pfn, end_pfn):
         if page.owner is Owner.RESERVED or (page.owner in UNMOVABLE_OWNERS and page.zone is not ZoneType.MOVABLE):
+            return start
+        if page.owner is Owner.VMEMMAP and unmovable_mark(mm, page, start):
             return start
     return None
 
@@ -101,7 +104,7 @@ def give_back(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 @mirrors("mm/page_isolation.c:test_pages_isolated", "v6.12", "complete")
 def test_pages_isolated(mm: Mm, start_pfn: int, end_pfn: int) -> bool:
     """Whether every page of the range is free or PageOffline."""
-    return all(page.owner in (Owner.FREE, Owner.OFFLINE) for _, _, page in mm.pages.items(start_pfn, end_pfn))
+    return all(page.owner in (Owner.FREE, Owner.OFFLINE) or isolated(mm, page) for _, _, page in mm.pages.items(start_pfn, end_pfn))
 
 
 def movable_runs(mm: Mm, start_pfn: int, end_pfn: int) -> list[tuple[int, int, Page]]:

@@ -61,7 +61,11 @@ def sparse_add_section(mm: Mm, nid: int, start_pfn: int, nr_pages: int, altmap: 
 
 @mirrors("mm/sparse.c:section_deactivate", "v6.12", "complete")
 def section_deactivate(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
-    """Forget [pfn, +nr_pages) of one section: the subsections first, then their memmap."""
+    """Forget [pfn, +nr_pages) of one section: the subsections first, then their memmap. What is not there is a WARN."""
+    if not mm.sections.covers(pfn, pfn + nr_pages):
+        section = pfn // mm.arch.pages_per_section
+        mm.event("Warning", "mm/sparse.c:section_deactivate", f"WARNING: section {section} is deactivated already", section=section)
+        return
     bits = mm.sections.get(pfn) or 0
     mm.sections.delete(pfn, pfn + nr_pages)
     if not bits & SECTION_EARLY:

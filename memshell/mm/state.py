@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from memshell.mm.memory_block import MemoryBlock
     from memshell.mm.page_alloc import FreeArea
     from memshell.mm.profile import Profile
+    from memshell.mm.virtio_mem import VirtioMem
     from memshell.mm.zone_device import Pagemap
     from memshell.mm.struct_page import Content
     from memshell.policy import Placement, Policy
@@ -80,6 +82,10 @@ class Mm:
     tables: dict[tuple[str, int], Table] = field(default_factory=dict)  # (level, first address) -> table
     storage: RangeMap[str] = field(default_factory=RangeMap)  # s390: pfn -> "assigned" or "standby", where increments are known
     counters: dict[str, int] = field(default_factory=dict)  # nr_memmap_pages, slab estimates, next ids
+    virtio_mem: VirtioMem | None = None
+    plugged: RangeMap[bool] = field(default_factory=RangeMap)  # pfns that the virtio-mem device has plugged
+    online_page_callback: Callable[[Mm, int, int, ZoneKey], None] | None = None  # set_online_page_callback()
+    memory_notifier: Callable[[Mm, str, int, int], None] | None = None  # a driver's register_memory_notifier()
     pagemaps: dict[int, Pagemap] = field(default_factory=dict)  # device memory with struct pages, by its start in bytes
     failed_dimms: tuple[tuple[int, int, int], ...] = ()  # (nid, start, size) of DIMMs that are plugged and could not be added
     struct_pages: RangeMap[Content] = field(default_factory=RangeMap)  # physical address -> what the struct pages there hold
@@ -110,6 +116,7 @@ class Mm:
             storage=self.storage.copy(),
             counters=self.counters.copy(),
             struct_pages=self.struct_pages.copy(),
+            plugged=self.plugged.copy(),
             pagemaps=self.pagemaps.copy(),
             faults=self.faults.copy(),
             events=[],

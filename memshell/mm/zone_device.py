@@ -8,11 +8,9 @@ from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug import (
     MHP_MEMMAP_ON_MEMORY,
-    MHP_NID_IS_MGID,
-    add_memory_resource,
+    add_memory_driver_managed,
     mhp_supports_memmap_on_memory,
     register_group,
-    register_memory_resource,
     try_remove_memory,
 )
 from memshell.mm.memory_hotplug_online import move_pfn_range_to_zone, remove_pfn_range_from_zone
@@ -137,23 +135,12 @@ def dev_dax_kmem_probe(mm: Mm, nid: int, start: int, size: int, name: str, *, me
     group = register_group(mm, nid, last - first >> mm.arch.page_shift, static=True)
     outer = request_region(mm, first, last - first, name)
     try:
-        add_memory_driver_managed(mm, nid, first, last - first, MHP_MEMMAP_ON_MEMORY if memmap_on_memory else 0, group)
+        add_memory_driver_managed(mm, nid, first, last - first, MHP_MEMMAP_ON_MEMORY if memmap_on_memory else 0, group, "System RAM (kmem)")
     except KernelError:
         drop_resource(mm, outer)
         del mm.groups[group]
         raise
     return outer
-
-
-@mirrors("mm/memory_hotplug.c:add_memory_driver_managed", "v6.12", "complete")
-def add_memory_driver_managed(mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None) -> None:
-    """Add RAM that a driver manages: it is "System RAM (kmem)" in iomem and not in the firmware's map."""
-    resource = register_memory_resource(mm, start, size, "System RAM (kmem)")
-    try:
-        add_memory_resource(mm, nid, resource, flags | MHP_NID_IS_MGID, group)
-    except KernelError:
-        drop_resource(mm, resource)
-        raise
 
 
 def dev_dax_kmem_remove(mm: Mm, outer: Resource) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from memshell.mm.mmzone import ZoneType
-from memshell.mm.page import KPAGEFLAGS, KPF_RESERVED, Owner, Page
+from memshell.mm.page import KPAGEFLAGS, KPF_DIRTY, KPF_RESERVED, Owner, Page
 from memshell.mm.state import Mm
+from memshell.mm.virtio_mem import NEVER_ONLINE
 from memshell.verify.quantity import Quantity, compare
 
 Runs = list[list[int]]
@@ -75,6 +76,8 @@ def page_flags(mm: Mm, page: Page) -> int:
     flags = KPAGEFLAGS[page.owner]
     if page.owner is Owner.MEMMAP_SELF and mm.feature("memmap_self.reserved"):
         flags |= KPF_RESERVED
+    if page.owner is Owner.OFFLINE and page.tag == NEVER_ONLINE:
+        flags |= KPF_DIRTY
     return flags
 
 

@@ -8,11 +8,14 @@ from typing import Any
 
 from memshell.errors import KernelError
 from memshell.machine import Machine
-from memshell.mm import dlpar, drivers
+from memshell.mm import dlpar, drivers, virtio_mem
 from memshell.mm.memory_block import state_store
 from memshell.mm.memory_hotplug import add_memory, offline_and_remove_memory, remove_memory
 from memshell.mm.state import Mm
 from memshell.verify import devices
+
+
+VIRTIO_REGION = 4 << 30  # larger than any recorded request; the region's end decides nothing
 
 
 @dataclass(slots=True)
@@ -116,6 +119,19 @@ def _zone_device(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> An
     return _answer(replay.attempt(step["action"], action)) if action else Answer(played=False)
 
 
+def _virtio_mem(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    """Ask the device for another size; where its region is, is the hypervisor's choice and read from the recording."""
+
+    def action(mm: Mm) -> None:
+        if mm.virtio_mem is None:
+            ranges = step.get("pfn_ranges") or [[run[0], run[0] + run[1]] for run in step["kpageflags_runs"][:1]]
+            start = ranges[0][0] << mm.arch.page_shift
+            virtio_mem.probe(mm, 0, start, max(op["size"], VIRTIO_REGION))
+        virtio_mem.request(mm, op["size"])
+
+    return _answer(replay.attempt(step["action"], action))
+
+
 def _look(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     """Do nothing, except that a driver which is loaded probes its device: while it does, and until the next step is over."""
     del op
@@ -133,6 +149,7 @@ PLAYERS: dict[str, Callable[[Replay, dict[str, Any], dict[str, Any]], Answer]] =
     "boot": _nothing,
     "look": _look,
     "zone_device": _zone_device,
+    "virtio_mem_request": _virtio_mem,
     "use_memory": _nothing,
     "online": _states,
     "online_kernel": _states,

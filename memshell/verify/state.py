@@ -21,7 +21,7 @@ def state_quantities(step: dict[str, Any], mm: Mm, boot: tuple[dict[str, Any], M
     yield from _zones(step, mm)
     yield from _blocks(step, mm)
     if "iomem" in state:
-        yield compare(step, "iomem", _depths(state["iomem"]), _depths([[r.depth, r.start, r.end, r.name] for r in mm.resources]))
+        yield compare(step, "iomem", _depths(state["iomem"]), _depths([[r.depth, r.start, r.end, r.name] for r in mm.resources if not r.name.startswith("virtio")]))
     for name in ("nr_memmap_pages", "nr_memmap_boot_pages"):
         if name in state.get("vmstat", {}):
             yield compare(step, f"vmstat.{name}", state["vmstat"][name], mm.counters.get(name))

@@ -1,0 +1,250 @@
+"""What must hold after every step, whatever was done and whatever failed.
+
+Each rule yields sentences about what is wrong. They cost as many steps as there are runs, blocks and free blocks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from memshell.mm.memory_block import block_start
+from memshell.mm.mmzone import ZoneType
+from memshell.mm.page import Owner
+from memshell.mm.ranges import RangeMap
+from memshell.mm.sparse_vmemmap import leaf_pfn
+from memshell.mm.state import SECTION_DEVICE, SECTION_EARLY, SECTION_ONLINE, Leaf, Mm, ZoneKey
+
+Rule = Callable[[Mm], Iterator[str]]
+NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.OFFLINE, Owner.DEVICE})
+
+
+def violations(mm: Mm) -> list[str]:
+    """Return what is wrong with the state; nothing, when all is well."""
+    return [sentence for rule in RULES for sentence in rule(mm)]
+
+
+def _name(key: ZoneKey) -> str:
+    return f"node {key[0]} {key[1].label}"
+
+
+def zone_sums(mm: Mm) -> Iterator[str]:
+    """present, managed and free of a zone are the sums of its pages."""
+    sums: dict[ZoneKey, Counter[str]] = {}
+    for start, end, page in mm.pages.items():
+        if page.owner is Owner.DEVICE:
+            continue
+        counts = sums.setdefault((page.nid, page.zone), Counter())
+        counts["present"] += end - start
+        counts["managed"] += 0 if page.owner in NOT_MANAGED else end - start
+        counts["free"] += end - start if page.owner is Owner.FREE else 0
+    for key, zone in mm.zones.items():
+        counts = sums.pop(key, Counter())
+        for what in ("present", "managed", "free"):
+            value = getattr(zone, what)
+            if value != counts[what]:
+                yield f"{_name(key)}: {what} is {value}, its pages are {counts[what]}"
+    for key in sums:
+        yield f"{_name(key)} has pages and does not exist"
+
+
+def zone_spans(mm: Mm) -> Iterator[str]:
+    """Every page lies in the span of its zone; an empty span is an empty zone."""
+    for start, end, page in mm.pages.items():
+        zone = mm.zones.get((page.nid, page.zone))
+        if zone is not None and not zone.start_pfn <= start < end <= zone.end_pfn:
+            yield f"pages {start:#x}-{end:#x} are outside of the span of {_name((page.nid, page.zone))}"
+    for key, zone in mm.zones.items():
+        if (
+            key[1] is not ZoneType.DEVICE
+            and not zone.spanned >= zone.present >= zone.managed >= zone.free >= 0
+        ):
+            yield f"{_name(key)}: spanned {zone.spanned}, present {zone.present}, managed {zone.managed}, free {zone.free}"
+
+
+def node_sums(mm: Mm) -> Iterator[str]:
+    """A node's present pages and span are those of its zones."""
+    for nid, node in mm.nodes.items():
+        zones = [zone for (n, _), zone in mm.zones.items() if n == nid]
+        present = sum(zone.present for zone in zones)
+        spans = [zone for zone in zones if zone.spanned]
+        start = min((zone.start_pfn for zone in spans), default=0)
+        end = max((zone.end_pfn for zone in spans), default=0)
+        if node.present != present:
+            yield f"node {nid}: present is {node.present}, its zones have {present}"
+        if node.spanned != end - start or (node.spanned and node.start_pfn != start):
+            yield f"node {nid}: spans {node.start_pfn:#x}+{node.spanned:#x}, its zones {start:#x}+{end - start:#x}"
+
+
+def free_lists(mm: Mm) -> Iterator[str]:
+    """The free lists hold exactly the pages that are free, once, and no two blocks that should have merged."""
+    for key, area in mm.free.items():
+        listed: RangeMap[bool] = RangeMap()
+        small: set[tuple[int, int]] = set()
+        for start, end, order in sorted(area.runs()):
+            if listed.intersects(start, end):
+                yield f"{_name(key)}: pages of {start:#x}-{end:#x} are on the free lists twice"
+            listed.set(start, end, value=True)
+            if start % (1 << order):
+                yield f"{_name(key)}: the free block {start:#x} is not aligned to its order {order}"
+            if order < area.max_order and (start ^ (1 << order), order) in small:
+                yield f"{_name(key)}: the free block {start:#x} of order {order} was not merged with its buddy"
+            small.add((start, order))
+        yield from _compare_free(mm, key, listed)
+
+
+def _compare_free(mm: Mm, key: ZoneKey, listed: RangeMap[bool]) -> Iterator[str]:
+    free: RangeMap[bool] = RangeMap()
+    for start, end, page in mm.pages.items():
+        if page.owner is Owner.FREE and (page.nid, page.zone) == key:
+            free.set(start, end, value=True)
+    if free != listed:
+        here, there = set(free.items()), set(listed.items())
+        for start, end, _ in sorted(here ^ there)[:1]:
+            which = "free and on no list" if (start, end, True) in here else "on a free list and not free"
+            yield f"{_name(key)}: of {start:#x}-{end:#x} some are {which}"
+
+
+def memmap_backing(mm: Mm) -> Iterator[str]:
+    """Every struct page is mapped, its backing page is not free, and every memmap page backs something once."""
+    backed: RangeMap[bool] = RangeMap()
+    for a, b, leaf in _vmemmap_leaves(mm):
+        start, end = leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)
+        if backed.intersects(start, end):
+            yield f"pages {start:#x}-{end:#x} back two pieces of the memmap"
+        backed.set(start, end, value=True)
+        expected = (
+            (Owner.MEMMAP,) if leaf.owner == "buddy" else (Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.DEVICE)
+        )
+        for p, q, page in mm.pages.items(start, end):
+            if page.owner not in expected:
+                yield f"pages {p:#x}-{q:#x} hold the memmap at {a:#x} and are {page.owner.value}"
+        if leaf.owner == "buddy" and not mm.pages.covers(start, end):
+            yield f"pages {start:#x}-{end:#x} hold the memmap at {a:#x} and are not online"
+    for start, end, page in mm.pages.items():
+        if page.owner is Owner.MEMMAP and not backed.covers(start, end):
+            yield f"pages {start:#x}-{end:#x} are memmap and back nothing"
+
+
+def memmap_mapped(mm: Mm) -> Iterator[str]:
+    """The struct pages of all valid pfns are mapped, and nothing but struct pages of valid pfns is."""
+    for start, end, bits in mm.sections.items():
+        low, high = mm.arch.vmemmap_address(start), mm.arch.vmemmap_address(end)
+        if not mm.leaves.covers(low, high):
+            yield f"the struct pages of {start:#x}-{end:#x} are not mapped"
+        base = mm.arch.page_offset
+        shift = mm.arch.page_shift
+        if not bits & (SECTION_EARLY | SECTION_DEVICE) and not mm.leaves.covers(
+            base + (start << shift), base + (end << shift)
+        ):
+            yield f"the direct map does not cover {start:#x}-{end:#x}"
+    size = mm.arch.struct_page_size
+    for a, b, leaf in _vmemmap_leaves(mm):
+        for va in range(a, b, leaf.size):
+            first, last = (
+                (va - mm.arch.vmemmap_base) // size,
+                -(-(va + leaf.size - mm.arch.vmemmap_base) // size),
+            )
+            if not mm.sections.intersects(first, last):
+                yield f"the leaf at {va:#x} maps struct pages of no valid pfn"
+                break
+
+
+def _vmemmap_leaves(mm: Mm) -> Iterator[tuple[int, int, Leaf]]:
+    """Yield the leaves of the vmemmap that were not there at boot; those of the direct map are "ram"."""
+    yield from ((a, b, leaf) for a, b, leaf in mm.leaves.items() if leaf.owner in ("buddy", "altmap"))
+
+
+def page_tables(mm: Mm) -> Iterator[str]:
+    """The page behind every table that came from the buddy is a page table, and no two tables share one."""
+    seen: set[int] = set()
+    for (level, address), table in mm.tables.items():
+        if table.owner not in ("buddy", "fragment"):
+            continue
+        page = mm.pages.get(table.pfn)
+        if page is None or page.owner is not Owner.PAGETABLE:
+            yield f"pfn {table.pfn:#x} is the {level} table at {address:#x} and is {page.owner.value if page else 'not online'}"
+        if table.owner == "buddy" and table.pfn in seen:
+            yield f"pfn {table.pfn:#x} is two tables, one of them {level} at {address:#x}"
+        seen.add(table.pfn)
+
+
+def altmap_counts(mm: Mm) -> Iterator[str]:
+    """The pages that an altmap says it gave are those that leaves map."""
+    mapped: Counter[int] = Counter()
+    for a, b, leaf in _vmemmap_leaves(mm):
+        if leaf.owner == "altmap":
+            start, end = leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)
+            for at in range(start // mm.block_pages, (end - 1) // mm.block_pages + 1):
+                mapped[at] += min(end, (at + 1) * mm.block_pages) - max(start, at * mm.block_pages)
+    for number, block in mm.blocks.items():
+        if block.altmap is not None and block.altmap.alloc != mapped[number]:
+            yield f"memory{number}: its altmap gave {block.altmap.alloc} pages, leaves map {mapped[number]}"
+
+
+def blocks_and_pages(mm: Mm) -> Iterator[str]:
+    """An online block is online page by page in its zone, its sections too; an offline one has no page."""
+    for number, block in mm.blocks.items():
+        start, end = block_start(mm, number), block_start(mm, number + 1)
+        if block.state == "offline":
+            if mm.pages.intersects(start, end):
+                yield f"memory{number} is offline and has pages"
+            if any(bits & SECTION_ONLINE for _, _, bits in mm.sections.items(start, end)):
+                yield f"memory{number} is offline and has an online section"
+        elif not block.early or block.zone is not None:
+            zones = {(page.nid, page.zone) for _, _, page in mm.pages.items(start, end)}
+            if zones != {(block.nid, block.zone)}:
+                yield f"memory{number} is online in node {block.nid} {block.zone.label if block.zone else 'none'} and has pages of others"
+            if not block.early and not mm.pages.covers(start, end):
+                yield f"memory{number} is online and has holes"
+        if not block.early and not mm.sections.covers(start, end):
+            yield f"memory{number} has pfns without a section"
+
+
+def groups_and_blocks(mm: Mm) -> Iterator[str]:
+    """A memory group's present pages are those of its online blocks."""
+    kernel: Counter[int] = Counter()
+    movable: Counter[int] = Counter()
+    for number, block in mm.blocks.items():
+        if block.group is None:
+            continue
+        if block.group not in mm.groups:
+            yield f"memory{number} is in group {block.group}, which does not exist"
+        elif block.state == "online":
+            (movable if block.zone is ZoneType.MOVABLE else kernel)[block.group] += mm.block_pages
+    for gid, group in mm.groups.items():
+        if (group.present_kernel, group.present_movable) != (kernel[gid], movable[gid]):
+            yield (
+                f"group {gid}: {group.present_kernel} kernel and {group.present_movable} movable pages, "
+                f"its blocks have {kernel[gid]} and {movable[gid]}"
+            )
+
+
+def resources(mm: Mm) -> Iterator[str]:
+    """The resources of one depth lie side by side, and every block that was added is in one that is RAM."""
+    last: dict[int, int] = {}
+    ram: RangeMap[bool] = RangeMap()
+    for resource in mm.resources:
+        if resource.start <= last.get(resource.depth, -1):
+            yield f"iomem: {resource.name} at {resource.start:#x} overlaps the one before it"
+        last[resource.depth] = resource.end
+        if resource.name.startswith("System RAM"):
+            ram.set(resource.start, resource.end + 1, value=True)
+    for number, block in mm.blocks.items():
+        if not block.early and not ram.covers(number * mm.block_size, (number + 1) * mm.block_size):
+            yield f"memory{number} is in no System RAM resource"
+
+
+RULES: tuple[Rule, ...] = (
+    zone_sums,
+    zone_spans,
+    node_sums,
+    free_lists,
+    memmap_backing,
+    memmap_mapped,
+    page_tables,
+    altmap_counts,
+    blocks_and_pages,
+    groups_and_blocks,
+    resources,
+)
