@@ -76,7 +76,11 @@ if TYPE_CHECKING:
     from memshell.mm.sparse_vmemmap import vmemmap_alloc_block_buf as vmemmap_alloc_block_buf
     from memshell.mm.sparse_vmemmap import vmemmap_populate_basepages as vmemmap_populate_basepages
     from memshell.mm.sparse_vmemmap import vmemmap_populate_hugepages as vmemmap_populate_hugepages
+    from memshell.mm.state import Leaf as Leaf
     from memshell.mm.state import Mm as Mm
+    from memshell.mm.vmemmap_rfc import fill_partly_removed_leaf as fill_partly_removed_leaf
+    from memshell.mm.vmemmap_rfc import free_pagetable as free_pagetable
+    from memshell.mm.vmemmap_rfc import marks_memmap as marks_memmap
     from memshell.mm.vmem import crst_tables as crst_tables
     from memshell.mm.vmem import page_table as page_table
     from memshell.mm.vmem import vmem_add_mapping as vmem_add_mapping
@@ -114,7 +118,8 @@ _MODULES = {
         "ensure_table free_empty_table free_vmemmap_pages leaf_pfn set_early_leaves set_leaf struct_pages_in_use "
         "vmemmap_alloc_block_buf vmemmap_populate_basepages vmemmap_populate_hugepages"
     ),
-    "memshell.mm.state": "Mm",
+    "memshell.mm.state": "Leaf Mm",
+    "memshell.mm.vmemmap_rfc": "fill_partly_removed_leaf free_pagetable marks_memmap",
     "memshell.mm.vmem": (
         "crst_tables page_table vmem_add_mapping "
         "vmem_remove_mapping vmem_vmemmap_free vmem_vmemmap_populate"

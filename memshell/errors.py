@@ -5,6 +5,7 @@
     MemshellError              one line for the user: what, where, what to do      exit 1
     +-- KernelError            a modelled kernel function returned an errno        exit 1
     |   +-- OutOfMemory        ... and it was ENOMEM, with the sums                exit 1
+    +-- KernelCrash            the modelled kernel died: the machine is dead       exit 1
     +-- CommandError           a command cannot do what it was asked               exit 1
     |   +-- UsageError         ... because it was typed wrong                      exit 2
     +-- ScenarioError          a scenario cannot be read, or a step of it failed   exit 1
@@ -56,6 +57,20 @@ class OutOfMemory(KernelError):
 
     def __init__(self, message: str, *, where: str = "", hint: str | None = None) -> None:
         super().__init__(message, "ENOMEM", where=where, hint=hint)
+
+
+class KernelCrash(MemshellError):
+    """The modelled kernel died or hangs: a result of the command, not a failure of memshell.
+
+    *kind* is the first line of what it printed without the address ("unable to handle kernel paging request", "kernel BUG",
+    "hang", ...), *function* where, *address* what it touched, if it says so.
+    """
+
+    def __init__(self, kind: str, function: str, address: int | None = None, why: str = "") -> None:
+        at = "" if address is None else f" at {address:016x}"
+        super().__init__(f"{kind}{at} in {function}" + (f": {why}" if why else ""))
+        self.kind, self.function, self.address, self.why = kind, function, address, why
+        self.where = function
 
 
 class CommandError(MemshellError):

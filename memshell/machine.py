@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memshell.errors import CommandError, KernelError, MemshellError, UsageError
+from memshell.errors import CommandError, KernelCrash, KernelError, MemshellError, UsageError
 from memshell.mm.events import Event, Trace
 from memshell.mm.state import Mm
 
@@ -34,7 +34,7 @@ class Step:
     command: str
     mm: Mm
     events: tuple[Event, ...] = ()
-    error: KernelError | None = None
+    error: KernelError | KernelCrash | None = None
     trace: Trace | None = None
 
     @property
@@ -77,22 +77,25 @@ class Machine:
 
     @contextmanager
     def transaction(self, command: str) -> Iterator[Mm]:
-        """Yield a working copy; keep it on a normal exit and on a `KernelError`, drop it on anything else."""
+        """Yield a working copy; keep it on a normal exit, a `KernelError` and a `KernelCrash`, drop it on anything else."""
         if self.mm.crashed:
             raise CommandError(f"the machine is dead: {self.mm.crashed}", hint="undo brings it back to the step before")
         work = self.mm.copy()
         if self.tracing:
             work.trace = self.last_trace = Trace()
-        error: KernelError | None = None
+        error: KernelError | KernelCrash | None = None
         try:
             yield work
-        except KernelError as failed:
+        except (KernelError, KernelCrash) as failed:
             error = failed
+            if isinstance(failed, KernelCrash):
+                work.crashed = failed.message
+                work.event("Crash", failed.function, failed.message, kind=failed.kind, address=failed.address)
             self._commit(command, work, error)
             raise
         self._commit(command, work, None)
 
-    def _commit(self, command: str, work: Mm, error: KernelError | None) -> None:
+    def _commit(self, command: str, work: Mm, error: KernelError | KernelCrash | None) -> None:
         trace, work.trace = work.trace, None
         events, work.events = tuple(work.events), []
         self.steps.append(Step(len(self.steps), command, work, events, error, trace))

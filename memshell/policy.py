@@ -26,6 +26,7 @@ class MemmapRequest:
     needs_hvo_off: bool
     force_known: bool  # the kernel's parameter knows "force"
     arch_refusal: str | None  # what arch_supports_memmap_on_memory() says against it
+    from_range: bool = False  # the kernel can take the memmap of the whole add from the start of the range (the series of 2017 to 2019)
     free_pages: tuple[tuple[int, int], ...] = ()  # (nid, free pages) of every node
 
     @property
@@ -45,12 +46,14 @@ class Placement:
 
     *reserve_pages* is 0 (memmap from existing memory) or the pages at the start of each memory block that its memmap
     takes, padding included. *nodes* orders the nodes that existing memory is taken from; empty: the kernel's own order.
+    *from_range* asks for one altmap over the whole added range (needs a request with ``from_range``).
     *refusal* says why the range was not used although it was wanted.
     """
 
     reserve_pages: int = 0
     nodes: tuple[int, ...] = ()
     refusal: str = ""
+    from_range: bool = False
 
 
 class Policy(Protocol):

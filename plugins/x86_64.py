@@ -14,6 +14,7 @@ from memshell import (
     BootZone,
     GiB,
     KernelError,
+    Leaf,
     MiB,
     Mm,
     Option,
@@ -25,10 +26,13 @@ from memshell import (
     align_down,
     align_up,
     ensure_table,
+    fill_partly_removed_leaf,
     free_empty_table,
+    free_pagetable,
     free_vmemmap_pages,
     hookimpl,
     leaf_pfn,
+    marks_memmap,
     memparse,
     mirrors,
     remove_pages,
@@ -279,6 +283,12 @@ def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = N
     """Remove the leaves of [start, end) and the tables that are empty then; vmemmap pages go back to where they came from."""
     low, high = (align_down(start, PMD), align_up(end, PMD)) if vmemmap else (start, end)
     for a, b, leaf in list(mm.leaves.items(low, high)):
+        if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_fills_partly_removed_leaf"):
+            remove_gigantic_leaves(mm, a, b)
+            continue
+        if vmemmap and altmap is None and marks_memmap(mm):
+            free_marked_leaves(mm, a, b, leaf)
+            continue
         for va in range(a, b, leaf.size) if vmemmap else (a,):
             stop = va + leaf.size if vmemmap else b
             if vmemmap and struct_pages_in_use(mm, va, stop):
@@ -290,6 +300,23 @@ def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = N
         free_empty_table(mm, "pte", va, PMD)
     for va in range(align_down(low, PUD), high, PUD):
         free_empty_table(mm, "pmd", va, PUD, ("pte", PMD) if vmemmap else None)
+
+
+def free_marked_leaves(mm: Mm, start: int, end: int, leaf: Leaf) -> None:
+    """remove_pmd_table() where memmap pages may be marked: the frame's struct page is read, then the leaf is cleared."""
+    for va in range(start, end, leaf.size):
+        free_pagetable(mm, leaf_pfn(mm, va, leaf), leaf.size >> 12, leaf.owner)
+        mm.leaves.delete(va, va + leaf.size)
+
+
+@mirrors("arch/x86/mm/init_64.c:remove_pud_table", "v4.20", "complete")
+def remove_gigantic_leaves(mm: Mm, start: int, end: int) -> None:
+    """Clear whole 1G leaves of the direct map; of a part, only overwrite what it maps (v5.13 stopped that)."""
+    for base in range(align_down(start, PUD), end, PUD):
+        a, b = max(base, start), min(base + PUD, end)
+        if b - a < PUD and not fill_partly_removed_leaf(mm, a - mm.arch.page_offset, b - mm.arch.page_offset, PUD):
+            continue
+        mm.leaves.delete(base, base + PUD)
 
 
 @hookimpl

@@ -1,0 +1,35 @@
+"""The memmap of a whole add at the start of the added range: what the series of 2017 to 2019 proposed.
+
+Source: "[RFC PATCH 0/4] mm, memory_hotplug: allocate memmap from hotadded memory", O. Salvador, 2018-11-16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from memshell import MemmapRequest, Placement, Policy, hookimpl
+
+memshell_api = 1
+
+
+@dataclass(frozen=True)
+class MemmapFromRange:
+    """MHP_MEMMAP_FROM_RANGE: one altmap for all that one add_memory() adds."""
+
+    name: str = "memmap_from_range"
+    summary: str = "memmap of the whole add at the start of the range (the series of 2017 to 2019)"
+    parameter: str = "N"
+
+    def place_memmap(self, request: MemmapRequest) -> Placement:
+        """Always, in kernels that can: add_memory_resource() of the series sets the flag without asking anybody."""
+        if not request.from_range:
+            return Placement(refusal="this kernel has no MHP_MEMMAP_FROM_RANGE: profile rfc-2017, rfc-2018, rfc-v2-2019 or patch-v1-2019")
+        return Placement(from_range=request.offered)
+
+
+@hookimpl
+def memshell_policies(ctx: object) -> Iterable[Policy]:
+    """Offer it."""
+    del ctx
+    return [MemmapFromRange()]
