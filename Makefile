@@ -27,6 +27,10 @@ test: lint
 bench: .venv/.dev
 	$(BIN)/python tests/bench.py
 
+# Rewrites the examples of commands and documents, and the command reference: read the difference.
+docs: .venv/.dev
+	$(BIN)/python tests/renew.py
+
 # After a change of memshell/scenario/grammar.lark.
 grammar: .venv/.dev
 	$(BIN)/python -m memshell.scenario.build_table

@@ -24,7 +24,15 @@ TOPIC = ArgType("COMMAND", TEXT.convert, _topics)
 
 
 @command(
-    "session", arg("topic", TOPIC, "a command or a word of the language", nargs="?"), needs_machine=False
+    "session",
+    arg("topic", TOPIC, "a command or a word of the language", nargs="?"),
+    needs_machine=False,
+    examples="""
+> help repeat
+repeat N [as NAME] ... end
+
+    play the steps N times; $NAME counts from 0
+""",
 )
 def help_(shell: Shell, args: Namespace) -> str:
     """Show the commands, or what one does, with examples.

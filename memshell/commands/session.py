@@ -27,7 +27,9 @@ def true(_shell: Shell, _args: Namespace) -> None:
     arg("count", INT, "how many steps", nargs="?", default=1),
     examples="""
 > use x86_64 ram=2G
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
 > add 1G
+1G at 0x100000000-0x13fffffff: memory32-39 offline, node 0; memmap from existing memory, 4096 pages used
 > undo
 back before step 1: add 1G
 """,
@@ -46,7 +48,9 @@ def undo(shell: Shell, args: Namespace) -> str:
     arg("count", INT, "how many steps", nargs="?", default=1),
     examples="""
 > use x86_64 ram=2G
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
 > add 1G
+1G at 0x100000000-0x13fffffff: memory32-39 offline, node 0; memmap from existing memory, 4096 pages used
 > undo
 back before step 1: add 1G
 > redo
@@ -66,7 +70,22 @@ def outcome(step: Step) -> str:
     return "ok" if step.error is None else (step.error.errno or "failed")
 
 
-@command("session")
+@command(
+    "session",
+    examples="""
+> use x86_64 ram=2G
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+> add 1G
+1G at 0x100000000-0x13fffffff: memory32-39 offline, node 0; memmap from existing memory, 4096 pages used
+> online all movable
+memory32-39 online in Movable: 1G, 1G of it to the buddy
+> history
+STEP OUTCOME EVENTS COMMAND
+   0 ok           0 use x86_64 ram=2G
+   1 ok           2 add 1G
+   2 ok           8 online all movable
+""",
+)
 def history(shell: Shell, _args: Namespace) -> Result:
     """Show the steps that led to this state; ``diff A B`` compares two of them."""
     rows = [
@@ -81,6 +100,28 @@ def history(shell: Shell, _args: Namespace) -> Result:
     "session",
     arg("first", INT, "a step number; 0 is the machine as it booted", nargs="?"),
     arg("second", INT, "another one; the present state if it is left out", nargs="?"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+> add 128M
+128M at 0x100000000-0x107ffffff: memory32 offline, node 0; memmap from existing memory, 513 pages used
+> online last movable
+memory32 online in Movable: 128M, 128M of it to the buddy
+> diff
+WHAT                           BEFORE      AFTER
+zone.0.Movable.start_pfn            0    1048576
+zone.0.Movable.spanned              0      32768
+zone.0.Movable.present              0      32768
+zone.0.Movable.managed              0      32768
+zone.0.Movable.free                 0      32768
+zone.0.Movable.initialized         no        yes
+zone.0.Movable.pageset             no        yes
+node.0.spanned                 524255    1081343
+node.0.present                 524158     556926
+memory.32.state               offline     online
+memory.32.zone                           Movable
+MemTotal                   1951108 kB 2082180 kB
+""",
 )
 def diff(shell: Shell, args: Namespace) -> Result:
     """Show what differs between two steps; without numbers, what the last step changed."""
@@ -89,15 +130,32 @@ def diff(shell: Shell, args: Namespace) -> Result:
     first = max(last - 1, 0) if args.first is None else args.first
     second = last if args.second is None else args.second
     changes = machine.diff(first, second)
-    rows = [{"what": item.path, "before": item.before, "after": item.after} for item in changes]
+    rows = [
+        {"what": item.path, "before": _plain(item.before), "after": _plain(item.after)} for item in changes
+    ]
     columns = (Column("WHAT"), Column("BEFORE", right=True), Column("AFTER", right=True))
     return Result(rows=rows, columns=columns, footer="" if rows else "nothing differs")
+
+
+def _plain(value: object) -> object:
+    """Return a zone by its name, anything else as it is."""
+    return getattr(value, "label", value)
 
 
 @command(
     "session",
     arg("step", INT, "the step; the last one if it is left out", nargs="?"),
     arg("--all", None, "the events of every step"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+> add 128M
+128M at 0x100000000-0x107ffffff: memory32 offline, node 0; memmap from existing memory, 513 pages used
+> events
+STEP KIND          TEXT
+   1 SectionsAdded pfns 0x100000-0x107fff, memmap from existing memory
+   1 MemoryAdded   0x100000000-0x107ffffff (128M) on node 0
+""",
 )
 def events(shell: Shell, args: Namespace) -> Result:
     """Show what a step did, effect by effect, with the kernel function that had it."""
@@ -116,7 +174,21 @@ def events(shell: Shell, args: Namespace) -> Result:
     return Result(rows=rows, columns=columns)
 
 
-@command("session", arg("file", FILE, "a scenario"), needs_machine=False)
+@command(
+    "session",
+    arg("file", FILE, "a scenario"),
+    needs_machine=False,
+    examples="""
+> use x86_64 ram=2G
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+> save small.mem
+small.mem: 1 command
+> use x86_64 ram=4G
+x86_64, 4G, blocks of 128M, kernel v6.12, policy buddy
+> source small.mem
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+""",
+)
 def source(shell: Shell, args: Namespace) -> None:
     """Play a scenario file in this session, on the present machine."""
     shell.source(args.file)
@@ -127,6 +199,23 @@ def source(shell: Shell, args: Namespace) -> None:
     arg("file", FILE, "where to write"),
     arg("--expect", None, "write what came out too, as expectations"),
     arg("--force", None, "replace the file if it exists"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+> add 1G
+1G at 0x100000000-0x13fffffff: memory32-39 offline, node 0; memmap from existing memory, 4096 pages used
+> save mine.mem --expect
+mine.mem: 2 commands
+> !cat mine.mem
+use x86_64 ram=2G
+add 1G
+expect blocks.total == 24
+expect blocks.online == 16
+expect zone.0.DMA.present == 3998
+expect zone.0.DMA.managed == 3840
+expect zone.0.DMA32.present == 520160
+expect zone.0.DMA32.managed == 483937
+""",
 )
 def save(shell: Shell, args: Namespace) -> str:
     """Write a scenario that replays to this state.
@@ -147,7 +236,7 @@ def save(shell: Shell, args: Namespace) -> str:
         raise CommandError(f"{args.file} exists", hint="--force replaces it") from error
     except OSError as error:
         raise CommandError(f"cannot write {args.file}: {error.strerror}") from error
-    return f"{args.file}: {len(steps)} commands"
+    return f"{args.file}: {len(steps)} command{'s' if len(steps) > 1 else ''}"
 
 
 def _saved(step: Step) -> list[str]:
@@ -177,7 +266,8 @@ def _expectations(shell: Shell) -> list[str]:
     examples="""
 > watch blocks.online
 > use x86_64 ram=2G
-blocks.online = <...>
+x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+blocks.online = 16
 """,
 )
 def watch(shell: Shell, args: Namespace) -> str | None:
@@ -207,7 +297,7 @@ ALIAS = ArgType("NAME", lambda word, _shell: word, _aliases)
     needs_machine=False,
     settings=True,
     examples="""
-> alias ls lsmem -o RANGE,SIZE,STATE
+> alias ls 'lsmem -o RANGE,SIZE,STATE'
 > alias
 ls = lsmem -o RANGE,SIZE,STATE
 """,
@@ -259,7 +349,18 @@ def plugin_rows(shell: Shell, *, time: bool) -> Result:
     return Result(rows=rows, columns=columns)
 
 
-@command("session", arg("--time", None, "show how long each took to load"), needs_machine=False)
+@command(
+    "session",
+    arg("--time", None, "show how long each took to load"),
+    needs_machine=False,
+    examples="""
+> plugins -o NAME,STATE,HOOKS
+NAME<...>STATE  HOOKS
+<...>
+x86_64<...>loaded memshell_arches
+<...>
+""",
+)
 def plugins(shell: Shell, args: Namespace) -> Result:
     """Show the plugins: name, version, origin, hooks, and the reason where one failed."""
     return plugin_rows(shell, time=args.time)

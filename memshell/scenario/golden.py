@@ -20,16 +20,31 @@ def line_matches(pattern: str, line: str) -> bool:
 
 
 def mismatch(expected: Sequence[str], actual: Sequence[str]) -> str | None:
-    """Return the first difference in at most five lines, or None when all lines match."""
+    """Return the first difference in at most five lines, or None when all lines match.
+
+    A line that is nothing but ``<...>`` stands for any number of lines.
+    """
     expected, actual = _trimmed(expected), _trimmed(actual)
-    for at, (pattern, line) in enumerate(zip(expected, actual, strict=False), start=1):
-        if not line_matches(pattern, line):
-            return f"    line {at}\n    expected {pattern.rstrip()}\n    actual   {line.rstrip()}"
-    if len(expected) > len(actual):
-        return f"    line {len(actual) + 1} is missing\n    expected {expected[len(actual)]}"
+    at = 0
+    for at, pattern in enumerate(expected):
+        if pattern.strip() == ANYTHING:
+            return _after_gap(expected[at + 1 :], actual[at:])
+        if at >= len(actual):
+            return f"    line {at + 1} is missing\n    expected {pattern}"
+        if not line_matches(pattern, actual[at]):
+            return f"    line {at + 1}\n    expected {pattern.rstrip()}\n    actual   {actual[at].rstrip()}"
     if len(actual) > len(expected):
         return f"    line {len(expected) + 1} is too much\n    actual   {actual[len(expected)]}"
     return None
+
+
+def _after_gap(expected: Sequence[str], actual: Sequence[str]) -> str | None:
+    """Return None when *expected* fits the end of *actual*, wherever it begins."""
+    if not expected:
+        return None
+    if any(mismatch(expected, actual[start:]) is None for start in range(len(actual))):
+        return None
+    return f"    nothing after {ANYTHING} fits\n    expected {expected[0].rstrip()}"
 
 
 def renewed(expected: Sequence[str], actual: Sequence[str]) -> list[str]:

@@ -80,6 +80,7 @@ class Player:
     keep_going: bool = False
     observe: Callable[[Played], None] | None = None
     echo: bool = True
+    capture: bool = False  # take what the system's shell writes, where the terminal is not to have it
     update: Callable[[Run, str], None] | None = None
     subtest: Callable[[Subtest, Player], None] | None = None
     failures: list[StepFailed] = field(default_factory=list)
@@ -203,7 +204,8 @@ class Player:
         elif isinstance(statement, Let):
             self._let(statement)
         elif isinstance(statement, Escape):
-            run_shell(statement.command)
+            output = run_shell(statement.command, capture=self.capture)
+            self.shell.write(output)
 
     def _let(self, statement: Let) -> None:
         assert statement.expression is not None
@@ -270,7 +272,7 @@ class Player:
         if statement.golden is not None:
             self._golden(statement, text)
         if statement.pipe is not None:
-            text = run_shell(statement.pipe, text, capture=not self.echo)
+            text = run_shell(statement.pipe, text, capture=self.capture or not self.echo)
             self._current.output = text
         if statement.redirect is not None:
             operator, path = statement.redirect

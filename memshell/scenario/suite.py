@@ -55,7 +55,8 @@ class _Silent:
 
 
 @cache
-def _plugins() -> Plugins:
+def shared_plugins() -> Plugins:
+    """Return the installed plugins, loaded once for all scenarios of a run."""
     from memshell.plugins import load_plugins
 
     return load_plugins()
@@ -90,7 +91,7 @@ def play_text_case(path: str, text: str | None, *, update: bool = False, keep_go
     """Play *text*, or the file when there is none, as a test."""
     load_builtin_commands()
     case = Case(path)
-    shell = Shell(directives=dict(DIRECTIVES), loader=_plugins, out=_Silent(), err=_Silent())
+    shell = Shell(directives=dict(DIRECTIVES), loader=shared_plugins, out=_Silent(), err=_Silent())
     player = Player(shell, echo=False, keep_going=keep_going)
     shell.play_file = player.play_file
     stack = [case]

@@ -29,7 +29,7 @@ def terminal(tmp_path):
 
 def test_a_session(terminal):
     shell = terminal()
-    assert "x86_64, 2047M" in shell.run(USE)
+    assert "x86_64, 2G" in shell.run(USE)
     assert "policy memmap_on_memory" in shell.run("policy memmap_on_memory")
     assert "back before step 1" in shell.run("undo")
     assert shell.leave() == 0

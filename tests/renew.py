@@ -1,0 +1,64 @@
+"""Bring the examples up to date: ``python tests/renew.py`` rewrites what commands and documents show.
+
+Read the difference before you commit it: this writes down what the program does, right or wrong.
+"""
+
+import inspect
+import re
+import subprocess
+import sys
+import tempfile
+from os import chdir
+from pathlib import Path
+
+from memshell.commands import load_builtin_commands
+from memshell.commands.registry import REGISTERED
+from memshell.scenario.suite import shared_plugins
+from memshell.scenario.transcript import renewed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def renew_commands(wanted):
+    """Rewrite the EXAMPLES of the commands whose module is among *wanted* (all, when it is empty)."""
+    for item in REGISTERED:
+        path = Path(inspect.getsourcefile(item.function))
+        if item.examples and (not wanted or path.stem in wanted):
+            text = path.read_text(encoding="utf-8")
+            fresh = renewed(item.examples, shared_plugins).rstrip("\n")
+            if fresh != item.examples:
+                print(f"{path.name}: {item.name}")
+                path.write_text(text.replace(item.examples, fresh.replace("\\", "\\\\")), encoding="utf-8")
+
+
+def renew_document(path):
+    """Rewrite the transcripts of a document."""
+
+    def fresh(match):
+        return f"```memshell\n{renewed(match[1], shared_plugins)}```"
+
+    text = path.read_text(encoding="utf-8")
+    path.write_text(
+        re.sub(r"^```memshell\n(.*?)^```", fresh, text, flags=re.DOTALL | re.MULTILINE), encoding="utf-8"
+    )
+
+
+def main():
+    """Renew the commands of the named modules, or everything."""
+    load_builtin_commands()
+    wanted = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        chdir(folder)  # examples may write files
+        renew_commands(wanted)
+        for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+            if not wanted and path.name != "commands.md":
+                renew_document(path)
+    # The declarations that are loaded are the old ones: a fresh process makes the page.
+    page = subprocess.run(
+        [sys.executable, "-m", "memshell.commands.reference"], stdout=subprocess.PIPE, check=True
+    )
+    (ROOT / "docs" / "commands.md").write_bytes(page.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Every example in help, README and docs is run, and its output is the real one."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memshell.commands import load_builtin_commands
+from memshell.commands.dispatch import help_text
+from memshell.commands.reference import reference
+from memshell.commands.registry import FAMILIES, REGISTERED
+from memshell.scenario.golden import mismatch
+from memshell.scenario.suite import play_text_case, shared_plugins
+from memshell.scenario.transcript import failures
+
+ROOT = Path(__file__).parent.parent
+load_builtin_commands()
+
+
+@pytest.mark.parametrize("item", REGISTERED, ids=lambda item: item.name)
+def test_the_examples_of_a_command(item, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert failures(item.examples, shared_plugins) == []
+
+
+@pytest.mark.parametrize("item", REGISTERED, ids=lambda item: item.name)
+def test_a_command_is_described(item):
+    assert item.family in FAMILIES
+    assert item.summary.endswith(".")
+    assert item.examples, "every command has an example"
+    assert all(argument.help for argument in item.arguments)
+    assert max(len(line) for line in help_text(item).partition("EXAMPLES")[0].splitlines()) <= 120
+
+
+def blocks():
+    """Yield (document, line, language, text) for the fenced blocks of README.md and docs/."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, match.start()) + 1
+            yield pytest.param(match[1], match[2], id=f"{path.name}:{line}")
+
+
+def console(text, folder):
+    """Run the ``$`` lines of a console block; return where the output is not what it says."""
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "HOME": str(folder),
+        "COLUMNS": "100",
+    }
+    found = []
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, *expected = part.splitlines()
+        while command.endswith("\\"):
+            command = command[:-1] + expected.pop(0).lstrip("> ")
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "COLUMNS": "100",
+        }
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{command} 2>&1"],
+            capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment, check=False,
+        )  # fmt: skip
+        wrong = mismatch(expected, done.stdout.splitlines())
+        if wrong is not None:
+            found.append(f"$ {command}\n{wrong}")
+    return found
+
+
+@pytest.mark.parametrize("language, text", list(blocks()))
+def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
+    if language == "memshell":
+        monkeypatch.chdir(tmp_path)
+        assert failures(text, shared_plugins) == []
+    elif language == "mem":
+        monkeypatch.chdir(ROOT)
+        assert play_text_case("example", text).all_failures() == []
+    elif language == "console":
+        assert console(text, tmp_path) == []
+    elif language == "python":
+        exec(compile(text, "example", "exec"), {"__name__": "example"})
+    else:
+        assert language in {"text", "toml", "sh", "json"}, "a language that a test knows how to run"
+
+
+def test_the_command_reference_is_what_the_declarations_say():
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == reference(REGISTERED)
