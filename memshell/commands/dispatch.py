@@ -135,7 +135,7 @@ def help_text(item: Command) -> str:
     lines = [f"{item.name} - {item.summary}", "", f"    {synopsis(item)}", ""]
     if item.text:
         lines += [item.text, ""]
-    rows = [(_shown(argument), argument.help) for argument in item.arguments]
+    rows = argument_rows(item)
     rows += [("-F FORMAT", _FORMAT), ("-o COLS", "columns to show: A,B or +C")]
     rows += [("--explain", "show the kernel's call chain and the arithmetic of each step")]
     wide = max(len(left) for left, _ in rows)
@@ -143,6 +143,11 @@ def help_text(item: Command) -> str:
     if item.examples:
         lines += ["", "EXAMPLES", *(f"    {line}".rstrip() for line in item.examples.splitlines())]
     return "\n".join(lines) + "\n"
+
+
+def argument_rows(item: Command) -> list[tuple[str, str]]:
+    """Return (how it is typed, what it is) for each argument."""
+    return [(_shown(argument), argument.help) for argument in item.arguments]
 
 
 def _shown(argument: Arg) -> str:
