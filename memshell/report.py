@@ -33,6 +33,7 @@ class Column:
     default: bool = True
     key: str | None = None
     compute: Callable[[Mapping[str, Any]], Any] | None = None  # the value, for a column that a plugin adds
+    width: int = 0  # characters at least
     drop: int = 0  # columns with a higher number go first when the terminal is too narrow; 0 stays
 
     def of(self, row: Mapping[str, Any]) -> Any:
@@ -153,7 +154,7 @@ def _vertical(columns: tuple[Column, ...], rows: list[list[str]]) -> str:
 
 
 def _table(columns: tuple[Column, ...], rows: list[list[str]], width: int) -> str:
-    widths = [max([len(column.name), *(len(row[at]) for row in rows)]) for at, column in enumerate(columns)]
+    widths = [max([len(column.name), column.width, *(len(row[at]) for row in rows)]) for at, column in enumerate(columns)]
     shown = _fit(columns, widths, width)
     lines = [_line(columns, widths, shown, [column.name for column in columns])]
     lines += [_line(columns, widths, shown, row) for row in rows]

@@ -120,7 +120,7 @@ def describe(mm: Mm) -> str:
     from memshell.mm.pfn import format_size
 
     present = sum(zone.present for zone in mm.zones.values()) * mm.arch.page_size
-    size = format_size(round(present / (1 << 20)) << 20)
+    size = format_size(-(-present // (1 << 20)) << 20)
     block = format_size(mm.block_size)
     return f"{mm.arch.name}, {size}, blocks of {block}, kernel {mm.profile.name}, policy {mm.policy.name}"
 

@@ -1,6 +1,7 @@
 """What must hold after every step, whatever was done and whatever failed.
 
-Each rule yields sentences about what is wrong. They cost as many steps as there are runs, blocks and free blocks.
+Each rule yields sentences about what is wrong. They cost as many steps as there are runs, blocks and free
+blocks.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def zone_spans(mm: Mm) -> Iterator[str]:
             key[1] is not ZoneType.DEVICE
             and not zone.spanned >= zone.present >= zone.managed >= zone.free >= 0
         ):
-            yield f"{_name(key)}: spanned {zone.spanned}, present {zone.present}, managed {zone.managed}, free {zone.free}"
+            counts = (
+                f"{zone.spanned} spanned, {zone.present} present, {zone.managed} managed, {zone.free} free"
+            )
+            yield f"{_name(key)}: {counts}"
 
 
 def node_sums(mm: Mm) -> Iterator[str]:
@@ -73,11 +77,12 @@ def node_sums(mm: Mm) -> Iterator[str]:
         if node.present != present:
             yield f"node {nid}: present is {node.present}, its zones have {present}"
         if node.spanned != end - start or (node.spanned and node.start_pfn != start):
-            yield f"node {nid}: spans {node.start_pfn:#x}+{node.spanned:#x}, its zones {start:#x}+{end - start:#x}"
+            own = f"{node.start_pfn:#x}+{node.spanned:#x}"
+            yield f"node {nid}: spans {own}, its zones {start:#x}+{end - start:#x}"
 
 
 def free_lists(mm: Mm) -> Iterator[str]:
-    """The free lists hold exactly the pages that are free, once, and no two blocks that should have merged."""
+    """The free lists hold exactly the free pages, once, and no two blocks that should have merged."""
     for key, area in mm.free.items():
         listed: RangeMap[bool] = RangeMap()
         small: set[tuple[int, int]] = set()
@@ -88,7 +93,7 @@ def free_lists(mm: Mm) -> Iterator[str]:
             if start % (1 << order):
                 yield f"{_name(key)}: the free block {start:#x} is not aligned to its order {order}"
             if order < area.max_order and (start ^ (1 << order), order) in small:
-                yield f"{_name(key)}: the free block {start:#x} of order {order} was not merged with its buddy"
+                yield f"{_name(key)}: the free block {start:#x} of order {order} is not merged with its buddy"
             small.add((start, order))
         yield from _compare_free(mm, key, listed)
 
@@ -106,7 +111,7 @@ def _compare_free(mm: Mm, key: ZoneKey, listed: RangeMap[bool]) -> Iterator[str]
 
 
 def memmap_backing(mm: Mm) -> Iterator[str]:
-    """Every struct page is mapped, its backing page is not free, and every memmap page backs something once."""
+    """A page that backs struct pages is not free, and every memmap page backs something, once."""
     backed: RangeMap[bool] = RangeMap()
     for a, b, leaf in _vmemmap_leaves(mm):
         start, end = leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)
@@ -163,7 +168,8 @@ def page_tables(mm: Mm) -> Iterator[str]:
             continue
         page = mm.pages.get(table.pfn)
         if page is None or page.owner is not Owner.PAGETABLE:
-            yield f"pfn {table.pfn:#x} is the {level} table at {address:#x} and is {page.owner.value if page else 'not online'}"
+            owner = page.owner.value if page else "not online"
+            yield f"pfn {table.pfn:#x} is the {level} table at {address:#x} and is {owner}"
         if table.owner == "buddy" and table.pfn in seen:
             yield f"pfn {table.pfn:#x} is two tables, one of them {level} at {address:#x}"
         seen.add(table.pfn)
@@ -194,7 +200,8 @@ def blocks_and_pages(mm: Mm) -> Iterator[str]:
         elif not block.early or block.zone is not None:
             zones = {(page.nid, page.zone) for _, _, page in mm.pages.items(start, end)}
             if zones != {(block.nid, block.zone)}:
-                yield f"memory{number} is online in node {block.nid} {block.zone.label if block.zone else 'none'} and has pages of others"
+                own = block.zone.label if block.zone else "no zone"
+                yield f"memory{number} is online in node {block.nid} {own} and has pages of others"
             if not block.early and not mm.pages.covers(start, end):
                 yield f"memory{number} is online and has holes"
         if not block.early and not mm.sections.covers(start, end):

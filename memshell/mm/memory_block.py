@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from memshell.errors import KernelError
 from memshell.mm import mirrors
@@ -23,8 +23,7 @@ from memshell.mm.state import Mm
 ONLINE_TYPES = ("online", "online_kernel", "online_movable")
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryBlock:
+class MemoryBlock(NamedTuple):
     """struct memory_block. *altmap* is set when the memmap is in the block itself."""
 
     id: int
@@ -115,7 +114,7 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
     block = mm.blocks[block_id]
     online_type = block.online_type or "online"
     start, nr_pages, kept = block_start(mm, block_id), mm.block_pages, block.nr_vmemmap_pages
-    mm.blocks[block_id] = block = replace(block, online_type=None)
+    mm.blocks[block_id] = block = block._replace(online_type=None)
     zone = zone_for_pfn_range(mm, online_type, block.nid, block.group, start, nr_pages)
     key = (block.nid, zone)
     prepare_notify(mm, "MEM_PREPARE_ONLINE", start, nr_pages)
@@ -133,7 +132,7 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
         raise
     if kept:
         adjust_present_page_count(mm, key, block.group, kept)
-    mm.blocks[block_id] = replace(block, state="online", zone=zone)
+    mm.blocks[block_id] = block._replace(state="online", zone=zone)
     mm.event(
         "BlockOnlined", "drivers/base/memory.c:memory_block_online",
         f"memory{block_id} online in {zone.label}, {nr_pages - kept} of {nr_pages} pages to the buddy",
@@ -161,7 +160,7 @@ def memory_subsys_offline(mm: Mm, block_id: int) -> None:
     if kept:
         mhp_deinit_memmap_on_memory(mm, start, kept, key)
     prepare_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
-    mm.blocks[block_id] = replace(block, state="offline", zone=None)
+    mm.blocks[block_id] = block._replace(state="offline", zone=None)
     mm.event(
         "BlockOfflined", "drivers/base/memory.c:memory_block_offline", f"memory{block_id} offline, out of {block.zone.label}",
         block=block_id, zone=block.zone.label, nid=block.nid,
@@ -192,7 +191,7 @@ def state_store(mm: Mm, block_id: int, value: str) -> None:
 
 def set_online_type(mm: Mm, block_id: int, online_type: str) -> None:
     """Set what the next online of the block uses."""
-    mm.blocks[block_id] = replace(mm.blocks[block_id], online_type=online_type)
+    mm.blocks[block_id] = mm.blocks[block_id]._replace(online_type=online_type)
 
 
 def valid_zones(mm: Mm, block_id: int) -> str:

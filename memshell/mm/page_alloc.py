@@ -48,10 +48,11 @@ class FreeArea:
     make them) is kept singly whatever its order.
     """
 
-    __slots__ = ("_single", "_top", "max_order")
+    __slots__ = ("_heads", "_single", "_top", "max_order")
 
     def __init__(self, max_order: int) -> None:
         self.max_order = max_order
+        self._heads: list[tuple[int, int]] = []  # ranges whose largest blocks stand at the list heads, the newest last
         self._single: dict[tuple[MigrateType, int], list[int]] = {}
         self._top: dict[MigrateType, RangeMap[bool]] = {}
 
@@ -65,6 +66,7 @@ class FreeArea:
         new = FreeArea(self.max_order)
         new._single = {key: pfns.copy() for key, pfns in self._single.items() if pfns}
         new._top = {kind: runs.copy() for kind, runs in self._top.items() if len(runs)}
+        new._heads = self._heads.copy()
         return new
 
     def counts(self, migratetype: MigrateType | None = None) -> list[int]:
@@ -123,14 +125,26 @@ class FreeArea:
         return False
 
     def first(self, order: int, migratetype: MigrateType) -> int | None:
-        """Return the block of exactly *order* that an allocation would take: the lowest pfn (the kernel takes the list head)."""
+        """Return the block of exactly *order* that an allocation would take, or None.
+
+        The kernel takes the list head: of the largest blocks the last one that `to_head` put there; else the lowest pfn stands for it.
+        """
         pfns = self._single.get((migratetype, order))
         if pfns:
             return pfns[0]
         runs = self._top.get(migratetype)
-        if order == self.max_order and runs:
-            return next(runs.items())[0]
-        return None
+        if order != self.max_order or not runs:
+            return None
+        for start, end in reversed(self._heads):
+            inside = list(runs.items(start, end))
+            if inside:
+                return align_down(inside[-1][1], 1 << order) - (1 << order)
+        return next(runs.items())[0]
+
+    def to_head(self, start: int, end: int) -> None:
+        """Put the largest blocks of [start, end) at the heads of their lists, the highest pfn first."""
+        alive = [(a, b) for a, b in self._heads if any(runs.intersects(a, b) for runs in self._top.values())]
+        self._heads = [*((a, b) for a, b in alive if b <= start or a >= end), (start, end)]
 
     def free_range(self, start: int, end: int, migratetype: MigrateType) -> None:
         """Free [start, end), merging: the largest aligned blocks at once, the rest one by one."""

@@ -23,9 +23,10 @@ def alloc_bulk(
     tag: int = 0,
     nodes: tuple[int, ...] | None = None,
 ) -> Runs:
-    """Allocate *nr_blocks* blocks of 2^order pages; return their runs (start_pfn, end_pfn) in the order of allocation.
+    """Allocate *nr_blocks* blocks of 2^order pages; return their runs in the order of allocation.
 
-    Zones, watermarks, lists and stealing are those of `alloc_pages`. Raises `OutOfMemory` with everything given back.
+    Zones, watermarks, lists and stealing are those of `alloc_pages`. Raises `OutOfMemory` with everything
+    given back.
     """
     highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
     kind = MigrateType.MOVABLE if movable else MigrateType.UNMOVABLE
@@ -59,7 +60,7 @@ def alloc_bulk(
 
 
 def _take(mm: Mm, key: ZoneKey, order: int, kind: MigrateType, nr_blocks: int) -> Runs:
-    """Take up to *nr_blocks* off the lists of one zone, the smallest blocks that do first, then by stealing."""
+    """Take up to *nr_blocks* off the lists of one zone, the smallest that do first, then by stealing."""
     area, runs = mm.free[key], Runs()
     left = nr_blocks
     while left > 0:
@@ -75,7 +76,7 @@ def _take(mm: Mm, key: ZoneKey, order: int, kind: MigrateType, nr_blocks: int) -
 
 
 def _take_listed(area: FreeArea, order: int, kind: MigrateType, nr_blocks: int) -> tuple[int, int] | None:
-    """Take as much as is wanted of the block that the next allocation would split; the rest goes back to the lists."""
+    """Take as much as is wanted of the block that the next allocation would split; the rest goes back."""
     for have in range(order, area.max_order + 1):
         pfn = area.first(have, kind)
         if pfn is None:
@@ -92,7 +93,10 @@ def _take_listed(area: FreeArea, order: int, kind: MigrateType, nr_blocks: int) 
 
 
 def alloc_at(mm: Mm, start_pfn: int, nr_pages: int, owner: Owner, *, tag: int = 0) -> Runs:
-    """Take [start_pfn, +nr_pages), all of which must be free, as alloc_contig_range() would. Raises EBUSY where it is not."""
+    """Take [start_pfn, +nr_pages), all of which must be free, as alloc_contig_range() would.
+
+    Raises EBUSY where it is not.
+    """
     end_pfn = start_pfn + nr_pages
     where = "mm/page_alloc.c:alloc_contig_range"
     if not mm.pages.covers(start_pfn, end_pfn):

@@ -1,0 +1,84 @@
+"""The what-if commands: ``fault``, ``check``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memshell.commands.registry import arg, command
+from memshell.commands.types import INT, choice
+from memshell.errors import InvariantError
+from memshell.report import Column, Result
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from memshell.commands.shell import Shell
+
+FAULTS = {
+    "sparse_index_init": "no memory for a page of section roots: ENOMEM",
+    "section_usage": "no memory for a section's usage map: ENOMEM",
+    "add_memory_block": "no memory for a block device: ENOMEM",
+    "MEM_GOING_ONLINE": "a notifier refuses an online: EPERM",
+    "MEM_GOING_OFFLINE": "a notifier refuses an offline: EPERM",
+}
+
+
+@command(
+    "what if",
+    arg("name", choice("fault", FAULTS), "what fails; without it, list the faults", nargs="?"),
+    arg("at=", INT, "the first N-1 calls pass", default=1),
+    arg("--off", None, "take the fault back"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 256M
+256M at <...>
+memmap <...>
+> fault MEM_GOING_ONLINE at=2
+MEM_GOING_ONLINE will fail at call 2
+> ! online all
+> expect error == EPERM
+> expect blocks.offline == 1
+""",
+)
+def fault(shell: Shell, args: Namespace) -> Result | str:
+    """Let a call of the kernel fail, once, to see what its error path leaves behind."""
+    if args.name is None:
+        armed = shell.need_machine().mm.faults
+        rows = [{"fault": name, "at": armed.get(name), "text": text} for name, text in FAULTS.items()]
+        return Result(rows=rows, columns=(Column("FAULT"), Column("AT", right=True), Column("TEXT")))
+    with shell.change() as mm:
+        if args.off:
+            mm.faults.pop(args.name, None)
+            return f"{args.name} is off"
+        mm.faults[args.name] = max(args.at, 1)
+        return f"{args.name} will fail at call {max(args.at, 1)}"
+
+
+@command(
+    "what if",
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> check
+the state holds together: <...>
+""",
+)
+def check(shell: Shell, _args: Namespace) -> str:
+    """Check that the state holds together: owners, sums, free lists, memmaps, altmaps, spans, mappings.
+
+    The plugins' own checks run too. A rule that is broken is a defect of the model (or of a plugin): exit
+    code 3.
+    """
+    from memshell.mm.invariants import RULES, violations
+
+    mm = shell.need_machine().mm
+    found = [*violations(mm), *shell.plugins.check(mm)]
+    if found:
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        raise InvariantError("; ".join(found[:3]) + more)
+    counts = f"{len(RULES)} rules, {len(mm.pages)} runs of pages, {len(mm.blocks)} blocks"
+    return f"the state holds together: {counts}"

@@ -1,0 +1,425 @@
+"""The commands that plug memory: ``add``, ``online``, ``offline``, ``remove``, ``eject``."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from memshell.commands.registry import ArgType, arg, command
+from memshell.commands.types import ADDRESS, BLOCKS, INT, SIZE, TEXT, block_ids, choice
+from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterable
+
+    from memshell.commands.registry import Suggestions
+    from memshell.commands.shell import Shell
+    from memshell.mm.state import Mm
+
+VIA = choice(
+    "caller",
+    {
+        "acpi": "a DIMM that ACPI reports (QEMU's pc-dimm)",
+        "probe": "/sys/devices/system/memory/probe, block by block",
+        "driver": "add_memory_driver_managed(), as dax/kmem does",
+    },
+)
+
+
+def _text(mm: Mm, size: int) -> str:
+    from memshell.mm.pfn import format_size
+
+    return format_size(size << mm.arch.page_shift)
+
+
+def named_blocks(ids: Iterable[int]) -> str:
+    """Return block ids as ``memory32-39, memory47``."""
+    runs = []
+    for _, group in groupby(enumerate(sorted(ids)), lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in group]
+        runs.append(f"memory{members[0]}" + (f"-{members[-1]}" if len(members) > 1 else ""))
+    return ", ".join(runs) if len(runs) <= 4 else f"{', '.join(runs[:3])} and {len(runs) - 3} more runs"
+
+
+def free_place(mm: Mm, size: int) -> int:
+    """Return the address where QEMU would put a DIMM of *size* bytes: the lowest gap that fits.
+
+    Device memory begins behind boot memory, at or above 4 GiB where the zones say that there is a hole
+    below, aligned to 1 GiB; the DIMM is aligned to a memory block, since the kernel refuses others. Source:
+    QEMU hw/i386/pc.c, hw/mem/memory-device.c.
+    """
+    from memshell.mm.mmzone import ZoneType
+    from memshell.mm.pfn import GiB, align_up
+    from memshell.mm.state import SECTION_EARLY
+
+    floor = dict(mm.arch.zone_limits).get(ZoneType.DMA32, 0)
+    early = [end for _, end, bits in mm.sections.items() if bits & SECTION_EARLY]
+    place = align_up(max([floor, *early]) << mm.arch.page_shift, max(GiB, mm.block_size))
+    for resource in sorted(mm.resources, key=lambda r: r.start):
+        if resource.start < place + size and resource.end >= place:
+            place = align_up(resource.end + 1, mm.block_size)
+    return place
+
+
+@command(
+    "hotplug",
+    arg("address", ADDRESS, "where; without it, the first place where QEMU would put a DIMM", nargs="?"),
+    arg("size", SIZE, "how much"),
+    arg("node=", INT, "the NUMA node", default=0),
+    arg("via=", VIA, "who adds it", default="acpi"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at 0x100000000-0x13fffffff, node 0: memory32-39 offline
+memmap from existing memory; free -4096 pages
+> policy memmap_on_memory
+policy memmap_on_memory
+> add 0x180000000 256M
+256M at 0x180000000-0x18fffffff: memory48-49 offline, node 0; memmap in the first 512 pages of each block, 1
+page used > online memory48-49 movable
+memory48-49 online in Movable: 252M and 4M memmap
+""",
+)
+def add(shell: Shell, args: Namespace) -> str:
+    """Plug memory in; its blocks are offline until ``online``, unless auto_online_blocks says otherwise.
+
+    ``via=acpi`` is a DIMM: one static memory group, and the kernel asks for the memmap on the memory itself
+    where the policy allows it. ``via=probe`` and ``via=driver`` do not ask. Errors: EINVAL for what is not
+    whole blocks, EEXIST where something is already, E2BIG beyond what can be mapped, ENOMEM when the memmap
+    cannot be had.
+    """
+    with shell.change() as mm:
+        start = free_place(mm, args.size) if args.address is None else args.address
+        if not args.size:
+            raise UsageError("add how much?", hint="add 1G")
+        before, free = dict(mm.blocks), sum(zone.free for zone in mm.zones.values())
+        try:
+            _add(mm, args.via, args.node, start, args.size)
+        except OutOfMemory as error:
+            raise _with_sums(mm, error, args.size, free) from error
+        used = free - sum(zone.free for zone in mm.zones.values())
+        return _added(mm, start, args.size, [number for number in mm.blocks if number not in before], used)
+
+
+def _add(mm: Mm, via: str, nid: int, start: int, size: int) -> None:
+    from memshell.mm import drivers, memory_hotplug
+
+    if via == "acpi":
+        drivers.acpi_memory_device_add(mm, nid, start, size)
+    elif via == "probe":
+        for at in range(start, start + size, mm.block_size):
+            drivers.probe_store(mm, nid, at)
+    else:
+        group = memory_hotplug.register_group(mm, nid, size >> mm.arch.page_shift, static=True)
+        try:
+            memory_hotplug.add_memory(mm, nid, start, size, group=group, name="System RAM (driver)")
+        except KernelError:
+            del mm.groups[group]
+            raise
+
+
+def _with_sums(mm: Mm, error: OutOfMemory, size: int, free: int) -> OutOfMemory:
+    if not error.where.startswith("mm/sparse-vmemmap.c:vmemmap_populate_basepages"):
+        return error
+    from memshell.mm.pfn import format_size
+
+    memmap = (size >> mm.arch.page_shift) * mm.arch.struct_page_size
+    text = f"the memmap of {format_size(size)} needs {format_size(memmap)}; {_text(mm, free)} was free"
+    return OutOfMemory(text, where=error.where, hint=error.hint)
+
+
+def _added(mm: Mm, start: int, size: int, new: list[int], used: int) -> str:
+    from memshell.mm.pfn import format_size
+
+    kept = {mm.blocks[number].nr_vmemmap_pages for number in new}
+    memmap = "from existing memory" if kept == {0} else f"in the first {max(kept)} pages of each block"
+    states = _by(new, lambda number: _state(mm, number))
+    blocks = "; ".join(f"{named_blocks(members)} {state}" for state, members in states.items())
+    return (
+        f"{format_size(size)} at {start:#x}-{start + size - 1:#x}, node {mm.blocks[new[0]].nid}: {blocks}\n"
+        f"memmap {memmap}; free {-used:+} pages"
+    )
+
+
+def _state(mm: Mm, number: int) -> str:
+    block = mm.blocks[number]
+    return block.state if block.zone is None else f"online in {block.zone.label}"
+
+
+def _by(numbers: Iterable[int], key: Callable[[int], str]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for number in numbers:
+        groups.setdefault(key(number), []).append(number)
+    return groups
+
+
+# --- online and offline ---
+
+ONLINE_AS = {
+    "movable": "online_movable",
+    "kernel": "online_kernel",
+    "online_movable": "online_movable",
+    "online_kernel": "online_kernel",
+}
+
+
+def _block_or_kind(word: str, shell: Shell) -> list[int] | str:
+    if word in ONLINE_AS:
+        return ONLINE_AS[word]
+    found: list[int] = block_ids([word], shell)
+    return found
+
+
+def _blocks_or_kinds(shell: Shell, prefix: str) -> Suggestions:
+    yield from BLOCKS.complete(shell, prefix)
+    yield from (("movable", "to ZONE_MOVABLE"), ("kernel", "to a kernel zone"))
+
+
+BLOCKS_OR_KIND = ArgType("BLOCKS", _block_or_kind, _blocks_or_kinds)
+
+
+class Written(NamedTuple):
+    """What became of a row of writes to memoryN/state."""
+
+    done: list[int]
+    failed: list[tuple[int, KernelError]]
+
+
+def _write_states(mm: Mm, numbers: list[int], value: str) -> Written:
+    """Write *value* to each block's state in turn, as a loop over sysfs does, also after a failure."""
+    from memshell.mm.memory_block import state_store
+
+    done, failed = [], []
+    for number in numbers:
+        try:
+            state_store(mm, number, value)
+        except KernelError as error:
+            failed.append((number, error))
+        else:
+            done.append(number)
+    return Written(done, failed)
+
+
+def _left_to_do(mm: Mm, numbers: list[int], state: str) -> list[int]:
+    """Leave out blocks that are in *state* already; a single one stays, for the kernel's EINVAL."""
+    if len(numbers) == 1:
+        return numbers
+    return [number for number in numbers if number not in mm.blocks or mm.blocks[number].state != state]
+
+
+def _raise_first(written: Written, state: str) -> None:
+    if not written.failed:
+        return
+    number, error = written.failed[0]
+    name, count = f"memory{number}", len(written.failed) + len(written.done)
+    text = error.message if name in error.message else f"{name}: {error.message}"
+    if count > 1:
+        others = f", {len(written.failed)} failed" if len(written.failed) > 1 else ""
+        text += f"; {len(written.done)} of {count} blocks are {state}{others}"
+    raise KernelError(text, error.errno or "EINVAL", where=error.where, hint=error.hint) from error
+
+
+@command(
+    "hotplug",
+    arg(
+        "blocks", BLOCKS_OR_KIND, "memory32, 32-39, 0x100000000-0x13fffffff, all, offline or last", nargs="+"
+    ),
+    arg(
+        "kind",
+        choice("zone", {"kernel": "a kernel zone", "movable": "ZONE_MOVABLE"}),
+        "which zone; the kernel chooses without it",
+        nargs="?",
+    ),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> online memory32 movable
+memory32 online in Movable: 128M
+> online all
+memory33-39 online in Normal: 896M
+""",
+)
+def online(shell: Shell, args: Namespace) -> str:
+    """Online memory blocks: write online, online_kernel or online_movable to their state.
+
+    Several blocks are written one after another; those that are online already are left alone, and one that
+    fails does not keep the others from it. Without kernel or movable, the online_policy chooses the zone.
+    """
+    kinds = [word for word in args.blocks if isinstance(word, str)]
+    if len(set(kinds)) > 1:
+        raise UsageError("online: kernel or movable, not both")
+    value, numbers = (kinds or ["online"])[0], [word for word in args.blocks if not isinstance(word, str)]
+    if not numbers and kinds:
+        raise UsageError("online: which blocks?", hint=f"online all {kinds[0].removeprefix('online_')}")
+    with shell.change() as mm:
+        wanted = _left_to_do(mm, numbers, "online")
+        written = _write_states(mm, wanted, value)
+        if not wanted:
+            return (
+                "nothing to do: these blocks are online already"
+                if numbers
+                else "nothing to do: no block is offline"
+            )
+        _raise_first(written, "online")
+        return "\n".join(
+            _onlined(mm, members) for members in _by(written.done, lambda number: _state(mm, number)).values()
+        )
+
+
+def _onlined(mm: Mm, members: list[int]) -> str:
+    kept = sum(mm.blocks[number].nr_vmemmap_pages for number in members)
+    pages = len(members) * mm.block_pages
+    memmap = f" and {_text(mm, kept)} memmap" if kept else ""
+    return f"{named_blocks(members)} {_state(mm, members[0])}: {_text(mm, pages - kept)}{memmap}"
+
+
+@command(
+    "hotplug",
+    arg("blocks", BLOCKS, "memory32, 32-39, 0x100000000-0x13fffffff, all, online or last", nargs="+"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> online 32-39 movable
+memory32-39 <...>
+> offline 32-35
+memory32-35 offline: 512M
+""",
+)
+def offline(shell: Shell, args: Namespace) -> str:
+    """Offline memory blocks: migrate what is movable away, and take the pages from the buddy.
+
+    Several blocks are written one after another; those that are offline already are left alone, and one that
+    fails does not keep the others from it. Errors: EBUSY for unmovable pages, EINTR where the kernel would
+    retry until a signal (pinned pages, no room to migrate to), EINVAL for memory holes and blocks that span
+    zones.
+    """
+    with shell.change() as mm:
+        wanted = _left_to_do(mm, args.blocks, "offline")
+        written = _write_states(mm, wanted, "offline")
+        if not wanted:
+            return "nothing to do: these blocks are offline already"
+        _raise_first(written, "offline")
+        return f"{named_blocks(written.done)} offline: {_text(mm, len(written.done) * mm.block_pages)}"
+
+
+# --- remove ---
+
+
+class Device(NamedTuple):
+    """A range of blocks that one driver call removes; *whole* if that is all of its DIMM."""
+
+    start: int
+    size: int
+    whole: bool
+
+
+def devices(mm: Mm, numbers: Iterable[int]) -> list[Device]:
+    """Split blocks into what was added together, as far as it lies side by side."""
+    members: dict[int, list[int]] = {}
+    for number, block in mm.blocks.items():
+        if block.group is not None:
+            members.setdefault(block.group, []).append(number)
+    found = []
+    for (_, group), run in groupby(
+        enumerate(sorted(numbers)), lambda pair: (pair[1] - pair[0], mm.blocks[pair[1]].group)
+    ):
+        ids = [number for _, number in run]
+        whole = group is not None and ids == sorted(members[group])
+        found.append(Device(ids[0] * mm.block_size, len(ids) * mm.block_size, whole))
+    return found
+
+
+def _is_address(word: str) -> bool:
+    return not word.isdecimal() and "-" not in word and not word.startswith("memory")
+
+
+def _ranges(mm: Mm, words: list[str], shell: Shell) -> list[Device]:
+    """Return what ``remove`` is to remove: ``ADDR SIZE`` as it stands, or blocks."""
+    if len(words) == 2 and all(_is_address(word) for word in words):
+        try:
+            return [Device(ADDRESS.convert(words[0], shell), SIZE.convert(words[1], shell), whole=False)]
+        except UsageError:
+            pass
+    return devices(mm, block_ids(words, shell))
+
+
+@command(
+    "hotplug",
+    arg("blocks", ArgType("BLOCKS", TEXT.convert, BLOCKS.complete), "blocks, or ADDR SIZE", nargs="+"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> remove 0x100000000-0x13fffffff
+removed 1G: memory32-39; free +4096 pages
+""",
+)
+def remove(shell: Shell, args: Namespace) -> str:
+    """Remove memory that is offline, as its driver does: a whole DIMM, or a part of it.
+
+    ``remove ADDR SIZE`` passes exactly this range on. EBUSY while a block of it is online (``eject``
+    offlines first), EINVAL for what is not whole blocks.
+    """
+    from memshell.mm.drivers import acpi_memory_device_remove
+    from memshell.mm.memory_hotplug import remove_memory
+
+    with shell.change() as mm:
+        before, free = set(mm.blocks), sum(zone.free for zone in mm.zones.values())
+        wanted = _ranges(mm, args.blocks, shell)
+        if not wanted:
+            return "nothing to do: there is no such block"
+        for device in wanted:
+            if device.whole:
+                acpi_memory_device_remove(mm, device.start, device.size)
+            else:
+                remove_memory(mm, device.start, device.size)
+        return _removed(mm, before - set(mm.blocks), free)
+
+
+def _removed(mm: Mm, gone: set[int], free: int) -> str:
+    more = sum(zone.free for zone in mm.zones.values()) - free
+    return f"removed {_text(mm, len(gone) * mm.block_pages)}: {named_blocks(gone)}; free {more:+} pages"
+
+
+@command(
+    "hotplug",
+    arg("blocks", BLOCKS, "any block of the DIMMs", nargs="+"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> online all movable
+memory32-39 <...>
+> eject memory32
+removed 1G: memory32-39; free +4096 pages
+""",
+)
+def eject(shell: Shell, args: Namespace) -> str:
+    """Eject whole DIMMs: offline the blocks that are online, then remove them.
+
+    When a block cannot be offlined, the eject is rejected and the blocks that were offlined come back
+    online, each in the zone that the kernel chooses then, which may be another one.
+    """
+    from memshell.mm.drivers import acpi_scan_hot_remove
+
+    with shell.change() as mm:
+        before, free = set(mm.blocks), sum(zone.free for zone in mm.zones.values())
+        for group in dict.fromkeys(mm.blocks[number].group for number in args.blocks):
+            if group is None:
+                stranger = next(number for number in args.blocks if mm.blocks[number].group is None)
+                raise CommandError(f"memory{stranger} is on no DIMM", hint="offline and remove take it away")
+            members = [number for number, block in mm.blocks.items() if block.group == group]
+            acpi_scan_hot_remove(mm, min(members) * mm.block_size, len(members) * mm.block_size)
+        return _removed(mm, before - set(mm.blocks), free)

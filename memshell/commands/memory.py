@@ -1,0 +1,317 @@
+"""The commands that use memory: ``alloc``, ``free``, ``pin``, ``unpin``, ``migrate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from memshell.commands.registry import ArgType, arg, command, nearest
+from memshell.commands.types import ADDRESS, INT, SIZE, choice
+from memshell.errors import CommandError, UsageError
+from memshell.report import Column, Result
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from memshell.commands.registry import Suggestions
+    from memshell.commands.shell import Shell
+    from memshell.mm.page import Owner
+    from memshell.mm.state import Mm
+
+KINDS = {
+    "movable": "a process's memory: offline can migrate it away",
+    "unmovable": "the kernel's own: offline fails with EBUSY where it lies in a kernel zone",
+    "pinned": "movable memory with a reference that migration cannot drop",
+}
+KIND = choice("kind", KINDS)
+
+
+def _owner(kind: str) -> Owner:
+    from memshell.mm.page import Owner
+
+    return {"movable": Owner.USER, "unmovable": Owner.KERNEL, "pinned": Owner.PINNED}[kind]
+
+
+def _kind(owner: Owner) -> str:
+    return next((kind for kind in KINDS if _owner(kind) is owner), owner.value)
+
+
+def _tags(shell: Shell, _prefix: str) -> Suggestions:
+    if shell.machine is not None:
+        from memshell.mm.page_alloc_bulk import allocations
+
+        for tag, owners in allocations(shell.machine.mm).items():
+            pages = sum(owners.values())
+            yield str(tag), f"{pages} pages {' '.join(_kind(owner) for owner in owners)}"
+    yield "all", "every allocation"
+
+
+def _tag(word: str, shell: Shell) -> list[int]:
+    from memshell.mm.page_alloc_bulk import allocations
+
+    known = allocations(shell.need_machine().mm)
+    if word == "all":
+        return list(known)
+    if not word.isdecimal() or int(word) not in known:
+        close = nearest(word, [*map(str, known), "all"])
+        listed = ", ".join(map(str, known)) or "none"
+        raise UsageError(
+            f"there is no allocation {word!r}",
+            hint=f"did you mean {close}?" if close else f"there are: {listed}",
+        )
+    return [int(word)]
+
+
+TAGS = ArgType("ID", _tag, _tags)
+
+
+@command(
+    "memory",
+    arg("size", SIZE, "how much; without it, list what is allocated", nargs="?"),
+    arg("kind", KIND, "what may happen to it", nargs="?", default="movable"),
+    arg("order=", INT, "allocate in blocks of 2^N pages", default=0),
+    arg("node=", INT, "the node to begin with", default=0),
+    arg("at=", ADDRESS, "take exactly this place, which must be free"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> alloc 80M unmovable
+alloc 1: 80M unmovable, node 0 DMA32 80M
+> alloc 16M
+alloc 2: 16M movable, node 0 DMA32 16M
+> alloc
+ID SIZE KIND      PAGES RUNS
+ 1  80M unmovable 20480    <...>
+ 2  16M movable    4096    <...>
+""",
+)
+def alloc(shell: Shell, args: Namespace) -> Result | str:
+    """Take memory, as a process or a driver would.
+
+    Movable memory comes from ZONE_MOVABLE first, other memory from the highest kernel zone. Pages are taken
+    one by one (order=0) from the smallest free blocks that do, with fallback to other migratetypes, down to
+    the min watermark. Pinned memory is held by a short-term reference; a long-term pin moves out of
+    ZONE_MOVABLE first: use unmovable.
+    """
+    mm = shell.need_machine().mm
+    if args.size is None:
+        return _allocations(mm)
+    page = mm.arch.page_size
+    if not args.size or args.size % page:
+        raise UsageError(f"{args.size} bytes are not whole pages", hint=f"a page has {page} bytes")
+    if not 0 <= args.order <= mm.arch.max_order:
+        raise UsageError(f"order={args.order} cannot be", hint=f"orders go from 0 to {mm.arch.max_order}")
+    if (args.size // page) % (1 << args.order):
+        raise UsageError(f"{args.size // page} pages are not whole blocks of order {args.order}")
+    with shell.change() as mm:
+        return _allocate(mm, args)
+
+
+def _allocate(mm: Mm, args: Namespace) -> str:
+    from memshell.mm.page_alloc_bulk import alloc_at, alloc_bulk
+
+    pages, owner = args.size // mm.arch.page_size, _owner(args.kind)
+    tag = mm.counters.get("allocations", 0) + 1
+    if args.at is not None:
+        if args.at % mm.arch.page_size:
+            raise UsageError(f"at={args.at:#x} is not the start of a page")
+        alloc_at(mm, args.at // mm.arch.page_size, pages, owner, tag=tag)
+    else:
+        _check_node(mm, args.node)
+        alloc_bulk(
+            mm,
+            pages >> args.order,
+            args.order,
+            owner,
+            nid=args.node,
+            movable=args.kind != "unmovable",
+            tag=tag,
+        )
+    mm.counters["allocations"] = tag
+    place = _where(mm, tag)
+    mm.event(
+        "PagesAllocated",
+        "mm/page_alloc.c:__alloc_pages",
+        f"alloc {tag}: {pages} pages {args.kind}, {place}",
+        tag=tag,
+        pages=pages,
+    )
+    from memshell.mm.pfn import format_size
+
+    return f"alloc {tag}: {format_size(args.size)} {args.kind}, {place}"
+
+
+def _where(mm: Mm, tag: int) -> str:
+    """Return the zones that hold an allocation, with how much each has."""
+    from memshell.mm.page_alloc_bulk import runs_of
+    from memshell.views.lsmem import human
+
+    zones: dict[str, int] = {}
+    for start, end, page in runs_of(mm, tag):
+        name = f"node {page.nid} {page.zone.label}"
+        zones[name] = zones.get(name, 0) + end - start
+    return ", ".join(f"{name} {human(pages << mm.arch.page_shift)}" for name, pages in zones.items())
+
+
+def _allocations(mm: Mm) -> Result:
+    from memshell.mm.page_alloc_bulk import allocations, runs_of
+    from memshell.mm.pfn import format_size
+
+    rows: list[dict[str, Any]] = []
+    for tag, owners in allocations(mm).items():
+        pages = sum(owners.values())
+        rows.append(
+            {
+                "id": tag,
+                "size": format_size(pages << mm.arch.page_shift),
+                "kind": " ".join(map(_kind, owners)),
+                "pages": pages,
+                "runs": len(runs_of(mm, tag)),
+                "where": _where(mm, tag),
+            }
+        )
+    if not rows:
+        return Result(text="nothing is allocated", data=[])
+    columns = (
+        Column("ID", right=True),
+        Column("SIZE", right=True),
+        Column("KIND"),
+        Column("PAGES", right=True),
+        Column("RUNS", right=True),
+        Column("WHERE", drop=1),
+    )
+    return Result(rows=rows, columns=columns)
+
+
+_FUNCTIONS = {
+    "freed": "mm/page_alloc.c:__free_pages",
+    "pinned": "mm/gup.c:pin_user_pages",
+    "unpinned": "mm/gup.c:unpin_user_pages",
+    "migrated": "mm/migrate.c:migrate_pages",
+}
+
+
+def _changed(mm: Mm, kind: str, tags: list[int], pages: int) -> str:
+    from memshell.mm.pfn import format_size
+
+    names = ", ".join(map(str, tags))
+    mm.event(f"Pages{kind.capitalize()}", _FUNCTIONS[kind], f"alloc {names}: {pages} pages", pages=pages)
+    return f"alloc {names}: {format_size(pages << mm.arch.page_shift)} {kind}"
+
+
+@command(
+    "memory",
+    arg("ids", TAGS, "the numbers that alloc gave, or all", nargs="+"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> alloc 80M
+alloc 1: 80M movable, node 0 DMA32 80M
+> free 1
+alloc 1: 80M freed
+""",
+)
+def free(shell: Shell, args: Namespace) -> str:
+    """Give allocated memory back, wherever it is by now."""
+    from memshell.mm.page_alloc_bulk import free_bulk
+
+    if not args.ids:
+        return "nothing is allocated"
+    with shell.change() as mm:
+        return _changed(mm, "freed", args.ids, sum(free_bulk(mm, tag) for tag in args.ids))
+
+
+def _pinning(shell: Shell, tags: list[int], *, pinned: bool) -> str:
+    from memshell.mm.page_alloc_bulk import set_pinned
+
+    with shell.change() as mm:
+        pages = sum(set_pinned(mm, tag, pinned=pinned) for tag in tags)
+        if not pages:
+            names, kind = ", ".join(map(str, tags)), "movable" if pinned else "pinned"
+            raise CommandError(f"alloc {names} has no {kind} pages")
+        return _changed(mm, "pinned" if pinned else "unpinned", tags, pages)
+
+
+@command(
+    "memory",
+    arg("ids", TAGS, "the numbers that alloc gave, or all", nargs="+"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> alloc 4M
+alloc 1: 4M movable, node 0 DMA32 4M
+> pin 1
+alloc 1: 4M pinned
+""",
+)
+def pin(shell: Shell, args: Namespace) -> str:
+    """Take a reference on movable memory that migration cannot drop.
+
+    Offline of its block retries until a signal: EINTR.
+    """
+    return _pinning(shell, args.ids, pinned=True)
+
+
+@command(
+    "memory",
+    arg("ids", TAGS, "the numbers that alloc gave, or all", nargs="+"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> alloc 4M pinned
+alloc 1: 4M pinned, node 0 DMA32 4M
+> unpin 1
+alloc 1: 4M unpinned
+""",
+)
+def unpin(shell: Shell, args: Namespace) -> str:
+    """Drop the reference that pin took."""
+    return _pinning(shell, args.ids, pinned=False)
+
+
+@command(
+    "memory",
+    arg("ids", TAGS, "the numbers that alloc gave, or all", nargs="+"),
+    arg("node=", INT, "where to", default=0),
+    examples="""
+> use x86_64 ram=2G nodes=2
+x86_64, <...>
+> add 1G node=1
+1G at <...>
+memmap <...>
+> online memory32 movable
+memory32 <...>
+> alloc 4M
+alloc 1: 4M movable, node 0 DMA32 4M
+> migrate 1 node=1
+alloc 1: 4M migrated
+""",
+)
+def migrate(shell: Shell, args: Namespace) -> str:
+    """Move movable memory to a node, as ``migratepages`` does.
+
+    ENOMEM when the node has no room: nothing moves then.
+    """
+    from memshell.mm.page import Owner
+    from memshell.mm.page_alloc import free_range
+    from memshell.mm.page_alloc_bulk import alloc_bulk, runs_of
+
+    with shell.change() as mm:
+        _check_node(mm, args.node)
+        moved = 0
+        for tag in args.ids:
+            runs = [
+                (a, b)
+                for a, b, page in runs_of(mm, tag)
+                if page.owner is Owner.USER and page.nid != args.node
+            ]
+            pages = sum(b - a for a, b in runs)
+            alloc_bulk(mm, pages, 0, Owner.USER, nid=args.node, movable=True, tag=tag, nodes=(args.node,))
+            for start, end in runs:
+                free_range(mm, start, end)
+            moved += pages
+        return _changed(mm, "migrated", args.ids, moved)
+
+
+def _check_node(mm: Mm, nid: int) -> None:
+    if nid not in mm.nodes:
+        raise UsageError(f"there is no node {nid}", hint=f"nodes: {', '.join(map(str, sorted(mm.nodes)))}")

@@ -1,0 +1,403 @@
+"""The commands that look: the kernel's and util-linux's views, and ours of pages, mappings and the map."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from memshell.commands.registry import ArgType, arg, command
+from memshell.commands.types import BLOCKS, INT
+from memshell.errors import CommandError, UsageError
+from memshell.report import Column, Result
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+
+    from memshell.commands.shell import Shell
+    from memshell.mm.state import Mm
+
+LSMEM_HELP = {
+    "RANGE": "start and end address of the memory range",
+    "SIZE": "size of the memory range",
+    "STATE": "online status of the memory range",
+    "REMOVABLE": "memory is removable",
+    "BLOCK": "memory block number or blocks range",
+    "NODE": "numa node of memory",
+    "ZONES": "valid zones for the memory range",
+}
+
+
+@command(
+    "look",
+    arg("-J", None, "JSON, as lsmem -J prints it"),
+    arg("-a", None, "each memory block on a line of its own"),
+    arg("-b", None, "sizes in bytes"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> online 32-35 movable
+memory32-35 <...>
+> lsmem
+RANGE                                  SIZE   STATE REMOVABLE BLOCK
+0x0000000000000000-0x000000007fffffff    2G  online       yes  0-15
+0x0000000100000000-0x000000011fffffff  512M  online       yes 32-35
+0x0000000120000000-0x000000013fffffff  512M offline           36-39
+
+Memory block size:       128M
+Total online memory:     2.5G
+Total offline memory:    512M
+> lsmem -o RANGE,ZONES
+RANGE                                          ZONES
+0x0000000000000000-0x0000000007ffffff           None
+0x0000000008000000-0x000000007fffffff          DMA32
+0x0000000100000000-0x000000011fffffff        Movable
+0x0000000120000000-0x000000013fffffff Normal/Movable
+
+Memory block size:       128M
+Total online memory:     2.5G
+Total offline memory:    512M
+""",
+)
+def lsmem(shell: Shell, args: Namespace) -> Result:
+    """Show the memory blocks as util-linux's lsmem does, neighbours that are equal in one line.
+
+    ``-o +ZONES,NODE`` adds columns; a column that is shown keeps blocks apart that differ in it.
+    """
+    from memshell.views.lsmem import DEFAULT_COLUMNS, rows, summary
+
+    mm = shell.need_machine().mm
+    names = _wished(args.columns, DEFAULT_COLUMNS)
+    found = rows(mm, names, every=args.a, plain_bytes=args.b)
+    if args.J:
+        args.form = "json"
+    shown = [
+        {**row, **({"removable": "yes" if row["removable"] else ""} if "removable" in row else {})}
+        for row in found
+    ]
+    columns = tuple(
+        Column(name, text, right=name != "RANGE", default=name in names, width=5 if name == "SIZE" else 0)
+        for name, text in LSMEM_HELP.items()
+    )
+    return Result(
+        rows=shown, columns=columns, data={"memory": found}, footer="\n" + summary(mm, plain_bytes=args.b)
+    )
+
+
+def _wished(wish: str | None, default: tuple[str, ...]) -> list[str]:
+    """Return the columns that ``-o`` asks for; one that does not exist is told when the table is drawn."""
+    if wish is None:
+        return list(default)
+    names = [
+        name.strip().upper() for name in wish.lstrip("+").split(",") if name.strip().upper() in LSMEM_HELP
+    ]
+    return list(dict.fromkeys([*(default if wish.startswith("+") else ()), *names]))
+
+
+# --- /proc ---
+
+
+def _view(shell: Shell, text: Callable[[Mm], str], data: Callable[[Mm], Any]) -> Result:
+    mm = shell.need_machine().mm
+    found = data(mm)
+    flat = isinstance(found, list) and all(
+        not isinstance(value, dict) for row in found for value in row.values()
+    )
+    return Result(text=text(mm), data=found, rows=found if flat else None)
+
+
+@command(
+    "look",
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> zoneinfo
+Node 0, zone      DMA
+  pages free     <...>
+        min      <...>
+        low      <...>
+        high     <...>
+        spanned  4095
+        present  3998
+        managed  3840
+        protection: (0, <...>)
+  start_pfn:           1
+<...>
+""",
+)
+def zoneinfo(shell: Shell, _args: Namespace) -> Result:
+    """Show /proc/zoneinfo, as far as it is modelled: free pages count the per-cpu lists in."""
+    from memshell.views import proc
+
+    return _view(shell, proc.zoneinfo, proc.zoneinfo_data)
+
+
+@command(
+    "look",
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> buddyinfo
+Node 0, zone      DMA <...>
+Node 0, zone    DMA32 <...>
+""",
+)
+def buddyinfo(shell: Shell, _args: Namespace) -> Result:
+    """Show /proc/buddyinfo: the free blocks of each order, from single pages up."""
+    from memshell.views import proc
+
+    return _view(shell, proc.buddyinfo, proc.buddyinfo_data)
+
+
+@command(
+    "look",
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> pagetypeinfo
+Page block order: 9
+Pages per block:  512
+
+Free pages count per migrate type at order       0 <...>
+<...>
+""",
+)
+def pagetypeinfo(shell: Shell, _args: Namespace) -> Result:
+    """Show /proc/pagetypeinfo: free blocks by migratetype, and how many pageblocks have each."""
+    from memshell.views import proc
+
+    return _view(shell, proc.pagetypeinfo, proc.pagetypeinfo_data)
+
+
+@command(
+    "look",
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> meminfo
+MemTotal:         <...> kB
+MemFree:          <...> kB
+AnonPages:              0 kB
+""",
+)
+def meminfo(shell: Shell, _args: Namespace) -> Result:
+    """Show /proc/meminfo, as far as it is modelled. MemTotal is the managed pages of all zones."""
+    from memshell.views import proc
+
+    return _view(shell, proc.meminfo, proc.meminfo_data)
+
+
+@command(
+    "look",
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> vmstat
+nr_free_pages <...>
+nr_memmap_pages 0
+nr_memmap_boot_pages 8192
+""",
+)
+def vmstat(shell: Shell, _args: Namespace) -> Result:
+    """Show /proc/vmstat, as far as it is modelled."""
+    from memshell.views import proc
+
+    return _view(shell, proc.vmstat, proc.vmstat_data)
+
+
+@command(
+    "look",
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> iomem
+00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+<...>
+100000000-13fffffff : System RAM
+""",
+)
+def iomem(shell: Shell, _args: Namespace) -> Result:
+    """Show /proc/iomem as root sees it."""
+    from memshell.views import proc
+
+    return _view(shell, proc.iomem, proc.iomem_data)
+
+
+# --- single things ---
+
+
+def _pfn(word: str, shell: Shell) -> int:
+    """Return a pfn, or that of an address with a suffix: 0x100000 and 4G are the same page on 4K pages."""
+    if word[-1:].upper() in {"K", "M", "G", "T", "B"} and not word.lower().startswith("0x"):
+        from memshell.mm.pfn import memparse
+
+        return memparse(word) >> shell.need_machine().mm.arch.page_shift
+    return int(INT.convert(word, shell))
+
+
+PFN_OR_ADDRESS = ArgType("PFN", _pfn)
+
+
+@command(
+    "look",
+    arg("pfn", PFN_OR_ADDRESS, "a page frame number, or an address such as 4G"),
+    examples="""
+> use x86_64 ram=2G policy=memmap_on_memory
+x86_64, <...>
+> add 128M
+128M at <...>
+memmap <...>
+> online memory32 movable
+memory32 <...>
+> page 0x100000
+page:0x100000 at 0x100000000, section 32, memory32 (online)
+memmap of its own memory block; the same: pfns 0x100000 to 0x1001ff (512 pages)
+flags: 0x2000000000(owner_private)
+node:0 zone:Movable migratetype:Unmovable
+struct page at 0xffffea0004000000, in a 2M leaf on the memory itself (altmap) at pfn 0x100000
+""",
+)
+def page(shell: Shell, args: Namespace) -> Result:
+    """Show what a page is, and where its struct page is, as dump_page() and /proc/kpageflags do."""
+    from memshell.views.pages import page_data, page_text
+
+    mm = shell.need_machine().mm
+    limit = 1 << (mm.arch.max_physmem_bits - mm.arch.page_shift)
+    if not 0 <= args.pfn < limit:
+        raise CommandError(
+            f"pfn {args.pfn:#x} cannot be",
+            hint=f"{mm.arch.name} has pfns below {limit:#x}; an address is written 4G",
+        )
+    return Result(text=page_text(mm, args.pfn), data=page_data(mm, args.pfn))
+
+
+@command(
+    "look",
+    arg("number", INT, "a section number"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> section 32
+section 32: 0x100000000-0x107ffffff, pfns 0x100000-0x107fff, root 0
+flags: present has_mem_map; subsections: 64 of 64; block: memory32 (offline)
+memmap: 0xffffea0004000000-0xffffea00041fffff (2M)
+ADDRESS            LEAVES SIZE          PFN  FROM
+0xffffea0004000000      1   2M <...>  buddy
+""",
+)
+def section(shell: Shell, args: Namespace) -> Result:
+    """Show a section of the sparse memory model: its flags, its subsections, where its memmap is."""
+    from memshell.views.pages import section_data, section_text
+
+    mm = shell.need_machine().mm
+    limit = 1 << (mm.arch.max_physmem_bits - mm.arch.section_size_bits)
+    if not 0 <= args.number < limit:
+        raise CommandError(f"there is no section {args.number}", hint=f"sections are 0 to {limit - 1}")
+    return Result(text=section_text(mm, args.number), data=section_data(mm, args.number))
+
+
+@command(
+    "look",
+    examples="""
+> use x86_64 ram=2G policy=memmap_on_memory
+x86_64, <...>
+> add 256M
+256M at <...>
+memmap <...>
+> altmap
+        START BASE_PFN RESERVE FREE ALIGN ALLOC FIRST_PFN LAST_PFN
+0x100000000   0x100000       0  512     0   512  0x100000 0x1001ff
+0x108000000   0x108000       0  512     0   512  0x108000 0x1081ff
+""",
+)
+def altmap(shell: Shell, _args: Namespace) -> Result:
+    """Show struct vmem_altmap of the blocks that hold their own memmap: what it set aside, and gave."""
+    from memshell.views.pages import altmaps
+
+    found = altmaps(shell.need_machine().mm)
+    if not found:
+        return Result(text="no block has an altmap", data=[])
+    shown = [
+        {**row, **{name: hex(row[name]) for name in ("start", "base_pfn", "first_pfn", "last_pfn")}}
+        for row in found
+    ]
+    columns = tuple(
+        Column(name, right=True)
+        for name in ("START", "BASE_PFN", "RESERVE", "FREE", "ALIGN", "ALLOC", "FIRST_PFN", "LAST_PFN")
+    )
+    return Result(rows=shown, columns=columns, data=found)
+
+
+@command(
+    "look",
+    arg("blocks", BLOCKS, "only what maps these blocks", nargs="*"),
+    arg("--direct", None, "the direct map instead"),
+    examples="""
+> use x86_64 ram=2G policy=memmap_on_memory
+x86_64, <...>
+> add 256M
+256M at <...>
+memmap <...>
+> vmemmap 32-33
+ADDRESS            LEAVES SIZE          PFN  FROM
+0xffffea0004000000      1   2M     0x100000  altmap
+0xffffea0004200000      1   2M     0x108000  altmap
+tables: 1 p4d_pud, 1 pmd
+> vmemmap 32 --direct
+ADDRESS            LEAVES SIZE          PFN  FROM
+0xffff888100000000     64   2M     0x100000  direct map
+tables: 1 p4d_pud, 1 pmd
+""",
+)
+def vmemmap(shell: Shell, args: Namespace) -> Result:
+    """Show what maps the struct pages: the leaves, where the pages behind them are, and the page tables."""
+    from memshell.views.pages import mapping_data, mapping_text
+
+    mm = shell.need_machine().mm
+    blocks = args.blocks or None
+    return Result(
+        text=mapping_text(mm, blocks, direct=args.direct), data=mapping_data(mm, blocks, direct=args.direct)
+    )
+
+
+@command(
+    "look",
+    arg("block", BLOCKS, "a block to look into; the whole machine without it", nargs="?"),
+    examples="""
+> use x86_64 ram=2G policy=memmap_on_memory
+x86_64, <...>
+> add 1G
+1G at <...>
+memmap <...>
+> online 32-35 movable
+memory32-35 <...>
+> map
+x86_64, blocks of 128M, kernel v6.12, policy memmap_on_memory
+one character = 32M, | between blocks
+
+<...>
+              hole: 2G
+   0x100000000 |m...|m...|m...|m...|----|----|----|----| Movable offline
+<...>
+""",
+)
+def map_(shell: Shell, args: Namespace) -> Result:
+    """Draw memory: blocks, zones, memmap, free, in use, offline, holes; with a block, what is inside it."""
+    from memshell.views.memory_map import block_map, overview
+
+    mm = shell.need_machine().mm
+    width = shell.options.width or 80
+    if not args.block:
+        return Result(text=overview(mm, width))
+    if len(args.block) > 1:
+        raise UsageError("map looks into one block", hint="map without a number draws them all")
+    return Result(text=block_map(mm, mm.blocks[args.block[0]], width))
