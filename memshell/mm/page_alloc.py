@@ -8,7 +8,7 @@ from math import isqrt
 from typing import NamedTuple
 
 from memshell.mm import mirrors
-from memshell.mm.mmzone import MigrateType, ZoneType
+from memshell.mm.mmzone import MigrateType, Zone, ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.pfn import align_down, align_up, order_of
 from memshell.mm.ranges import RangeMap
@@ -222,6 +222,15 @@ class FreeArea:
                 pfn += 1 << order
 
 
+def add_zones(mm: Mm, nid: int) -> None:
+    """Give node *nid* its zones, empty; which kinds there are is the architecture's."""
+    kinds = {kind for kind, _ in mm.arch.zone_limits} | {ZoneType.NORMAL, ZoneType.MOVABLE, ZoneType.DEVICE}
+    for kind in sorted(kinds):
+        if (nid, kind) not in mm.zones:
+            mm.zones[nid, kind] = Zone(nid, kind)
+            mm.free[nid, kind] = FreeArea(mm.arch.max_order)
+
+
 def nr_free_pages(mm: Mm, nid: int | None = None) -> int:
     """Return NR_FREE_PAGES (per-cpu lists counted in) of one node, or of all."""
     return sum(zone.free for (node, _), zone in mm.zones.items() if nid in (None, node))
@@ -356,44 +365,49 @@ def _steal(mm: Mm, key: ZoneKey, chunk: Chunk, order: int, kind: MigrateType) ->
     return _expand(area, pfn, have, order, kind, kind)
 
 
+def kernel_zones(mm: Mm) -> list[Zone]:
+    """Return the populated zones below ZONE_MOVABLE."""
+    return [zone for (_, kind), zone in mm.zones.items() if kind < ZoneType.MOVABLE and zone.managed]
+
+
 @mirrors("mm/page_alloc.c:calculate_min_free_kbytes", "v6.12", "complete")
-def calculate_min_free_kbytes(mm: Mm) -> int:
-    """Return min_free_kbytes: the square root of 16 times the kB of the kernel zones, between 128 and 262144."""
-    pages = sum(z.managed for (_, kind), z in mm.zones.items() if kind < ZoneType.MOVABLE)
-    kilobytes = pages << mm.arch.page_shift >> 10
-    return min(max(isqrt(kilobytes * 16), 128), 262144)
+def calculate_min_free_kbytes(mm: Mm, low: int) -> int:
+    """Return min_free_kbytes for *low* managed pages of the kernel zones: the square root of 16 times their kB, 128 to 262144."""
+    return min(max(isqrt((low << mm.arch.page_shift >> 10) * 16), 128), 262144)
 
 
 @mirrors("mm/page_alloc.c:setup_per_zone_wmarks", "v6.12", "simplified", "only the min watermark; no watermark boost")
-def setup_per_zone_wmarks(mm: Mm, min_free_kbytes: int) -> None:
+def setup_per_zone_wmarks(mm: Mm, min_free_kbytes: int, low: int) -> None:
     """Spread *min_free_kbytes* over the zones in proportion to their managed pages; ZONE_MOVABLE keeps 32 to 128 pages."""
     pages_min = min_free_kbytes << 10 >> mm.arch.page_shift
-    low = sum(z.managed for (_, kind), z in mm.zones.items() if kind < ZoneType.MOVABLE)
     for key, zone in mm.zones.items():
-        if key[1] is ZoneType.MOVABLE:
-            mark = min(max(zone.managed // 1024, 32), 128)
+        if key[1] >= ZoneType.MOVABLE:
+            mark = min(max(zone.managed // 1024, 32), 128) if key[1] is ZoneType.MOVABLE else 0
         else:
             mark = pages_min * zone.managed // low if low else 0
         if zone.watermark_min != mark:
-            mm.change_zone(key, watermark_min=mark)
+            mm.zones[key] = zone._replace(watermark_min=mark)
 
 
 @mirrors("mm/khugepaged.c:set_recommended_min_free_kbytes", "v6.12", "complete")
-def set_recommended_min_free_kbytes(mm: Mm, min_free_kbytes: int) -> int:
+def set_recommended_min_free_kbytes(mm: Mm, min_free_kbytes: int, low: int, nr_zones: int) -> int:
     """Return min_free_kbytes raised as transparent huge pages want it: 11 pageblocks a zone, at most 5 % of the kernel zones.
 
     Two pageblocks for each zone below ZONE_MOVABLE, and one for each pair of the three per-cpu migratetypes.
     """
-    zones = sum(1 for (_, kind), z in mm.zones.items() if z.managed and kind < ZoneType.MOVABLE)
-    low = sum(z.managed for (_, kind), z in mm.zones.items() if kind < ZoneType.MOVABLE)
-    pages = min((1 << mm.arch.pageblock_order) * zones * (2 + 3 * 3), low // 20)
+    pages = min((1 << mm.arch.pageblock_order) * nr_zones * (2 + 3 * 3), low // 20)
     return max(min_free_kbytes, pages << mm.arch.page_shift >> 10)
 
 
 @mirrors("mm/page_alloc.c:init_per_zone_wmark_min", "v6.12", "complete")
 def init_per_zone_wmark_min(mm: Mm) -> None:
     """Recompute the watermarks after the managed pages changed."""
-    kilobytes = calculate_min_free_kbytes(mm)
-    setup_per_zone_wmarks(mm, kilobytes)
-    if mm.feature("thp.raises_min_free_kbytes"):
-        setup_per_zone_wmarks(mm, set_recommended_min_free_kbytes(mm, kilobytes))
+    zones = kernel_zones(mm)
+    low = sum(zone.managed for zone in zones)
+    kilobytes = calculate_min_free_kbytes(mm, low)
+    if not mm.feature("thp.raises_min_free_kbytes"):
+        setup_per_zone_wmarks(mm, kilobytes, low)
+        return
+    if mm.trace is not None:  # overwritten at once; only a trace can tell
+        setup_per_zone_wmarks(mm, kilobytes, low)
+    setup_per_zone_wmarks(mm, set_recommended_min_free_kbytes(mm, kilobytes, low, len(zones)), low)

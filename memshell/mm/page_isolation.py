@@ -49,7 +49,14 @@ def unset_migratetype_isolate(mm: Mm, pfn: int) -> None:
 
 @mirrors("mm/page_isolation.c:undo_isolate_page_range", "v6.12", "complete")
 def undo_isolate_page_range(mm: Mm, start_pfn: int, end_pfn: int) -> None:
-    """Undo the isolation of every pageblock of [start_pfn, end_pfn)."""
+    """Undo the isolation of every pageblock of [start_pfn, end_pfn).
+
+    Since v6.10 the largest free blocks come to the heads of their lists where they hold four pageblocks or more: each of
+    their pageblocks is given back on its own, and the last one joins them again. Before, and with two, they go to the tails.
+    """
+    run = mm.pages.get(start_pfn)
+    if run is not None and mm.feature("isolate.undo_to_head") and mm.arch.max_order - mm.arch.pageblock_order > 1:
+        mm.free[run.nid, run.zone].to_head(start_pfn, end_pfn)
     if mm.trace is not None:
         for pfn in range(start_pfn, end_pfn, mm.arch.pageblock_nr_pages):
             unset_migratetype_isolate(mm, pfn)

@@ -88,6 +88,10 @@ FEATURES: dict[str, Feature] = {
         "the function that dissolves free huge pages of a range", {"v5.15": "dissolve_free_huge_pages", "v6.12": "dissolve_free_hugetlb_folios"}
     ),
     "pageblock.isolate_bit": Feature("isolation is a bit of its own, the pageblock keeps its type (v6.17)", {"v5.15": False, "v6.18": True}),
+    "isolate.undo_to_head": Feature(
+        "free blocks of four pageblocks or more come to the list heads when isolation is undone, so memory just onlined is used first (v6.10)",
+        {"v5.15": False, "v6.12": True},
+    ),
     "node_notifier": Feature("NODE_ADDING_FIRST_MEMORY and its kin replace status_change_nid (v6.17)", {"v5.15": False, "v6.18": True}),
     "kpageflags.absent": Feature(
         "what /proc/kpageflags shows for a pfn that is not online: NOPAGE, or no flag at all (v7.2, recorded)",
