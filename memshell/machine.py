@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memshell.errors import CommandError, KernelCrash, KernelError, MemshellError, UsageError
@@ -168,11 +168,11 @@ def _diff_maps(what: str, a: Mapping[Any, object], b: Mapping[Any, object]) -> I
         before, after = a.get(key), b.get(key)
         if before == after:
             continue
-        if is_dataclass(before) and is_dataclass(after):
-            for field in fields(before):
-                old, new = getattr(before, field.name), getattr(after, field.name)
+        if hasattr(before, "_fields") and hasattr(after, "_fields"):
+            for name in before._fields:
+                old, new = getattr(before, name), getattr(after, name)
                 if old != new:
-                    yield Change(f"{what}.{key}.{field.name}", old, new)
+                    yield Change(f"{what}.{key}.{name}", old, new)
         else:
             yield Change(f"{what}.{key}", before, after)
 

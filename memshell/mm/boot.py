@@ -8,7 +8,7 @@ from memshell.arch import Arch, BootMemory, BootZone
 from memshell.mm.memory_block import MemoryBlock
 from memshell.mm.mmzone import MigrateType, Node, Zone, ZoneType
 from memshell.mm.page import Owner, Page
-from memshell.mm.page_alloc import FreeArea, init_per_zone_wmark_min
+from memshell.mm.page_alloc import add_zones, init_per_zone_wmark_min
 from memshell.mm.pfn import align_down, align_up
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm, Resource
@@ -31,10 +31,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
     mm.resources = [Resource(start, end, name, depth) for depth, start, end, name in memory.iomem]
     for nid in memory.nodes:
         mm.nodes[nid] = Node(nid, has_cpu=nid in memory.cpu_nodes)
-    kinds = {kind for kind, _ in arch.zone_limits} | {ZoneType.NORMAL, ZoneType.MOVABLE, ZoneType.DEVICE}
-    for key in [(nid, kind) for nid in set(memory.nodes) | set(arch.possible_nodes) for kind in sorted(kinds)]:
-        mm.zones[key] = Zone(*key)
-        mm.free[key] = FreeArea(arch.max_order)
+        add_zones(mm, nid)
     for zone in memory.zones:
         _boot_zone(mm, zone, memory)
     _boot_nodes(mm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memshell.errors import KernelError
+from memshell.errors import KernelCrash, KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_block import MemoryBlock, memory_subsys_offline, memory_subsys_online, walk_memory_blocks
 from memshell.mm.memory_hotplug import (
@@ -38,6 +38,9 @@ def acpi_hotplug(mm: Mm, nid: int, start: int, size: int) -> None:
 def acpi_memory_device_add(mm: Mm, nid: int, start: int, size: int) -> None:
     """Add a DIMM. Asks for the memmap on the memory (until v6.5 only when the core supports it); one static group per DIMM."""
     flags = MHP_MEMMAP_ON_MEMORY
+    if mm.feature("mhp.restrictions"):  # before there were memory groups (v5.15)
+        add_memory(mm, nid, start, size, flags)
+        return
     if mm.feature("memmap_on_memory.caller_checks") and not mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages:
         flags = 0
     group = register_group(mm, nid, size >> mm.arch.page_shift, static=True)
@@ -82,6 +85,8 @@ def _bus_offline(mm: Mm, start: int, size: int, put_online: list[int], *, second
             memory_subsys_offline(mm, block_id)
             put_online.append(block_id)
         except KernelError as error:
+            if error.errno == "EINTR":
+                raise KernelCrash("hang", "acpi_hotplug_work_fn", None, f"no signal ever reaches the worker: {error.message}") from error
             failed = error
             if second_pass:
                 break

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_block import (
@@ -18,6 +16,7 @@ from memshell.mm.memory_block import (
 from memshell.mm.memory_hotplug_rfc import add_pages_restricted, add_restricted, remove_range, remove_section
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import MemoryGroup, Node
+from memshell.mm.page_alloc import add_zones
 from memshell.mm.pfn import align_down, format_size
 from memshell.mm.resource import (
     drop_resource,
@@ -116,7 +115,8 @@ def try_online_node(mm: Mm, nid: int) -> bool:
     if mm.trace is not None:
         mm.trace.leaf("hotadd_init_pgdat")
         mm.trace.leaf("build_all_zonelists")
-    mm.nodes[nid] = replace(node, online=True) if node else Node(nid)
+    mm.nodes[nid] = node._replace(online=True) if node else Node(nid)
+    add_zones(mm, nid)
     return True
 
 
@@ -125,7 +125,7 @@ def try_offline_node(mm: Mm, nid: int) -> None:
     """Offline node *nid* when it has neither a span nor a block nor a CPU."""
     node = mm.nodes[nid]
     if not node.spanned and not node.has_cpu and not any(block.nid == nid for block in mm.blocks.values()):
-        mm.nodes[nid] = replace(node, online=False)
+        mm.nodes[nid] = node._replace(online=False)
 
 
 def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) -> MemmapRequest:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from memshell.errors import KernelError
 from memshell.mm import mirrors, online_rfc
 from memshell.mm.mmzone import MigrateType, ZoneType
@@ -29,16 +27,14 @@ HERE = "mm/memory_hotplug.c"
 def adjust_present_page_count(mm: Mm, key: ZoneKey, group: int | None, nr_pages: int, *, early: bool = False) -> None:
     """Add *nr_pages* (which may be negative) to the present pages of the zone, its node and the group."""
     zone, node = mm.zones[key], mm.nodes[key[0]]
-    mm.zones[key] = replace(
-        zone, present=zone.present + nr_pages, present_early=zone.present_early + (nr_pages if early else 0)
-    )
-    mm.nodes[key[0]] = replace(node, present=node.present + nr_pages)
+    mm.zones[key] = zone._replace(present=zone.present + nr_pages, present_early=zone.present_early + (nr_pages if early else 0))
+    mm.nodes[key[0]] = node._replace(present=node.present + nr_pages)
     if group is not None:
         g = mm.groups[group]
         if key[1] is ZoneType.MOVABLE:
-            mm.groups[group] = replace(g, present_movable=g.present_movable + nr_pages)
+            mm.groups[group] = g._replace(present_movable=g.present_movable + nr_pages)
         else:
-            mm.groups[group] = replace(g, present_kernel=g.present_kernel + nr_pages)
+            mm.groups[group] = g._replace(present_kernel=g.present_kernel + nr_pages)
 
 
 @mirrors("mm/mm_init.c:init_currently_empty_zone", "v6.12", "complete")
@@ -65,7 +61,7 @@ def move_pfn_range_to_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int, 
     if not zone.spanned:
         init_currently_empty_zone(mm, key)
     mm.change_zone(key, **_grown(zone.start_pfn, zone.spanned, start_pfn, nr_pages))
-    mm.nodes[key[0]] = replace(node, **_grown(node.start_pfn, node.spanned, start_pfn, nr_pages))
+    mm.nodes[key[0]] = node._replace(**_grown(node.start_pfn, node.spanned, start_pfn, nr_pages))
     memmap_init_range(mm, key, start_pfn, nr_pages, migratetype)
     _leaf(mm, "set_zone_contiguous")
 
@@ -94,8 +90,8 @@ def shrink_zone_span(mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> None
         pfn = next((a for a, _, page in mm.pages.items(end_pfn, zone.end_pfn) if _counts(mm, a, page, key)), None)
         change = {"start_pfn": pfn, "spanned": zone.end_pfn - pfn} if pfn is not None else {"start_pfn": 0, "spanned": 0}
     elif zone.end_pfn == end_pfn:
-        ends = [b for a, b, page in mm.pages.items(zone.start_pfn, start_pfn) if _counts(mm, a, page, key)]
-        change = {"spanned": ends[-1] - zone.start_pfn} if ends else {"start_pfn": 0, "spanned": 0}
+        end = next((b for a, b, page in mm.pages.items_reversed(zone.start_pfn, start_pfn) if _counts(mm, a, page, key)), None)
+        change = {"spanned": end - zone.start_pfn} if end is not None else {"start_pfn": 0, "spanned": 0}
     else:
         return
     mm.change_zone(key, **change)
@@ -110,7 +106,7 @@ def update_pgdat_span(mm: Mm, nid: int) -> None:
     spans = [zone for (node, _), zone in mm.zones.items() if node == nid and zone.spanned]
     start = min((zone.start_pfn for zone in spans), default=0)
     end = max((zone.end_pfn for zone in spans), default=0)
-    mm.nodes[nid] = replace(mm.nodes[nid], start_pfn=start, spanned=end - start)
+    mm.nodes[nid] = mm.nodes[nid]._replace(start_pfn=start, spanned=end - start)
 
 
 @mirrors("mm/memory_hotplug.c:remove_pfn_range_from_zone", "v6.12", "complete")
@@ -211,7 +207,7 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
         _leaf(mm, "setup_zone_pageset")
         mm.change_zone(key, pageset=True)
     adjust_present_page_count(mm, key, group, online_pages_range(mm, pfn, end_pfn, key))
-    mm.nodes[key[0]] = replace(mm.nodes[key[0]], n_memory=True)
+    mm.nodes[key[0]] = mm.nodes[key[0]]._replace(n_memory=True)
     if fresh:
         _leaf(mm, "build_all_zonelists")
     undo_isolate_page_range(mm, pfn, end_pfn)
@@ -333,6 +329,6 @@ def offline_pages(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey, group: in
 
 def _node_lost_memory(mm: Mm, nid: int) -> None:
     if mm.nodes[nid].present <= 0 and mm.nodes[nid].n_memory:
-        mm.nodes[nid] = replace(mm.nodes[nid], n_memory=False)
+        mm.nodes[nid] = mm.nodes[nid]._replace(n_memory=False)
         _leaf(mm, "kcompactd_stop")
         _leaf(mm, "kswapd_stop")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class ZoneType(IntEnum):
@@ -41,8 +41,7 @@ class MigrateType(IntEnum):
     ISOLATE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Zone:
+class Zone(NamedTuple):
     """struct zone: pfns and page counts. ``free`` is NR_FREE_PAGES with the per-cpu lists counted in."""
 
     nid: int
@@ -68,8 +67,7 @@ class Zone:
         return bool(self.spanned) and start_pfn < self.end_pfn and start_pfn + nr_pages > self.start_pfn
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """struct pglist_data and the node's place in the node masks."""
 
     nid: int
@@ -86,8 +84,7 @@ class Node:
         return self.start_pfn + self.spanned
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryGroup:
+class MemoryGroup(NamedTuple):
     """struct memory_group: static (a DIMM: max_pages) or dynamic (a virtio-mem device: unit_pages)."""
 
     gid: int

@@ -57,9 +57,9 @@ def memmap_init_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int) -> Non
 def init_single_page(mm: Mm, key: ZoneKey, page: StructPage, *, mark: bool) -> StructPage:
     """__init_single_page() and SetPageReserved() for one struct page."""
     if not mark or not mm.feature("check.init_single_page_zero"):
-        return StructPage(in_zone(0, key) | PG_RESERVED, 0, 1)
+        return StructPage(in_zone(0, key) | PG_RESERVED, 0, 1, 0, -1)
     count = page.refcount if mm.feature("check.init_single_page_count") else 1
-    return page._replace(flags=in_zone(page.flags, key) | PG_RESERVED, refcount=count)
+    return page._replace(flags=in_zone(page.flags, key) | PG_RESERVED, refcount=count, mapcount=-1)
 
 
 def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> Onlined:
@@ -247,6 +247,6 @@ def offline_isolated_pages(mm: Mm, start_pfn: int, end_pfn: int) -> Onlined:
                 raise KernelCrash("kernel BUG at mm/page_alloc.c:8192!", "__offline_isolated_pages", None, f"page_count of pfn {a:#x} is not 0")
             skipped += b - a
         else:
-            update(mm, a, b, "__offline_isolated_pages", lambda p: StructPage(p.flags | PG_RESERVED, p.mapping, 0))
+            update(mm, a, b, "__offline_isolated_pages", lambda p: p._replace(flags=p.flags | PG_RESERVED, refcount=0))
     return Onlined(end_pfn - start_pfn - skipped, skipped if mm.feature("present.counts_vmemmap") else 0)
 

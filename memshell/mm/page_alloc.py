@@ -399,15 +399,20 @@ def set_recommended_min_free_kbytes(mm: Mm, min_free_kbytes: int, low: int, nr_z
     return max(min_free_kbytes, pages << mm.arch.page_shift >> 10)
 
 
-@mirrors("mm/page_alloc.c:init_per_zone_wmark_min", "v6.12", "complete")
-def init_per_zone_wmark_min(mm: Mm) -> None:
-    """Recompute the watermarks after the managed pages changed."""
+def min_free_kbytes(mm: Mm) -> int:
+    """Return what /proc/sys/vm/min_free_kbytes reads."""
     zones = kernel_zones(mm)
     low = sum(zone.managed for zone in zones)
     kilobytes = calculate_min_free_kbytes(mm, low)
     if not mm.feature("thp.raises_min_free_kbytes"):
-        setup_per_zone_wmarks(mm, kilobytes, low)
-        return
+        return kilobytes
     if mm.trace is not None:  # overwritten at once; only a trace can tell
         setup_per_zone_wmarks(mm, kilobytes, low)
-    setup_per_zone_wmarks(mm, set_recommended_min_free_kbytes(mm, kilobytes, low, len(zones)), low)
+    return set_recommended_min_free_kbytes(mm, kilobytes, low, len(zones))
+
+
+@mirrors("mm/page_alloc.c:init_per_zone_wmark_min", "v6.12", "complete")
+def init_per_zone_wmark_min(mm: Mm) -> None:
+    """Recompute the watermarks after the managed pages changed."""
+    kilobytes = min_free_kbytes(mm)
+    setup_per_zone_wmarks(mm, kilobytes, sum(zone.managed for zone in kernel_zones(mm)))

@@ -62,12 +62,8 @@ def undo_isolate_page_range(mm: Mm, start_pfn: int, end_pfn: int) -> None:
             unset_migratetype_isolate(mm, pfn)
 
 
-@mirrors("mm/page_isolation.c:start_isolate_page_range", "v6.12", "complete")
-def start_isolate_page_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
-    """Isolate [start_pfn, end_pfn): the first pageblock, the last, then those between, as the kernel does.
-
-    Takes the free pages off the lists. Raises EBUSY, with all pages as they were.
-    """
+def _isolate_one_by_one(mm: Mm, start_pfn: int, end_pfn: int) -> None:
+    """Check pageblock by pageblock in the kernel's order: the first, the last, those between. Raises EBUSY at the one that cannot be."""
     size = mm.arch.pageblock_nr_pages
     last = end_pfn - size
     isolate_single_pageblock(mm, start_pfn)
@@ -88,6 +84,16 @@ def start_isolate_page_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey)
         finally:
             undo_isolate_page_range(mm, start_pfn, stop)
             unset_migratetype_isolate(mm, last)
+
+
+@mirrors("mm/page_isolation.c:start_isolate_page_range", "v6.12", "complete")
+def start_isolate_page_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
+    """Isolate [start_pfn, end_pfn): the first pageblock, the last, then those between, as the kernel does.
+
+    Takes the free pages off the lists. Raises EBUSY, with all pages as they were.
+    """
+    if mm.trace is not None or has_unmovable_pages(mm, start_pfn, end_pfn) is not None:
+        _isolate_one_by_one(mm, start_pfn, end_pfn)
     taken = mm.free[key].take_range(start_pfn, end_pfn)
     mm.change_zone(key, free=mm.zones[key].free - sum(end - start for start, end, _ in taken))
 

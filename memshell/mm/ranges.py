@@ -71,6 +71,16 @@ class RangeMap(Generic[V]):
             if a < b:
                 yield a, b, values[k]
 
+    def items_reversed(self, start: int, end: int) -> Iterator[tuple[int, int, V]]:
+        """Yield the same as `items`, from the end. Do not change the map meanwhile."""
+        starts, ends, values = self._starts, self._ends, self._values
+        for k in range(bisect_left(starts, end) - 1, -1, -1):
+            a, b = max(starts[k], start), min(ends[k], end)
+            if b <= start:
+                return
+            if a < b:
+                yield a, b, values[k]
+
     def gaps(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the parts of [start, end) where nothing is set."""
         for a, b, _ in self.items(start, end):

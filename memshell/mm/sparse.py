@@ -54,9 +54,15 @@ def sparse_add_section(mm: Mm, nid: int, start_pfn: int, nr_pages: int, altmap: 
         raise KernelError(f"section {section_nr} is there already", "EEXIST", where="mm/sparse.c:fill_subsection_map")
     first = align_down(start_pfn, mm.arch.pages_per_section)
     early = any(bits & SECTION_EARLY for _, _, bits in mm.sections.items(first, first + mm.arch.pages_per_section))
+    bits = SECTION_PRESENT | SECTION_HAS_MEM_MAP | (SECTION_EARLY if early else 0)
     if not (early and nr_pages < mm.arch.pages_per_section):
-        populate_section_memmap(mm, start_pfn, nr_pages, nid, altmap)
-    mm.sections.set(start_pfn, end_pfn, SECTION_PRESENT | SECTION_HAS_MEM_MAP | (SECTION_EARLY if early else 0))
+        try:
+            populate_section_memmap(mm, start_pfn, nr_pages, nid, altmap)
+        except KernelError:
+            mm.sections.set(start_pfn, end_pfn, bits)  # its subsections are marked before the memmap is tried
+            section_deactivate(mm, start_pfn, nr_pages, altmap)
+            raise
+    mm.sections.set(start_pfn, end_pfn, bits)
 
 
 @mirrors("mm/sparse.c:section_deactivate", "v6.12", "complete")

@@ -144,7 +144,7 @@ class Mm:
 
     def change_zone(self, key: ZoneKey, **changes: Any) -> Zone:
         """Replace fields of one zone; return the new record."""
-        zone = self.zones[key] = replace(self.zones[key], **changes)
+        zone = self.zones[key] = self.zones[key]._replace(**changes)
         return zone
 
     def note(self, text: str) -> None:

@@ -27,6 +27,7 @@ class StructPage(NamedTuple):
     mapping: int = 0
     refcount: int = 0
     link: int = 0
+    mapcount: int = 0  # _mapcount: -1 when nobody maps the page, 0 in zeroed memory
 
     @property
     def vmemmap(self) -> bool:
@@ -62,7 +63,7 @@ def signed32(value: int) -> int:
 def filled(byte: int) -> StructPage:
     """Return a struct page whose every byte is *byte*: 0xff is PAGE_POISON_PATTERN, 0xfd PAGE_INUSE."""
     word = byte * 0x0101010101010101
-    return StructPage(word, word, signed32(word), word)
+    return StructPage(word, word, signed32(word), word, signed32(word))
 
 
 def in_zone(flags: int, key: ZoneKey) -> int:
@@ -149,9 +150,12 @@ def update(mm: Mm, start_pfn: int, end_pfn: int, function: str, change: Callable
     for a, b, content in list(runs(mm, start_pfn, end_pfn)):
         if content is None:
             raise page_fault(mm.arch.vmemmap_address(a), function, "the struct page is not mapped")
-        if isinstance(content, Garbage):  # what each keeps of it differs; the bits that the model reads later are asked of the first
-            content = content.at(physical(mm, mm.arch.vmemmap_address(a)) or 0)
-        write_run(mm, a, b, change(content))
+        write_run(mm, a, b, change(any_of(content)))
+
+
+def any_of(content: Content) -> StructPage:
+    """Return what the model keeps of a run of struct pages: of random ones, a flag is set that any of them has."""
+    return content if isinstance(content, StructPage) else filled(0xFF)
 
 
 def marked_runs(mm: Mm, start_pfn: int, end_pfn: int) -> list[tuple[int, int]]:

@@ -92,7 +92,7 @@ def _marked(mm: Mm, altmap: RangeAltmap, head: int, refcount: int | None, pfn: i
 def marked(page: StructPage, refcount: int, link: int | None = None) -> StructPage:
     """SetPageVmemmap() and init_page_count(): all other bits stay as they are."""
     link = page.link if link is None else link
-    return StructPage(page.flags | PG_RESERVED, VMEMMAP_PAGE, refcount, link)
+    return StructPage(page.flags | PG_RESERVED, VMEMMAP_PAGE, refcount, link, page.mapcount)
 
 
 def _count_head(mm: Mm, altmap: RangeAltmap, head: int) -> None:

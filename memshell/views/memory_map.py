@@ -56,7 +56,8 @@ def cell(mm: Mm, start: int, end: int) -> str:
     for a, b, page in mm.pages.items(start, end):
         counts[LETTERS.get(page.owner, FREE)] += b - a
     if not counts:
-        return OFFLINE if mm.blocks.get(start // mm.block_pages) is not None else HOLE
+        block = mm.blocks.get(start // mm.block_pages)
+        return OFFLINE if block is not None and block.state == "offline" else HOLE
     letter = max(counts, key=lambda key: counts[key])
     small = next((key for key in RANK if key in counts), None)
     if letter == FREE and small is not None:
@@ -96,7 +97,7 @@ def overview(mm: Mm, width: int = 80) -> str:
         "",
     ]
     lines += _drawn(mm, rows, span)
-    used = {letter.upper() for row in rows for cells in row.cells for letter in cells}
+    used = {letter for row in rows for cells in row.cells for letter in cells}
     return "\n".join([*lines, "", *legend(used, width), "", *totals(mm)]) + "\n"
 
 
@@ -161,8 +162,8 @@ def _folded(mm: Mm, count: int, span: int) -> list[str]:
 
 def legend(used: set[str], width: int) -> list[str]:
     """Return what the characters that are *used* mean, in lines of at most *width*."""
-    words = [f"{letter} {name}" for letter, name in NAMES.items() if letter in used]
-    if used & set(LETTERS.values()):
+    words = [f"{letter} {name}" for letter, name in NAMES.items() if {letter, letter.lower()} & used]
+    if any(letter.islower() for letter in used):
         words.append("small letter: a part of it")
     lines = [""]
     for word in words:
@@ -227,7 +228,7 @@ def block_map(mm: Mm, block: MemoryBlock, width: int = 80) -> str:
         for at in range(0, len(cells), per_row)
     ]
     return (
-        "\n".join([*lines, "", *legend(set(cells.upper()), width), "", *_runs(mm, start, start + pages)])
+        "\n".join([*lines, "", *legend(set(cells), width), "", *_runs(mm, start, start + pages)])
         + "\n"
     )
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.mm.mmzone import MigrateType, ZoneType
+from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc import (
-    calculate_min_free_kbytes,
+    min_free_kbytes,
     lowmem_reserve,
     nr_free_pages,
-    set_recommended_min_free_kbytes,
 )
 
 if TYPE_CHECKING:
@@ -86,15 +85,17 @@ def zoneinfo(mm: Mm) -> str:
 
 
 def _pages_min(mm: Mm) -> int:
-    kilobytes = calculate_min_free_kbytes(mm)
+    zones = kernel_zones(mm)
+    low = sum(zone.managed for zone in zones)
+    kilobytes = calculate_min_free_kbytes(mm, low)
     if mm.feature("thp.raises_min_free_kbytes"):
-        kilobytes = set_recommended_min_free_kbytes(mm, kilobytes)
+        kilobytes = set_recommended_min_free_kbytes(mm, kilobytes, low, len(zones))
     return kilobytes << 10 >> mm.arch.page_shift
 
 
 def watermarks(mm: Mm, zone: Zone, pages_min: int) -> tuple[int, int]:
     """Return the low and high watermarks in pages. Source: mm/page_alloc.c:__setup_per_zone_wmarks."""
-    lowmem = sum(z.managed for (_, kind), z in mm.zones.items() if kind < ZoneType.MOVABLE)
+    lowmem = sum(low.managed for low in kernel_zones(mm))
     share = pages_min * zone.managed // lowmem if lowmem else 0
     gap = max(share >> 2, zone.managed * WATERMARK_SCALE_FACTOR // 10000)
     return zone.watermark_min + gap, zone.watermark_min + 2 * gap
