@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from memshell.commands.shell import Shell
+    from memshell.mm.memory_block import MemoryBlock
     from memshell.mm.mmzone import Zone
     from memshell.mm.state import Mm
 
 _TRUE = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 _WORDS = {"online", "offline", "none", "DMA", "DMA32", "Normal", "Movable", "Device"}
 _ZONE_FIELDS = ("start_pfn", "spanned", "present", "managed", "free")
-_BLOCK_FIELDS = ("state", "zone", "zones", "node", "removable")
 _VIEWS = {"meminfo": 1024, "vmstat": 0}
 _SUMS = ("present", "managed", "spanned", "free")
 TOP = {
@@ -36,7 +36,8 @@ TOP = {
     "block_size": "bytes of a memory block",
     "page_size": "bytes of a page",
     "blocks": "blocks.total, blocks.online, blocks.offline",
-    "block": "block.47.state|zone|node",
+    "block": "block.47.state|zone|node|vmemmap_pages|altmap.alloc and so on",
+    "memmap": "memmap.buddy, memmap.altmap, memmap.early: pages behind the struct pages, by where they are",
     "zone": "zone.Movable.present|managed|spanned|free|start_pfn; zone.1.Normal.present for node 1 alone",
     "meminfo": "meminfo.MemTotal and so on, in kB",
     "vmstat": "vmstat.nr_memmap_pages and so on",
@@ -110,6 +111,15 @@ class State:
     def _page_size(self, _rest: str) -> Quantity:
         return Quantity(self.mm.arch.page_size, 1)
 
+    def _memmap(self, rest: str) -> Quantity:
+        """Return the bytes of memmap that came from *rest*: every leaf of the vmemmap has its owner."""
+        owned = {"buddy": 0, "altmap": 0, "early": 0}
+        for start, end, leaf in self.mm.leaves.items():
+            if leaf.owner in owned and start >= self.mm.arch.vmemmap_base:
+                owned[leaf.owner] += end - start
+        page = self.mm.arch.page_size
+        return Quantity(_pick(owned, rest, f"memmap.{rest}") // page, page)
+
     def _blocks(self, rest: str) -> Quantity:
         blocks = self.mm.blocks.values()
         counts = {"total": len(blocks)}
@@ -125,10 +135,17 @@ class State:
             raise UsageError(
                 f"there is no block {number}", hint=f"blocks go from {min(blocks)} to {max(blocks)}"
             )
-        block = self.mm.blocks[int(digits)]
-        values = {"state": str(block.state), "zone": block.zone.label if block.zone is not None else "none"}
-        values["node"] = Quantity(block.nid)  # type: ignore[assignment]  # a table of mixed values
-        return _pick(values, field, f"block.{rest}")
+        return _pick(self._block_values(self.mm.blocks[int(digits)]), field, f"block.{rest}")
+
+    def _block_values(self, block: MemoryBlock) -> dict[str, Any]:
+        page = self.mm.arch.page_size
+        values: dict[str, Any] = {"state": str(block.state), "node": Quantity(block.nid)}
+        values["zone"] = block.zone.label if block.zone is not None else "none"
+        values["vmemmap_pages"] = Quantity(block.nr_vmemmap_pages, page)
+        for field in ("free", "reserve", "align", "alloc"):
+            pages = 0 if block.altmap is None else getattr(block.altmap, field)
+            values[f"altmap.{field}"] = Quantity(pages, page)
+        return values
 
     def _zone(self, rest: str) -> Quantity:
         path, _dot, field = rest.rpartition(".")
