@@ -61,7 +61,7 @@ ARCH = ArgType("ARCH", TEXT.convert, _use_words)
 
 @command(
     "machine",
-    arg("arch", ARCH, "an architecture"),
+    arg("arch", ARCH, "an architecture; without it, list them and their keys", nargs="?"),
     arg("options", USE_WORD, "its options, profile=v6.12 and policy=NAME", nargs="*"),
     needs_machine=False,
     examples="""
@@ -69,14 +69,16 @@ ARCH = ArgType("ARCH", TEXT.convert, _use_words)
 x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
 """,
 )
-def use(shell: Shell, args: Namespace) -> str:
+def use(shell: Shell, args: Namespace) -> str | Result:
     """Start a fresh machine.
 
     ``use x86_64 ram=4G block=256M`` boots one of an architecture that a plugin brings; the keys are the
-    architecture's (``use x86_64 --help`` lists them after a TAB), and ``profile=`` and ``policy=`` choose the
+    architecture's (``use`` alone lists them), and ``profile=`` and ``policy=`` choose the
     kernel and where the memmap of added memory goes.
     """
     arches = shell.plugins.arches()
+    if args.arch is None:
+        return _list_arches(arches)
     if args.arch not in arches:
         hint = did_you_mean(args.arch, arches) or "known: " + ", ".join(arches)
         raise UsageError(
@@ -87,6 +89,15 @@ def use(shell: Shell, args: Namespace) -> str:
     policy = POLICY.convert(options.pop("policy", DEFAULT_POLICY), shell)
     start(shell, arches[args.arch], options, profile, policy)
     return describe(shell.need_machine().mm)
+
+
+def _list_arches(arches: Mapping[str, Arch]) -> Result:
+    rows = [
+        {"arch": name, "key": option.name, "default": option.default, "text": option.text}
+        for name, arch in arches.items()
+        for option in arch.options
+    ]
+    return Result(rows=rows, columns=(Column("ARCH"), Column("KEY"), Column("DEFAULT"), Column("TEXT")))
 
 
 def _options(words: list[str]) -> dict[str, str]:
