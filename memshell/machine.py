@@ -90,7 +90,7 @@ class Machine:
             error = failed
             if isinstance(failed, KernelCrash):
                 work.crashed = failed.message
-                work.event("Crash", failed.function, failed.message, kind=failed.kind, address=failed.address)
+                work.event("Crash", failed.function, failed.message, crash=failed.kind, address=failed.address)
             self._commit(command, work, error)
             raise
         self._commit(command, work, None)

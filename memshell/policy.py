@@ -59,9 +59,20 @@ class Placement:
 class Policy(Protocol):
     """A policy plugin's object."""
 
-    name: str
-    summary: str
-    parameter: str  # what the memmap_on_memory module parameter reads under this policy
+    @property
+    def name(self) -> str:
+        """What ``policy NAME`` takes."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        ...
+
+    @property
+    def parameter(self) -> str:
+        """What the memmap_on_memory module parameter reads under this policy: N, Y or force."""
+        ...
 
     def place_memmap(self, request: MemmapRequest) -> Placement:
         """Decide where the memmap of *request* goes."""

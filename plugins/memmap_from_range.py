@@ -19,7 +19,7 @@ class MemmapFromRange:
 
     name: str = "memmap_from_range"
     summary: str = "memmap of the whole add at the start of the range (the series of 2017 to 2019)"
-    parameter: str = "N"
+    parameter: str = "range"
 
     def place_memmap(self, request: MemmapRequest) -> Placement:
         """Always, in kernels that can: add_memory_resource() of the series sets the flag without asking anybody."""

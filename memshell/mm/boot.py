@@ -11,7 +11,14 @@ from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc import add_zones, init_per_zone_wmark_min
 from memshell.mm.pfn import align_down, align_up
 from memshell.mm.ranges import RangeMap
-from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm, Resource
+from memshell.mm.state import (
+    SECTION_EARLY,
+    SECTION_HAS_MEM_MAP,
+    SECTION_ONLINE,
+    SECTION_PRESENT,
+    Mm,
+    Resource,
+)
 
 if TYPE_CHECKING:
     from memshell.mm.profile import Profile

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from memshell.errors import KernelCrash, KernelError
 from memshell.mm import mirrors
-from memshell.mm.memory_block import MemoryBlock, memory_subsys_offline, memory_subsys_online, walk_memory_blocks
+from memshell.mm.memory_block import (
+    MemoryBlock,
+    memory_subsys_offline,
+    memory_subsys_online,
+    walk_memory_blocks,
+)
 from memshell.mm.memory_hotplug import (
     MHP_MEMMAP_ON_MEMORY,
     add_memory,

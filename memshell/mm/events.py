@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from memshell.mm.pfn import format_size
 
-
 # Kernel functions that a trace names and the model has no function for, with their files.
 LEAVES = {
     "__drain_all_pages": "mm/page_alloc.c",

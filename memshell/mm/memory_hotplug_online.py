@@ -60,8 +60,10 @@ def move_pfn_range_to_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int, 
     _leaf(mm, "clear_zone_contiguous")
     if not zone.spanned:
         init_currently_empty_zone(mm, key)
-    mm.change_zone(key, **_grown(zone.start_pfn, zone.spanned, start_pfn, nr_pages))
-    mm.nodes[key[0]] = node._replace(**_grown(node.start_pfn, node.spanned, start_pfn, nr_pages))
+    start, spanned = _grown(zone.start_pfn, zone.spanned, start_pfn, nr_pages)
+    mm.change_zone(key, start_pfn=start, spanned=spanned)
+    start, spanned = _grown(node.start_pfn, node.spanned, start_pfn, nr_pages)
+    mm.nodes[key[0]] = node._replace(start_pfn=start, spanned=spanned)
     memmap_init_range(mm, key, start_pfn, nr_pages, migratetype)
     _leaf(mm, "set_zone_contiguous")
 
@@ -72,11 +74,11 @@ def _leaf(mm: Mm, name: str) -> None:
         mm.trace.leaf(name)
 
 
-def _grown(start: int, spanned: int, start_pfn: int, nr_pages: int) -> dict[str, int]:
+def _grown(start: int, spanned: int, start_pfn: int, nr_pages: int) -> tuple[int, int]:
     if not spanned:
-        return {"start_pfn": start_pfn, "spanned": nr_pages}
+        return start_pfn, nr_pages
     first = min(start, start_pfn)
-    return {"start_pfn": first, "spanned": max(start + spanned, start_pfn + nr_pages) - first}
+    return first, max(start + spanned, start_pfn + nr_pages) - first
 
 
 def shrink_zone_span(mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> None:
@@ -182,8 +184,10 @@ def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> in
 
 @mirrors("mm/memory_hotplug.c:online_pages", "v6.12", "complete")
 def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | None) -> None:
-    """Online [pfn, +nr_pages) to the zone. Raises EINVAL for borders that are not pageblock and section aligned, and
-    the errno of a notifier that refuses MEM_GOING_ONLINE.
+    """Online [pfn, +nr_pages) to the zone.
+
+    Raises EINVAL for borders that are not pageblock and section aligned, and the errno of a notifier that refuses
+    MEM_GOING_ONLINE.
     """
     end_pfn = pfn + nr_pages
     if not nr_pages or pfn % mm.arch.pageblock_nr_pages or end_pfn % mm.arch.pages_per_section:

@@ -30,7 +30,13 @@ from memshell.mm.struct_page import (
     write_run,
     zone_bits,
 )
-from memshell.mm.vmemmap_rfc import RangeAltmap, begin_altmap, kfree_section_memmap, mark_vmemmap_pages, mark_vmemmap_range
+from memshell.mm.vmemmap_rfc import (
+    RangeAltmap,
+    begin_altmap,
+    kfree_section_memmap,
+    mark_vmemmap_pages,
+    mark_vmemmap_range,
+)
 
 HERE = "mm/memory_hotplug.c"
 MHP_MEMBLOCK_API, MHP_MEMMAP_FROM_RANGE = 1, 2

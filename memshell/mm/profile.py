@@ -88,6 +88,8 @@ FEATURES: dict[str, Feature] = {
         "the function that dissolves free huge pages of a range", {"v5.15": "dissolve_free_huge_pages", "v6.12": "dissolve_free_hugetlb_folios"}
     ),
     "pageblock.isolate_bit": Feature("isolation is a bit of its own, the pageblock keeps its type (v6.17)", {"v5.15": False, "v6.18": True}),
+    "pageblock.flag_bits": Feature("NR_PAGEBLOCK_BITS: bits of flags for each pageblock", {"v5.15": 4, "v6.18": 8}),
+    "sparse.usage_rcu": Feature("struct mem_section_usage has an rcu_head (v6.8, 6.6.15, 6.1.76)", {"v5.15": False, "v6.1": True}),
     "isolate.undo_to_head": Feature(
         "free blocks of four pageblocks or more come to the list heads when isolation is undone, so memory just onlined is used first (v6.10)",
         {"v5.15": False, "v6.12": True},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from memshell.errors import KernelError, OutOfMemory
 from memshell.mm import mirrors
 from memshell.mm.memremap import VmemAltmap
@@ -16,6 +18,20 @@ from memshell.mm.state import (
     SECTION_PRESENT,
     Mm,
 )
+
+if TYPE_CHECKING:
+    from memshell.arch import Arch
+    from memshell.mm.profile import Profile
+
+
+def mem_section_usage_size(arch: Arch, profile: Profile) -> int:
+    """mem_section_usage_size(): bytes of the slab object that a hot-added section takes, before the slab rounds them up.
+
+    An rcu_head (since v6.8, 6.6.15 and 6.1.76), a bit for each subsection, the pageblock flags; bitmaps in whole longs.
+    """
+    subsections = arch.pages_per_section // arch.pages_per_subsection
+    flags = (arch.pages_per_section >> arch.pageblock_order) * profile.features["pageblock.flag_bits"]
+    return (16 if profile.features["sparse.usage_rcu"] else 0) + 8 * (-(-subsections // 64) + -(-flags // 64))
 
 
 def pfn_valid(mm: Mm, pfn: int) -> bool:

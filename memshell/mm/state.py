@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from memshell.mm.memory_block import MemoryBlock
     from memshell.mm.page_alloc import FreeArea
     from memshell.mm.profile import Profile
+    from memshell.mm.struct_page import Content
     from memshell.mm.virtio_mem import VirtioMem
     from memshell.mm.zone_device import Pagemap
-    from memshell.mm.struct_page import Content
     from memshell.policy import Placement, Policy
 
 ZoneKey = tuple[int, ZoneType]

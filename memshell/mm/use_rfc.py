@@ -14,7 +14,17 @@ from memshell.mm.page_alloc import alloc_pages
 from memshell.mm.page_isolation import has_unmovable_pages
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm, ZoneKey
-from memshell.mm.struct_page import PG_RESERVED, Content, filled, kept, page_fault, read_pfn, runs, write, zone_bits
+from memshell.mm.struct_page import (
+    PG_RESERVED,
+    Content,
+    filled,
+    kept,
+    page_fault,
+    read_pfn,
+    runs,
+    write,
+    zone_bits,
+)
 from memshell.mm.vmemmap_rfc import bad_page, marks_memmap
 
 HOT_PAGE = "pcp_hot_page"  # counter: the page at the head of the per-cpu list, which the next process gets

@@ -11,7 +11,6 @@ from memshell.mm import LEDGER
 from memshell.mm.events import LEAVES, Trace
 from memshell.verify.recording import Recording
 
-
 # How often these are called depends on what the guest happens to have in the zone at that moment.
 ACCIDENTAL = frozenset({"do_migrate_range"})
 # The entry points that every fully probed recording shows.

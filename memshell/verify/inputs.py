@@ -10,10 +10,22 @@ from memshell.errors import RecordingError
 from memshell.machine import DEFAULT_PARAMS, Machine
 from memshell.mm.boot import boot
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
-from memshell.mm.page import KPF_ANON, KPF_BUDDY, KPF_LRU, KPF_NOPAGE, KPF_OFFLINE, KPF_PGTABLE, KPF_SLAB, UNMOVABLE_OWNERS, Owner, Page
+from memshell.mm.page import (
+    KPF_ANON,
+    KPF_BUDDY,
+    KPF_LRU,
+    KPF_NOPAGE,
+    KPF_OFFLINE,
+    KPF_PGTABLE,
+    KPF_SLAB,
+    UNMOVABLE_OWNERS,
+    Owner,
+    Page,
+)
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
 from memshell.policy import Policy
+from memshell.verify import rfc
 from memshell.verify.recording import Recording
 
 PARAMS = ("online_policy", "auto_movable_ratio", "auto_movable_numa_aware")
@@ -30,6 +42,8 @@ def boot_machine(recording: Recording, arches: dict[str, Arch], policies: dict[s
     params = {**DEFAULT_PARAMS, "auto_online_blocks": state.get("auto_online_blocks", "offline")}
     parameter = state.get("params", {}).get("memmap_on_memory", "N")
     policy = next((p for p in policies.values() if p.parameter == parameter), policies["buddy"])
+    if rfc.is_rfc(recording):
+        policy = policies[rfc.policy_name(recording)]
     mm = boot(arch, recording.profile, policy, memory, params)
     read_params(mm, state)
     for key, zone in list(mm.zones.items()):
@@ -82,7 +96,7 @@ def _cpu_nodes(state: dict[str, Any], nodes: tuple[int, ...]) -> tuple[int, ...]
 def used_ranges(mm: Mm) -> list[tuple[int, int, Page]]:
     """Return the online hot-added runs that a guest can have put something into."""
     hot = [(b.id * mm.block_pages, (b.id + 1) * mm.block_pages) for b in mm.blocks.values() if not b.early and b.state == "online"]
-    kinds = (Owner.MEMMAP_SELF, Owner.OFFLINE, Owner.RESERVED)
+    kinds = (Owner.MEMMAP_SELF, Owner.OFFLINE, Owner.RESERVED, Owner.VMEMMAP, Owner.BAD)
     return [run for start, end in hot for run in mm.pages.items(start, end) if run[2].owner not in kinds]
 
 
@@ -183,6 +197,8 @@ def _clip(runs: list[list[int]], start: int, end: int) -> list[tuple[int, int, i
 def set_owner(mm: Mm, start: int, end: int, page: Page) -> None:
     """Make *page* the state of [start, end), which is online in that zone; the free lists and counters follow."""
     key = (page.nid, page.zone)
+    if all(now == page for _, _, now in mm.pages.items(start, end)):
+        return  # as it is: free blocks stay as they are, aligned or not
     taken = sum(b - a for a, b, _ in mm.free[key].take_range(start, end))
     mm.pages.set(start, end, page)
     given = 0

@@ -9,6 +9,7 @@ from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import KPAGEFLAGS, KPF_DIRTY, KPF_RESERVED, Owner, Page
 from memshell.mm.state import Mm
 from memshell.mm.virtio_mem import NEVER_ONLINE
+from memshell.verify import rfc
 from memshell.verify.quantity import Quantity, compare
 
 Runs = list[list[int]]
@@ -84,6 +85,8 @@ def page_flags(mm: Mm, page: Page) -> int:
 def predicted_flags(mm: Mm, ranges: list[tuple[int, int]]) -> Runs:
     """Return the flags of *ranges* as runs; pages that are not online have what that kernel shows."""
     absent = mm.feature("kpageflags.absent")
+    if mm.feature("mhp.restrictions"):
+        return rfc.kpageflags(mm, ranges, absent)
     runs: Runs = []
     for start, end in ranges:
         at = start

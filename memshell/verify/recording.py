@@ -39,6 +39,10 @@ class Recording:
     @property
     def profile(self) -> Profile:
         """The newest released profile that is not newer than the kernel."""
+        if "rfc" in self.raw:
+            from memshell.verify.rfc import profile_of
+
+            return profile_of(self)
         version = _numbers(self.release)
         fitting = [name for name in RELEASES if _numbers(name[1:]) <= version[:2]]
         if not fitting:

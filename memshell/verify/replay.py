@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from memshell.errors import KernelError
+from memshell.errors import KernelCrash, KernelError
 from memshell.machine import Machine
 from memshell.mm import dlpar, drivers, virtio_mem
 from memshell.mm.memory_block import state_store
 from memshell.mm.memory_hotplug import add_memory, offline_and_remove_memory, remove_memory
 from memshell.mm.state import Mm
-from memshell.verify import devices
-
+from memshell.verify import devices, rfc
 
 VIRTIO_REGION = 4 << 30  # larger than any recorded request; the region's end decides nothing
 
@@ -46,11 +45,15 @@ class Replay:
 
     def attempt(self, command: str, action: Callable[[Mm], object]) -> KernelError | None:
         """Run *action* in a transaction; return the kernel's error, if any."""
+        if self.machine.mm.crashed:
+            return None
         try:
             with self.machine.transaction(command) as mm:
                 action(mm)
         except KernelError as error:
             return error
+        except KernelCrash:
+            return None  # the machine says so
         return None
 
 
@@ -145,6 +148,12 @@ def _nothing(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer
     return Answer()
 
 
+def _put_page(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
+    del step
+    rfc.play_put(replay, op)
+    return Answer()
+
+
 PLAYERS: dict[str, Callable[[Replay, dict[str, Any], dict[str, Any]], Answer]] = {
     "boot": _nothing,
     "look": _look,
@@ -160,4 +169,5 @@ PLAYERS: dict[str, Callable[[Replay, dict[str, Any], dict[str, Any]], Answer]] =
     "eject": _eject,
     "remove": _remove,
     "offline_and_remove": _offline_and_remove,
+    "put_page": _put_page,
 }

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc import (
-    min_free_kbytes,
+    kernel_zones,
     lowmem_reserve,
+    min_free_kbytes,
     nr_free_pages,
 )
 
@@ -85,12 +86,7 @@ def zoneinfo(mm: Mm) -> str:
 
 
 def _pages_min(mm: Mm) -> int:
-    zones = kernel_zones(mm)
-    low = sum(zone.managed for zone in zones)
-    kilobytes = calculate_min_free_kbytes(mm, low)
-    if mm.feature("thp.raises_min_free_kbytes"):
-        kilobytes = set_recommended_min_free_kbytes(mm, kilobytes, low, len(zones))
-    return kilobytes << 10 >> mm.arch.page_shift
+    return min_free_kbytes(mm) << 10 >> mm.arch.page_shift
 
 
 def watermarks(mm: Mm, zone: Zone, pages_min: int) -> tuple[int, int]:
