@@ -51,6 +51,11 @@ class KernelError(MemshellError):
         super().__init__(message, errno=errno, hint=hint)
         self.where = where
 
+    def __str__(self) -> str:
+        by = f" from {self.where}" if self.where else ""
+        text = f"{self.message} ({self.errno}{by})"
+        return text if self.hint is None else f"{text}; {self.hint}"
+
 
 class OutOfMemory(KernelError):
     """An allocation found no page of the order and zones that it may use."""

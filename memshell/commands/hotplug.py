@@ -77,8 +77,9 @@ memmap from existing memory; free -4096 pages
 > policy memmap_on_memory
 policy memmap_on_memory
 > add 0x180000000 256M
-256M at 0x180000000-0x18fffffff: memory48-49 offline, node 0; memmap in the first 512 pages of each block, 1
-page used > online memory48-49 movable
+256M at 0x180000000-0x18fffffff, node 0: memory48-49 offline
+memmap in the first 512 pages of each block; free -1 pages
+> online memory48-49 movable
 memory48-49 online in Movable: 252M and 4M memmap
 """,
 )
@@ -93,7 +94,7 @@ def add(shell: Shell, args: Namespace) -> str:
     with shell.change() as mm:
         start = free_place(mm, args.size) if args.address is None else args.address
         if not args.size:
-            raise UsageError("add how much?", hint="add 1G")
+            raise UsageError("add needs a size", hint="such as: add 1G")
         before, free = dict(mm.blocks), sum(zone.free for zone in mm.zones.values())
         try:
             _add(mm, args.via, args.node, start, args.size)
@@ -124,9 +125,10 @@ def _with_sums(mm: Mm, error: OutOfMemory, size: int, free: int) -> OutOfMemory:
     if not error.where.startswith("mm/sparse-vmemmap.c:vmemmap_populate_basepages"):
         return error
     from memshell.mm.pfn import format_size
+    from memshell.views.lsmem import human
 
-    memmap = (size >> mm.arch.page_shift) * mm.arch.struct_page_size
-    text = f"the memmap of {format_size(size)} needs {format_size(memmap)}; {_text(mm, free)} was free"
+    memmap = human((size >> mm.arch.page_shift) * mm.arch.struct_page_size)
+    text = f"the memmap of {format_size(size)} needs {memmap}, {human(free << mm.arch.page_shift)} was free"
     return OutOfMemory(text, where=error.where, hint=error.hint)
 
 
@@ -255,7 +257,9 @@ def online(shell: Shell, args: Namespace) -> str:
         raise UsageError("online: kernel or movable, not both")
     value, numbers = (kinds or ["online"])[0], [word for word in args.blocks if not isinstance(word, str)]
     if not numbers and kinds:
-        raise UsageError("online: which blocks?", hint=f"online all {kinds[0].removeprefix('online_')}")
+        raise UsageError(
+            "online: no block is named", hint=f"such as: online all {kinds[0].removeprefix('online_')}"
+        )
     with shell.change() as mm:
         wanted = _left_to_do(mm, numbers, "online")
         written = _write_states(mm, wanted, value)
@@ -361,7 +365,7 @@ x86_64, <...>
 1G at <...>
 memmap <...>
 > remove 0x100000000-0x13fffffff
-removed 1G: memory32-39; free +4096 pages
+removed 1G: memory32-39
 """,
 )
 def remove(shell: Shell, args: Namespace) -> str:
@@ -374,7 +378,7 @@ def remove(shell: Shell, args: Namespace) -> str:
     from memshell.mm.memory_hotplug import remove_memory
 
     with shell.change() as mm:
-        before, free = set(mm.blocks), sum(zone.free for zone in mm.zones.values())
+        before = set(mm.blocks)
         wanted = _ranges(mm, args.blocks, shell)
         if not wanted:
             return "nothing to do: there is no such block"
@@ -383,12 +387,14 @@ def remove(shell: Shell, args: Namespace) -> str:
                 acpi_memory_device_remove(mm, device.start, device.size)
             else:
                 remove_memory(mm, device.start, device.size)
-        return _removed(mm, before - set(mm.blocks), free)
+        return _removed(mm, before)
 
 
-def _removed(mm: Mm, gone: set[int], free: int) -> str:
-    more = sum(zone.free for zone in mm.zones.values()) - free
-    return f"removed {_text(mm, len(gone) * mm.block_pages)}: {named_blocks(gone)}; free {more:+} pages"
+def _removed(mm: Mm, before: set[int]) -> str:
+    gone = before - set(mm.blocks)
+    if not gone:
+        return "there was no memory block to remove"
+    return f"removed {_text(mm, len(gone) * mm.block_pages)}: {named_blocks(gone)}"
 
 
 @command(
@@ -403,7 +409,7 @@ memmap <...>
 > online all movable
 memory32-39 <...>
 > eject memory32
-removed 1G: memory32-39; free +4096 pages
+removed 1G: memory32-39
 """,
 )
 def eject(shell: Shell, args: Namespace) -> str:
@@ -415,11 +421,12 @@ def eject(shell: Shell, args: Namespace) -> str:
     from memshell.mm.drivers import acpi_scan_hot_remove
 
     with shell.change() as mm:
-        before, free = set(mm.blocks), sum(zone.free for zone in mm.zones.values())
+        before = set(mm.blocks)
         for group in dict.fromkeys(mm.blocks[number].group for number in args.blocks):
             if group is None:
                 stranger = next(number for number in args.blocks if mm.blocks[number].group is None)
                 raise CommandError(f"memory{stranger} is on no DIMM", hint="offline and remove take it away")
             members = [number for number, block in mm.blocks.items() if block.group == group]
-            acpi_scan_hot_remove(mm, min(members) * mm.block_size, len(members) * mm.block_size)
-        return _removed(mm, before - set(mm.blocks), free)
+            start, end = min(members) * mm.block_size, (max(members) + 1) * mm.block_size
+            acpi_scan_hot_remove(mm, start, end - start)
+        return _removed(mm, before)

@@ -53,7 +53,7 @@ def _tag(word: str, shell: Shell) -> list[int]:
         return list(known)
     if not word.isdecimal() or int(word) not in known:
         close = nearest(word, [*map(str, known), "all"])
-        listed = ", ".join(map(str, known)) or "none"
+        listed = ", ".join(map(str, known)) or "nothing is allocated"
         raise UsageError(
             f"there is no allocation {word!r}",
             hint=f"did you mean {close}?" if close else f"there are: {listed}",
@@ -79,9 +79,9 @@ alloc 1: 80M unmovable, node 0 DMA32 80M
 > alloc 16M
 alloc 2: 16M movable, node 0 DMA32 16M
 > alloc
-ID SIZE KIND      PAGES RUNS
- 1  80M unmovable 20480    <...>
- 2  16M movable    4096    <...>
+ID SIZE KIND      PAGES RUNS WHERE
+ 1  80M unmovable 20480    4 node 0 DMA32 80M
+ 2  16M movable    4096    2 node 0 DMA32 16M
 """,
 )
 def alloc(shell: Shell, args: Namespace) -> Result | str:

@@ -177,9 +177,9 @@ def pagetypeinfo(shell: Shell, _args: Namespace) -> Result:
 > use x86_64 ram=2G
 x86_64, <...>
 > meminfo
-MemTotal:         <...> kB
-MemFree:          <...> kB
-AnonPages:              0 kB
+MemTotal:        1951108 kB
+MemFree:         1886052 kB
+AnonPages:             0 kB
 """,
 )
 def meminfo(shell: Shell, _args: Namespace) -> Result:
@@ -314,9 +314,9 @@ x86_64, <...>
 256M at <...>
 memmap <...>
 > altmap
-        START BASE_PFN RESERVE FREE ALIGN ALLOC FIRST_PFN LAST_PFN
-0x100000000   0x100000       0  512     0   512  0x100000 0x1001ff
-0x108000000   0x108000       0  512     0   512  0x108000 0x1081ff
+      START BASE_PFN RESERVE FREE ALIGN ALLOC FIRST_PFN LAST_PFN
+0x100000000 0x100000       0  512     0   512  0x100000 0x1001ff
+0x108000000 0x108000       0  512     0   512  0x108000 0x1081ff
 """,
 )
 def altmap(shell: Shell, _args: Namespace) -> Result:
@@ -384,10 +384,18 @@ memory32-35 <...>
 x86_64, blocks of 128M, kernel v6.12, policy memmap_on_memory
 one character = 32M, | between blocks
 
-<...>
-              hole: 2G
+           0x0 |RRRR|RKK.|....|....|....|....|....|....| DMA DMA32
+    0x40000000 |....|....|....|....|....|....|....|...k| DMA32
+                hole: 2G
    0x100000000 |m...|m...|m...|m...|----|----|----|----| Movable offline
-<...>
+
+M memmap   K kernel   R reserved   . free   - offline   small letter: a part of it
+
+NODE ZONE      PRESENT   MEMMAP   KERNEL RESERVED     FREE
+   0 DMA         15.6M              512K     632K    14.5M
+   0 DMA32        1.9G               63M   141.4M     1.7G
+   0 Movable      512M       8M                       504M
+     offline: 512M in 4 blocks
 """,
 )
 def map_(shell: Shell, args: Namespace) -> Result:

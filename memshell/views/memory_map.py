@@ -227,10 +227,7 @@ def block_map(mm: Mm, block: MemoryBlock, width: int = 80) -> str:
         f"{start + at * piece << mm.arch.page_shift:#14x} {cells[at : at + per_row]}".rstrip()
         for at in range(0, len(cells), per_row)
     ]
-    return (
-        "\n".join([*lines, "", *legend(set(cells), width), "", *_runs(mm, start, start + pages)])
-        + "\n"
-    )
+    return "\n".join([*lines, "", *legend(set(cells), width), "", *_runs(mm, start, start + pages)]) + "\n"
 
 
 def _runs(mm: Mm, start: int, end: int) -> list[str]:

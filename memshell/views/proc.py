@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc import (
-    kernel_zones,
-    lowmem_reserve,
-    min_free_kbytes,
-    nr_free_pages,
-)
+from memshell.mm.page_alloc import kernel_zones, lowmem_reserve, min_free_kbytes, nr_free_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +55,7 @@ def zoneinfo_data(mm: Mm) -> list[dict[str, Any]]:
 
 def zoneinfo(mm: Mm) -> str:
     """Return /proc/zoneinfo. Source: mm/vmstat.c:zoneinfo_show_print."""
-    pages_min = _pages_min(mm)
+    pages_min = min_free_kbytes(mm) << 10 >> mm.arch.page_shift
     kinds = sorted({kind for _, kind in mm.zones})
     lines: list[str] = []
     for key, zone in zones(mm):
@@ -83,10 +78,6 @@ def zoneinfo(mm: Mm) -> str:
         if zone.present:
             lines.append(f"  start_pfn:           {zone.start_pfn}")
     return "\n".join(lines) + "\n"
-
-
-def _pages_min(mm: Mm) -> int:
-    return min_free_kbytes(mm) << 10 >> mm.arch.page_shift
 
 
 def watermarks(mm: Mm, zone: Zone, pages_min: int) -> tuple[int, int]:
