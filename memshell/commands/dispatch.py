@@ -87,15 +87,16 @@ def parse(item: Command, words: list[str], shell: Shell, tail: str | None = None
     if item.raw:
         return argparse.Namespace(words=words, help=words in (["--help"], ["-h"]), **_NOTHING)
     parser = parser_for(item)
+    if "--help" in words or "-h" in words:
+        return argparse.Namespace(help=True, **_NOTHING)
     args, left = parser.parse_known_args([_option(item, word) for word in words])
     if left:
         raise UsageError(f"{item.name}: unexpected {left[0]!r}", hint=_hint(item, left[0], parser))
-    if not args.help:
-        for argument in item.arguments:
-            if argument.type is not None:
-                setattr(args, argument.dest, _value(argument, getattr(args, argument.dest), shell))
-        if args.form is not None and args.form not in FORMATS:
-            raise UsageError(f"unknown format {args.form!r}", hint="one of " + ", ".join(FORMATS))
+    for argument in item.arguments:
+        if argument.type is not None:
+            setattr(args, argument.dest, _value(argument, getattr(args, argument.dest), shell))
+    if args.form is not None and args.form not in FORMATS:
+        raise UsageError(f"unknown format {args.form!r}", hint="one of " + ", ".join(FORMATS))
     args.tail = tail
     return args
 
@@ -105,8 +106,16 @@ _NOTHING: dict[str, Any] = {"form": None, "columns": None, "vertical": False, "e
 
 def _option(item: Command, word: str) -> str:
     """Return ``order=3`` as ``--order=3`` when the command declares the key ``order=``."""
-    key = word.partition("=")[0] + "="
-    return f"--{word}" if any(argument.name == key for argument in item.arguments) else word
+    key, equals, _value = word.partition("=")
+    keys = [argument.name for argument in item.arguments if argument.is_key]
+    if not equals or not keys or not key.isidentifier():
+        return word
+    if f"{key}=" in keys:
+        return f"--{word}"
+    close = did_you_mean(f"{key}=", keys)
+    if close is None:
+        return word
+    raise UsageError(f"{item.name}: unknown key {key!r}", hint=close)
 
 
 def _value(argument: Arg, given: Any, shell: Shell) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memshell.errors import KernelError
@@ -9,7 +10,6 @@ from memshell.report import Result
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
 
     from memshell.commands.registry import Command
     from memshell.commands.shell import Shell
@@ -34,8 +34,9 @@ def explained(item: Command, args: Namespace, shell: Shell) -> Result:
         machine.tracing = False
     if machine.last_trace is None:
         return Result(text=f"{item.name} reads the state and calls nothing in the kernel\n")
-    data = [_record(call) for call in machine.last_trace.calls]
-    return Result(text=(result.text or "").rstrip() + "\n" + tree_text(machine.last_trace), data=data)
+    if args.form == "json":
+        return Result(data=[_record(call) for call in machine.last_trace.calls])
+    return Result(text=(result.text or "").rstrip() + "\n" + tree_text(machine.last_trace))
 
 
 def as_result(found: Result | str | None) -> Result:
@@ -48,66 +49,78 @@ def _record(call: Call) -> dict[str, object]:
     return {"depth": call.depth, "name": call.name, "where": call.where, "args": arguments, "ret": call.ret}
 
 
+@dataclass(slots=True)
+class _Branch:
+    """A call, the notes that it left, and what it called."""
+
+    call: Call
+    notes: list[str]
+    children: list[_Branch] = field(default_factory=list)
+    shape: int = 0  # equal for subtrees that differ in numbers only
+
+
 def tree_text(trace: Trace) -> str:
     """Return the call tree, one call a line, with the notes under the calls that left them."""
-    notes: dict[int, list[str]] = {}
-    for index, text in trace.notes:
-        notes.setdefault(index, []).append(text)
-    lines = [f"    {text}" for text in notes.get(-1, [])]
-    lines += [line for found in _grouped(trace.calls, notes) for line in found]
+    lines = [f"    | {text}" for index, text in trace.notes if index < 0]
+    lines += _lines(_grown(trace), "")
     if len(lines) > _MOST:
         lines = [*lines[:_MOST], f"... {len(lines) - _MOST} more lines; -F json has every call"]
     return "".join(line + "\n" for line in lines)
 
 
-def _grouped(calls: list[Call], notes: dict[int, list[str]]) -> Iterator[list[str]]:
-    """Yield the lines of each call; equal calls in a row, with all they call, become one with a count."""
-    at = 0
-    while at < len(calls):
-        end = _end(calls, at)
-        times, after = 1, end
-        shape = _shape(calls, notes, at, end)
-        while after < len(calls) and _shape(calls, notes, after, _end(calls, after)) == shape:
-            times, after = times + 1, _end(calls, after)
+def _grown(trace: Trace) -> list[_Branch]:
+    """Return the trees that the recorded calls make."""
+    roots: list[_Branch] = []
+    path: list[_Branch] = []
+    branches = [_Branch(call, []) for call in trace.calls]
+    for index, text in trace.notes:
+        if index >= 0:
+            branches[index].notes.append(text)
+    for branch in branches:
+        del path[branch.call.depth :]
+        (path[-1].children if path else roots).append(branch)
+        path.append(branch)
+    known: dict[tuple[object, ...], int] = {}
+    for branch in reversed(branches):
+        shape = (branch.call.name, branch.call.ret, *(child.shape for child in branch.children))
+        branch.shape = known.setdefault(shape, len(known))
+    return roots
+
+
+def _lines(branches: list[_Branch], indent: str) -> list[str]:
+    """Return the lines of siblings; a run of siblings that repeats is shown once, with how often it came."""
+    lines, at = [], 0
+    while at < len(branches):
+        period, times = _repetition(branches, at)
+        for branch in branches[at : at + period]:
+            lines += _head(branch, indent, f"  x {times}" if times > 1 else "")
+            lines += _lines(branch.children, indent + "  ")
+        at += period * times
+    return lines
+
+
+def _repetition(branches: list[_Branch], at: int) -> tuple[int, int]:
+    """Return (how many siblings from *at* on repeat, how often): (1, 1) when none do."""
+    shapes = [branch.shape for branch in branches[at:]]
+    for period in range(1, 5):
+        first, times = shapes[:period], 1
+        while shapes[times * period : (times + 1) * period] == first:
+            times += 1
         if times > 1:
-            yield [*_lines(calls[at], notes.get(at, []), f"  x {times}")]
-            yield from _grouped_inside(calls, notes, at + 1, end)
-            at = after
-        else:
-            yield _lines(calls[at], notes.get(at, []), "")
-            at += 1
+            return period, times
+    return 1, 1
 
 
-def _grouped_inside(
-    calls: list[Call], notes: dict[int, list[str]], start: int, end: int
-) -> Iterator[list[str]]:
-    inside = {index - start: texts for index, texts in notes.items() if start <= index < end}
-    yield from _grouped(calls[start:end], inside)
+def _head(branch: _Branch, indent: str, times: str) -> list[str]:
+    from memshell.mm import LEDGER
 
-
-def _end(calls: list[Call], at: int) -> int:
-    """Return the index behind everything that call *at* called."""
-    end = at + 1
-    while end < len(calls) and calls[end].depth > calls[at].depth:
-        end += 1
-    return end
-
-
-def _shape(calls: list[Call], notes: dict[int, list[str]], at: int, end: int) -> tuple[object, ...]:
-    """Return what makes two subtrees equal for a reader: the calls, their outcomes, and the notes."""
-    if end == at:
-        return (at,)
-    return tuple(
-        (calls[i].depth, calls[i].name, calls[i].ret, tuple(notes.get(i, ()))) for i in range(at, end)
-    )
-
-
-def _lines(call: Call, notes: list[str], times: str) -> list[str]:
-    indent = "  " * call.depth
+    call = branch.call
     outcome = f" = -{call.ret}" if call.ret else ""
-    place = call.where.rpartition(":")[0]
+    mark = LEDGER.get(call.where)
+    word = f", {mark.word}" if mark is not None and mark.word != "complete" else ""
+    place = call.where.rpartition(":")[0] + word
     head = f"{indent}{call.name}({_arguments(call)}){outcome}{times}"
-    return [f"{head}  [{place}]" if place else head, *(f"{indent}    | {text}" for text in notes)]
+    return [f"{head}  [{place}]" if place else head, *(f"{indent}    | {text}" for text in branch.notes)]
 
 
 def _arguments(call: Call) -> str:
