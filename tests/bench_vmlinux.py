@@ -18,16 +18,22 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PYELFTOOLS = """ import sys from elftools.elf.elffile import ELFFile elf = ELFFile(open(sys.argv[1], "rb")) for unit in
-elf.get_dwarf_info(relocate_dwarf_sections=elf["e_type"] == "ET_REL").iter_CUs(): for die in unit.iter_DIEs():
-name = die.attributes.get("DW_AT_name") if die.tag == "DW_TAG_structure_type" and name and name.value ==
-b"page" and "DW_AT_byte_size" in die.attributes: print(die.attributes["DW_AT_byte_size"].value) raise
-SystemExit
+PYELFTOOLS = """
+import sys
+from elftools.elf.elffile import ELFFile
+elf = ELFFile(open(sys.argv[1], "rb"))
+for unit in elf.get_dwarf_info(relocate_dwarf_sections=elf["e_type"] == "ET_REL").iter_CUs():
+    for die in unit.iter_DIEs():
+        name, size = (die.attributes.get("DW_AT_" + key) for key in ("name", "byte_size"))
+        if die.tag == "DW_TAG_structure_type" and name and size and name.value == b"page":
+            print(size.value)
+            raise SystemExit
 """
 DRGN = """
 import sys, drgn
-program = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
-module = program.extra_module("vmlinux", create=True)[0]
+program = drgn.Program()
+found = program.extra_module("vmlinux", create=True)
+module = found[0] if isinstance(found, tuple) else found
 module.try_file(sys.argv[1], force=True)
 print(drgn.sizeof(program.type("struct page")))
 """

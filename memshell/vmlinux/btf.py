@@ -43,7 +43,9 @@ _WORDS_EACH = {4: 3, 5: 3, 6: 2, 13: 2, 15: 3, 19: 3}
 _LAST_KIND = 19
 _NAMED = {_INT, _STRUCT, _UNION, _ENUM, _TYPEDEF, _ENUM64}
 _KIND_WORD = {_STRUCT: "struct", _UNION: "union"}
-_MAX_BYTES = 64 << 20
+_MAX_BYTES = 32 << 20
+_MAX_NAME = 4096
+_MAX_PLACES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Btf:
         return starts, named
 
     def _string(self, offset: int) -> str:
-        end = self._strings.find(b"\0", offset)
+        end = self._strings.find(b"\0", offset, offset + _MAX_NAME)
         if end < 0:
             raise ImageError("a BTF name lies outside of the string table: corrupt")
         return self._strings[offset:end].decode("utf-8", "replace")
@@ -139,12 +141,14 @@ class Btf:
         """The first type of that name and one of those kinds."""
         needle = name.encode("utf-8", "replace") + b"\0"
         at, best = self._strings.find(needle) if name else -1, None
-        while at >= 0:
+        for _ in range(_MAX_PLACES):
+            if at < 0:
+                return best
             for type_id in self._by_name.get(at, ()):
                 if self._kind(type_id) in kinds:
                     best = type_id if best is None else min(best, type_id)
             at = self._strings.find(needle, at + 1)
-        return best
+        raise ImageError(f"{name} is the end of more than {_MAX_PLACES} names: corrupt")
 
     def _strip(self, type_id: int) -> int:
         """Follow typedefs and qualifiers to the type itself; 0 is void."""
@@ -185,7 +189,7 @@ class Btf:
         found = self._find("long unsigned int", {_INT}) or self._find("unsigned long", {_INT})
         return 64 if found is None else 8 * self._words[self._start(found) + 2]
 
-    def struct(self, name: str) -> Struct | None:
+    def struct(self, name: str, *, everywhere: bool = True) -> Struct | None:  # noqa: ARG002  # all is at hand
         """The struct or union of that name, or the one behind a typedef; None without it."""
         found = self._find(name, {_STRUCT, _UNION}) or self._find(name, {_TYPEDEF})
         type_id = 0 if found is None else self._strip(found)
@@ -232,7 +236,7 @@ class Btf:
                 return name, offset + (encoding >> 16 & 0xFF), encoding & 0xFF
         return name, offset, 0
 
-    def enum(self, name: str) -> Enum | None:
+    def enum(self, name: str, *, everywhere: bool = True) -> Enum | None:  # noqa: ARG002  # all is at hand
         """The enumeration of that name; None without it."""
         found = self._find(name, {_ENUM, _ENUM64})
         return None if found is None else Enum(name, self._values(found), self._how)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from memshell.errors import ImageError
 from memshell.vmlinux.blob import MIB, Blob, Region, spool
@@ -43,8 +44,17 @@ def kind_of(head: bytes) -> str | None:
     return next((kind for magic, kind in MAGICS.items() if head.startswith(magic)), None)
 
 
-def inflate(kind: str, blob: Blob, offset: int = 0, size: int | None = None) -> Blob:
-    """Decompress the stream of *kind* at *offset*; what follows its end is left alone.
+@dataclass(slots=True)
+class Budget:
+    """How many bytes all that is decompressed for one file may still give."""
+
+    left: int = MAX_OUTPUT
+
+
+def inflate(
+    kind: str, blob: Blob, offset: int = 0, size: int | None = None, budget: Budget | None = None
+) -> Blob:
+    """Decompress the stream of *kind* at *offset*, up to *budget*; what follows its end is left alone.
 
     ImageError when it is corrupt, a bomb, or of a kind that is not read.
     """
@@ -53,17 +63,18 @@ def inflate(kind: str, blob: Blob, offset: int = 0, size: int | None = None) -> 
     if reader is None:
         raise ImageError(f"compressed with {kind}, which memshell does not read", hint="decompress it first")
     try:
-        return spool(_bounded(region, reader(region)))
+        return spool(_bounded(region, reader(region), Budget() if budget is None else budget))
     except (zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError) as error:
         raise ImageError(f"the {kind} data in it is corrupt: {error}") from None
 
 
-def _bounded(region: Region, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _bounded(region: Region, pieces: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
     total = 0
     for piece in pieces:
         total += len(piece)
-        if total > MAX_OUTPUT:
-            raise ImageError(f"decompresses to more than {MAX_OUTPUT // MIB} MiB", hint="decompress it first")
+        budget.left -= len(piece)
+        if budget.left < 0:
+            raise ImageError(f"decompresses to {total} bytes, more than is read", hint="decompress it first")
         if total > RATIO_FREE and total > MAX_RATIO * region.position:
             raise ImageError(f"decompresses to more than {MAX_RATIO} times its size: not a kernel image")
         yield piece

@@ -74,7 +74,7 @@ class Deriver:
 
     def sizeof_struct_page(self) -> Fact:
         """What one page costs, in bytes; ImageError when the number cannot be one."""
-        page = self._image.find_struct("page")
+        page = self._image.find_struct("page", everywhere=False)
         if page is None:
             # Every Debian kernel that was measured has 64; 56, 72, 80 and 96 exist (include/linux/mm.h).
             return Fact(
@@ -95,7 +95,7 @@ class Deriver:
         return Fact(value, f"{_ABSENT}; {word} {value} ({source})", read=False)
 
     def _page_sizes(self) -> Iterator[Fact]:
-        enum = self._image.find_enum("page_size_enum")
+        enum = self._image.find_enum("page_size_enum", everywhere=False)
         if enum is not None and enum.values.get("__PAGE_SIZE") in _PAGE_SIZES:
             yield Fact(enum.values["__PAGE_SIZE"], f"enum page_size_enum, {enum.how}", read=True)
         fixed = self._arch.page_size[0] if self._arch and self._arch.page_size_is_fixed else None
@@ -114,7 +114,7 @@ class Deriver:
 
     def section_size_bits(self) -> Fact:
         """SECTION_SIZE_BITS: no image holds it, but the length of subsection_map bounds it."""
-        usage = self._image.find_struct("mem_section_usage")
+        usage = self._image.find_struct("mem_section_usage", everywhere=False)
         longs = usage.members["subsection_map"].count if usage and "subsection_map" in usage.members else None
         if longs is not None and longs > 1 and longs & (longs - 1) == 0:
             bits = _SUBSECTION_SHIFT + 6 + longs.bit_length() - 1
@@ -172,7 +172,7 @@ class Deriver:
 
     def sections_per_root(self, page_size: Fact) -> Fact:
         """SECTIONS_PER_ROOT: how many mem_section fit in a page (SPARSEMEM_EXTREME)."""
-        section = self._image.find_struct("mem_section")
+        section = self._image.find_struct("mem_section", everywhere=False)
         if section is None or not section.size or not isinstance(page_size.value, int):
             return _NONE
         sizes = f"{page_size.value} / {section.size}"
@@ -190,7 +190,7 @@ class Deriver:
         return Fact(None, f"{_ABSENT}; {self._arch.block_size}" if self._arch else _ABSENT, read=False)
 
     def _bound(self, struct: str, member: str) -> Fact:
-        found = self._image.find_struct(struct)
+        found = self._image.find_struct(struct, everywhere=False)
         count = found.members[member].count if found and member in found.members else None
         return Fact(count, found.how, read=True) if found and count is not None else _NONE
 
@@ -201,7 +201,7 @@ class Deriver:
         return Fact(symbol.size // 8, f"{constant}: size of symbol {name} / 8", read=True)
 
     def _enumerator(self, enum: str, name: str) -> Fact:
-        found = self._image.find_enum(enum)
+        found = self._image.find_enum(enum, everywhere=False)
         value = found.values.get(name) if found else None
         return (
             Fact(value, f"{name} of enum {enum}, {found.how}", read=True)

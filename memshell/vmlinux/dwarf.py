@@ -9,7 +9,6 @@ the offset of its name.
 from __future__ import annotations
 
 import re
-from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,19 +17,23 @@ from typing import Any
 
 from memshell.errors import ImageError
 from memshell.vmlinux.blob import MIB, Blob
+from memshell.vmlinux.dwarf_strings import StringIndex
 from memshell.vmlinux.dwarf_unit import Sections, Unit
 from memshell.vmlinux.elf import ET_REL, Elf
 from memshell.vmlinux.layout import Enum, Struct
 from memshell.vmlinux.reloc import relocated
 
 PREFERRED = ("mm/memory_hotplug.c", "mm/page_alloc.c", "mm/sparse.c", "drivers/base/memory.c")
-_MAX_UNITS = 200_000
+_MAX_UNITS = 50_000
 _MAX_TRIES = 250  # units that are opened for one name
 _FEW_UNITS = 40  # all are looked through when there are no more
 _HEAD = 96  # bytes of each unit that are looked at
 _MAX_UNIT = 96 * MIB
-_MAX_STRINGS = 128 * MIB
+_MAX_STRINGS = 48 * MIB
 _WINDOW = 8 * MIB
+_MAX_MATCHES = 100_000
+_MAX_PLACES, _FEW_PLACES = 256, 16  # of one name in the string table: each makes the search slower
+_FIRST_LOOK = 16 * MIB  # of .debug_info, for what was not asked for by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,8 @@ class Dwarf:
     @cached_property
     def _sections(self) -> Sections:
         def load(name: str) -> bytes:
-            section = relocated(self._elf, name) if self._elf.type == ET_REL else self._elf.data(name)
-            if section is not None and section.size > _MAX_STRINGS:
-                raise ImageError(f"{section.size} bytes of {name}")
+            is_object = self._elf.type == ET_REL
+            section = relocated(self._elf, name) if is_object else self._elf.data(name, _MAX_STRINGS)
             return b"" if section is None else section.read(0, section.size)
 
         names = (".debug_abbrev", ".debug_str", ".debug_line_str", ".debug_str_offsets", ".debug_addr")
@@ -97,88 +99,65 @@ class Dwarf:
             raise ImageError(f"a DWARF unit of {size} bytes: linked with LTO? memshell reads no such kernel")
         return Unit(self._sections, header.offset, self._info.read(header.offset, size))
 
-    def _offsets_of(self, name: str, tails: bool) -> set[int]:
-        """Where *name* stands in the string tables; with *tails*, also all places before it in its string."""
-        needle = name.encode() + b"\0"
-        found: set[int] = set()
-        for table in (self._sections.str, self._sections.line_str):
-            at = table.find(needle)
-            while at >= 0:
-                start = table.rfind(b"\0", 0, at) + 1 if tails else at
-                found.update(range(start, at + 1))
-                at = table.find(needle, at + 1)
-        return found
-
-    def _string_bases(self, offsets: set[int]) -> set[int]:
-        """The bases in .debug_str_offsets of the units that use one of the strings (clang's forms)."""
-        data = self._sections.str_offsets
-        words = array("I", data[: len(data) & ~3])
-        if words and self.order != _NATIVE:
-            words.byteswap()
-        starts: list[int] = []
-        at = 0
-        while at + 8 <= len(data) and len(starts) < _MAX_UNITS:
-            starts.append(at)
-            at += 4 + max(words[at // 4] & ~3, 4)
-        found = set()
-        for offset in offsets & set(words):
-            start = -1
-            while (start := _find(words, offset, start + 1)) >= 0:
-                found.add(starts[bisect_right(starts, 4 * start) - 1] + 8)
-        return found
-
-    def _pattern(self, offsets: set[int]) -> re.Pattern[bytes] | None:
-        order: Any = "little" if self.order == "<" else "big"
-        numbers = sorted(offsets | self._string_bases(offsets))
-        needles = [re.escape(number.to_bytes(4, order)) for number in numbers if number < 1 << 32]
-        return re.compile(b"|".join(needles), re.DOTALL) if needles else None
+    @cached_property
+    def _strings(self) -> StringIndex:
+        return StringIndex(self._sections)
 
     @cached_property
     def _main_units(self) -> list[_Header]:
-        """The units of PREFERRED, the best first."""
+        """The unit of the first of PREFERRED, or those of the others."""
         found = []
         for path in PREFERRED:
-            pattern = self._pattern(self._offsets_of(path, tails=True))
-            for header in self._headers if pattern else ():
-                if (
-                    pattern
-                    and pattern.search(header.head)
-                    and ("/" + self._unit(header).name).endswith("/" + path)
-                ):
-                    found.append(header)
-                    break
-            if found and path == PREFERRED[0]:
+            offsets = self._strings.of_path(path)
+            pattern = self._strings.pattern(offsets | self._strings.bases(offsets))
+            header = (
+                next((h for h in self._headers if self._is_of(h, path, pattern)), None) if pattern else None
+            )
+            found += [header] if header else []
+            if header and path == PREFERRED[0]:
                 break
         return found
 
-    def _mentions(self, name: str) -> Iterator[tuple[_Header, int | None]]:
+    def _is_of(self, header: _Header, path: str, pattern: re.Pattern[bytes]) -> bool:
+        return bool(pattern.search(header.head)) and f"/{self._unit(header).name}".endswith(f"/{path}")
+
+    def _mentions(self, name: str, everywhere: bool) -> Iterator[tuple[_Header, int | None]]:
         """The units that use the name of a type, and where; None for where with clang's indexed strings."""
-        offsets = self._offsets_of(name, tails=False)
-        pattern = self._pattern(offsets)
-        if len(name) < 4:  # shorter than an offset: compilers write it in the entry itself
-            pattern = re.compile(re.escape(name.encode() + b"\0"))
-        if pattern is None:
+        offsets = self._strings.of_name(name)
+        if len(offsets) > (_MAX_PLACES if everywhere else _FEW_PLACES):
+            if everywhere:
+                raise ImageError(
+                    f"{name} ends {len(offsets)} longer names, so where it is used cannot be found"
+                )
             return
-        for base in self._string_bases(offsets):
-            number = base.to_bytes(4, "little" if self.order == "<" else "big")
-            yield from ((header, None) for header in self._headers if number in header.head)
+        by_base = self._strings.pattern(self._strings.bases(offsets))
+        if by_base:
+            yield from ((header, None) for header in self._headers if by_base.search(header.head))
+        pattern = self._strings.pattern(offsets)
+        if len(name) < 4:  # shorter than an offset: compilers write it in the entry itself
+            pattern = re.compile(re.escape(name.encode("utf-8", "replace") + b"\0"))
         starts = [header.offset for header in self._headers]
-        for at in self._matches(pattern):
+        for at in self._matches(pattern, self._info.size if everywhere else _FIRST_LOOK) if pattern else ():
             header = self._headers[bisect_right(starts, at) - 1]
             yield header, at - header.offset
 
-    def _matches(self, pattern: re.Pattern[bytes]) -> Iterator[int]:
-        for start in range(0, self._info.size, _WINDOW):
+    def _matches(self, pattern: re.Pattern[bytes], limit: int) -> Iterator[int]:
+        matches = 0
+        for start in range(0, min(limit, self._info.size), _WINDOW):
             window = self._info.read(start, min(_WINDOW + 3, self._info.size - start))
-            yield from (start + match.start() for match in pattern.finditer(window))
+            for match in pattern.finditer(window):
+                yield start + match.start()
+                matches += 1
+                if matches > _MAX_MATCHES:
+                    return
 
-    def _candidates(self, kinds: tuple[str, ...], name: str) -> Iterator[Unit]:
+    def _candidates(self, kinds: tuple[str, ...], name: str, everywhere: bool) -> Iterator[Unit]:
         """The units that may define a type of one of those kinds, the likely ones first."""
         done = {header.offset for header in self._main_units}
         yield from (self._unit(header) for header in self._main_units)
         unit: Unit | None = None
         tries = 0
-        for header, at in self._mentions(name):
+        for header, at in self._mentions(name, everywhere) if everywhere or not done else ():
             if header.offset in done:
                 continue
             if unit is None or unit.offset != header.offset:
@@ -195,8 +174,8 @@ class Dwarf:
         few = self._headers if len(self._headers) <= _FEW_UNITS else []
         yield from (self._unit(header) for header in few if header.offset not in done)
 
-    def _find(self, kinds: tuple[str, ...], name: str) -> tuple[Unit, Any] | None:
-        for unit in self._candidates(kinds, name) if name else ():
+    def _find(self, kinds: tuple[str, ...], name: str, everywhere: bool) -> tuple[Unit, Any] | None:
+        for unit in self._candidates(kinds, name, everywhere) if name else ():
             for kind in kinds:
                 offset = unit.index.get((kind, name))
                 if offset is not None:
@@ -211,18 +190,21 @@ class Dwarf:
             raise ImageError(f"DWARF refers to {offset:#x}, which is in no unit: corrupt")
         return self._unit(self._headers[number])
 
-    def struct(self, name: str) -> Struct | None:
-        """The struct, union or typedef of one; None without it."""
+    def struct(self, name: str, *, everywhere: bool = True) -> Struct | None:
+        """The struct, union or typedef of one; None without it.
+
+        Without *everywhere*, only the likely units are looked through.
+        """
         from memshell.vmlinux.dwarf_types import TypeReader
 
-        found = self._find(("struct", "typedef"), name)
+        found = self._find(("struct", "typedef"), name, everywhere)
         return None if found is None else TypeReader(self).struct(name, *found)
 
-    def enum(self, name: str) -> Enum | None:
+    def enum(self, name: str, *, everywhere: bool = True) -> Enum | None:
         """The enumeration of that name; None without it."""
         from memshell.vmlinux.dwarf_types import TypeReader
 
-        found = self._find(("enum",), name)
+        found = self._find(("enum",), name, everywhere)
         return None if found is None else TypeReader(self).enum(name, *found)
 
     def struct_names(self) -> list[str]:
@@ -236,13 +218,3 @@ class Dwarf:
     def _names(self, kind: str) -> list[str]:
         units = [self._unit(header) for header in self._main_units or self._headers[:1]]
         return sorted({name for unit in units for found, name in unit.index if found == kind})
-
-
-_NATIVE = "<" if array("H", b"\1\0")[0] == 1 else ">"
-
-
-def _find(words: array[int], value: int, start: int) -> int:
-    try:
-        return words.index(value, start)
-    except ValueError:
-        return -1

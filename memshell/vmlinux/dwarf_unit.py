@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from memshell.errors import ImageError
 
@@ -61,7 +61,7 @@ class Sections:
     addr: bytes
 
     @property
-    def order(self) -> Any:
+    def order(self) -> Literal["little", "big"]:
         """The byte order as int.from_bytes takes it."""
         return "little" if self.little_endian else "big"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from memshell.errors import ImageError
 from memshell.vmlinux.blob import Blob, BytesBlob, Region
-from memshell.vmlinux.compress import inflate
+from memshell.vmlinux.compress import MAX_OUTPUT, Budget, inflate
 
 ET_REL, ET_CORE = 1, 4
 SHT_SYMTAB, SHT_RELA, SHT_NOBITS = 2, 4, 8
@@ -20,6 +20,7 @@ _SHF_COMPRESSED = 0x800
 _SHN_XINDEX = 0xFFFF
 _MAX_SECTIONS = 100_000
 _MAX_NAMES = 16 << 20
+_MAX_NAME = 512
 _COMPRESSION = {1: "zlib", 2: "zstd"}  # ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD
 
 MACHINES = {
@@ -100,34 +101,38 @@ class Elf:
         found = self._by_name.get(name) or self._by_name.get(name.replace(".debug", ".zdebug", 1))
         return None if found is None or found.type == SHT_NOBITS or found.size == 0 else found
 
-    def data(self, name: str) -> Blob | None:
+    def data(self, name: str, limit: int = MAX_OUTPUT) -> Blob | None:
         """What the section of that name holds, decompressed; None when there is none."""
         found = self.section(name)
-        return None if found is None else self.section_data(found)
+        return None if found is None else self.section_data(found, limit)
 
-    def section_data(self, section: Section) -> Blob:
-        """What *section* holds, decompressed; ImageError when it lies outside of the file."""
+    def section_data(self, section: Section, limit: int = MAX_OUTPUT) -> Blob:
+        """What *section* holds, decompressed; ImageError when it is not all there or over *limit*."""
         if section.type == SHT_NOBITS:
             return BytesBlob(b"")
         try:
             raw = Region(self.blob, section.offset, section.size)
             if section.flags & _SHF_COMPRESSED:
-                return self._inflate_section(raw)
+                return self._inflate_section(raw, limit)
             if section.name.startswith(".zdebug"):
-                return self._sized(inflate("zlib", raw, 12), int.from_bytes(raw.read(4, 8), "big"))
+                return self._sized("zlib", raw, 12, int.from_bytes(raw.read(4, 8), "big"), limit)
+            _check_size(raw.size, limit)
         except ImageError as error:
             raise ImageError(f"section {section.name}: {error}") from None
         return raw
 
-    def _inflate_section(self, raw: Region) -> Blob:
+    def _inflate_section(self, raw: Region, limit: int) -> Blob:
         number, _, size, _ = struct.unpack(self.order + "IIQQ", raw.read(0, 24))
         kind = _COMPRESSION.get(number)
         if kind is None:
             raise ImageError(f"compressed in a way that memshell does not know (type {number})")
-        return self._sized(inflate(kind, raw, 24), size)
+        return self._sized(kind, raw, 24, size, limit)
 
     @staticmethod
-    def _sized(blob: Blob, size: int) -> Blob:
+    def _sized(kind: str, raw: Region, start: int, size: int, limit: int) -> Blob:
+        """Decompress what starts at *start* and must give exactly *size* bytes."""
+        _check_size(size, limit)
+        blob = inflate(kind, raw, start, budget=Budget(size))
         if blob.size != size:
             raise ImageError(f"decompresses to {blob.size} bytes where its header says {size}")
         return blob
@@ -142,5 +147,10 @@ class Elf:
 
 
 def _cstring(table: bytes, offset: int) -> str:
-    end = table.find(b"\0", offset)
+    end = table.find(b"\0", offset, offset + _MAX_NAME)
     return table[offset:end].decode("latin-1") if 0 <= offset < len(table) and end >= 0 else ""
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise ImageError(f"{size} bytes where memshell reads up to {limit}: corrupt, or linked with LTO")

@@ -80,7 +80,8 @@ def facts_of(
 ) -> Facts:
     """The facts of an image that is open already."""
     image.find_symbols((*SYMBOLS, *NEEDED))  # in one pass; what follows finds them there
-    found = {name: image.find_struct(name) for name in dict.fromkeys((*STRUCTS, *structs))}
+    found = {name: image.find_struct(name, everywhere=False) for name in STRUCTS}
+    found |= {name: image.find_struct(name) for name in structs}
     wanted = list(dict.fromkeys(symbols))
     addresses = _asked_symbols(image, wanted) if wanted else _usual_symbols(image)
     _check_is_kernel(image, found)
@@ -92,7 +93,7 @@ def facts_of(
         release=image.release[0],
         source=image.source,
         structs=found,
-        enums={name: image.find_enum(name) for name in ENUMS},
+        enums={name: image.find_enum(name, everywhere=False) for name in ENUMS},
         facts=Deriver(image, find_config(image, config)).all(),
         symbols=addresses,
     )

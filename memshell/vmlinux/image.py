@@ -48,10 +48,10 @@ class Types(Protocol):
     def bits(self) -> int:
         """Width of a pointer."""
 
-    def struct(self, name: str) -> Struct | None:
+    def struct(self, name: str, *, everywhere: bool = True) -> Struct | None:
         """The struct of that name."""
 
-    def enum(self, name: str) -> Enum | None:
+    def enum(self, name: str, *, everywhere: bool = True) -> Enum | None:
         """The enumeration of that name."""
 
     def struct_names(self) -> list[str]:
@@ -90,6 +90,7 @@ class Image:
         self._structs: dict[str, Struct | None] = {}
         self._enums: dict[str, Enum | None] = {}
         self._symbols: dict[str, Symbol | None] = {}
+        self._absent: set[tuple[str, str, bool]] = set()
         with reading(self.path):
             self._kernel = unwrap(open_file(self.path))
             self.elf: Elf | None = self._kernel.elf
@@ -159,7 +160,7 @@ class Image:
             return self.elf.arch, "the ELF header"
         if self._kernel.arch is not None:
             return self._kernel.arch
-        regs = self.find_struct("pt_regs")
+        regs = self.find_struct("pt_regs", everywhere=False)
         for arch, members in _PT_REGS if regs else ():
             if regs and all(member in regs.members for member in members):
                 little = arch == "ppc64" and self.endian == "little"
@@ -182,18 +183,25 @@ class Image:
         """Width of a pointer."""
         return self.types.bits if self.types else 64
 
-    def find_struct(self, name: str) -> Struct | None:
-        """The struct, union or typedef of one; None without it."""
-        if name not in self._structs:
+    def find_struct(self, name: str, *, everywhere: bool = True) -> Struct | None:
+        """The struct, union or typedef of one; None without it.
+
+        Without *everywhere*, DWARF is looked through only where the types of memory hotplug are.
+        """
+        if self._structs.get(name) is None and ("struct", name, everywhere) not in self._absent:
             with reading(self.path):
-                self._structs[name] = self.types.struct(name) if self.types else None
+                self._structs[name] = self.types.struct(name, everywhere=everywhere) if self.types else None
+            if self._structs[name] is None:
+                self._absent.add(("struct", name, everywhere))
         return self._structs[name]
 
-    def find_enum(self, name: str) -> Enum | None:
-        """The enumeration of that name; None without it."""
-        if name not in self._enums:
+    def find_enum(self, name: str, *, everywhere: bool = True) -> Enum | None:
+        """The enumeration of that name; None without it. *everywhere* is as for ``find_struct``."""
+        if self._enums.get(name) is None and ("enum", name, everywhere) not in self._absent:
             with reading(self.path):
-                self._enums[name] = self.types.enum(name) if self.types else None
+                self._enums[name] = self.types.enum(name, everywhere=everywhere) if self.types else None
+            if self._enums[name] is None:
+                self._absent.add(("enum", name, everywhere))
         return self._enums[name]
 
     def struct(self, name: str) -> Struct:

@@ -17,7 +17,8 @@ from memshell.errors import ImageError
 from memshell.vmlinux.elf import ET_REL, SHT_NOBITS, SHT_SYMTAB, Elf
 
 _ENTRY = 24
-_MAX_TABLE = 128 << 20
+_MAX_TABLE = 48 << 20
+_MAX_PLACES = 50_000
 _STT_SECTION, _STT_FILE = 3, 4
 _STB_LOCAL = 0
 
@@ -82,6 +83,8 @@ class SymbolTable:
         place = self._names.find(needle) if name else -1
         while place >= 0:
             places.append(place)
+            if len(places) > _MAX_PLACES:
+                raise ImageError(f"{name} is the end of more than {_MAX_PLACES} symbols: corrupt")
             place = self._names.find(needle, place + 1)
         return places
 
@@ -113,7 +116,9 @@ class SymbolTable:
     def all_names(self) -> list[str]:
         """Every name, sorted: for completion."""
         names = self._names
-        found = {names[o : names.find(b"\0", o)] for o in set(self._name_offsets) if 0 < o < len(names)}
+        found = {
+            names[o : names.find(b"\0", o, o + 4096)] for o in set(self._name_offsets) if 0 < o < len(names)
+        }
         return sorted(name.decode("latin-1") for name in found)
 
 

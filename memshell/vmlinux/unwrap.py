@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from memshell.errors import ImageError
 from memshell.vmlinux.blob import MIB, Blob
 from memshell.vmlinux.btf import RawBtf, is_btf, parse_header
-from memshell.vmlinux.compress import MAGICS, inflate, kind_of
+from memshell.vmlinux.compress import MAGICS, Budget, inflate, kind_of
 from memshell.vmlinux.elf import ET_CORE, Elf
 
 _MAX_LAYERS = 5
-_MAX_RAW = 192 * MIB
+_MAX_RAW = 96 * MIB
 _MAX_TRIES = 24
 _S390_MARK = (0x10008, b"S390EP")
 """Where every s390 boot image says what it is (arch/s390/boot/head.S)."""
@@ -33,6 +33,7 @@ class Kernel:
     layers: list[str] = field(default_factory=list)
     arch: tuple[str, str] | None = None  # and how it is known
     release: tuple[str, str] | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 def unwrap(blob: Blob) -> Kernel:
@@ -60,7 +61,7 @@ def _step(blob: Blob, kernel: Kernel) -> Blob | None:
     kind = kind_of(head)
     if kind is not None:
         kernel.layers.append(kind)
-        return inflate(kind, blob)
+        return inflate(kind, blob, budget=kernel.budget)
     return _raw(blob, kernel)
 
 
@@ -76,7 +77,7 @@ def _elf(blob: Blob, kernel: Kernel) -> Blob | None:
         kind = kind_of(data.read(0, min(8, data.size)))
         kernel.layers.append(f"{elf.arch} boot wrapper" + (f", {kind}" if kind else ""))
         kernel.arch = kernel.arch or (elf.arch, "the ELF header of the boot wrapper")
-        return inflate(kind, data) if kind else data
+        return inflate(kind, data, budget=kernel.budget) if kind else data
     kernel.layers.append("ELF")
     kernel.elf = elf
     return None
@@ -103,7 +104,7 @@ def _bzimage(blob: Blob, head: bytes, kernel: Kernel) -> Blob:
     name = blob.read(text, min(128, max(0, blob.size - text))).split(b"\0")[0].split(b" ")[0]
     if name and name.isascii():
         kernel.release = (name.decode(), "the bzImage header")
-    return inflate(kind, blob, start, length)
+    return inflate(kind, blob, start, length, kernel.budget)
 
 
 def _raw(blob: Blob, kernel: Kernel) -> Blob | None:
@@ -137,7 +138,7 @@ def _payload(blob: Blob, data: bytes, kernel: Kernel) -> Blob | None:
             break
         kind = kind_of(match.group()) or ""
         try:
-            inner = inflate(kind, blob, match.start())
+            inner = inflate(kind, blob, match.start(), budget=kernel.budget)
         except ImageError as error:
             missing = error if "pip install" in str(error) else missing
             continue

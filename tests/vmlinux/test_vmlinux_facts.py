@@ -123,6 +123,8 @@ def test_names_that_share_their_tail(write):
 def test_names_for_completion(write):
     image = Image(write(sample.image()))
     assert {"page", "zone", "list_head"} <= set(image.struct_names())
+    assert image.find_struct("pageflags") is None
+    assert image.find_enum("pageflags") is not None
     assert image.enum_names() == ["migratetype", "pageflags", "zone_type"]
     with pytest.raises(ImageError, match="no struct pag in it; did you mean page"):
         image.struct("pag")

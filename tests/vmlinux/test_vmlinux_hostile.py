@@ -89,10 +89,11 @@ def test_bombs_are_stopped(tmp_path, how):
 
 
 def test_a_compressed_section_must_have_the_size_that_it_claims(tmp_path):
-    head = struct.pack("<IIQQ", 1, 0, 1 << 40, 1)
-    sections = {".debug_info": b.Section(head + zlib.compress(b"x" * 100), flags=0x800)}
-    (tmp_path / "vmlinux").write_bytes(b.elf(sections))
-    refused(tmp_path / "vmlinux", "its header says")
+    for claim, message in ((1 << 40, "reads up to"), (101, "its header says"), (99, "more than is read")):
+        head = struct.pack("<IIQQ", 1, 0, claim, 1)
+        sections = {".debug_info": b.Section(head + zlib.compress(b"x" * 100), flags=0x800)}
+        (tmp_path / "vmlinux").write_bytes(b.elf(sections))
+        refused(tmp_path / "vmlinux", message)
 
 
 def test_a_section_that_claims_more_than_the_file(tmp_path):
@@ -252,3 +253,24 @@ def test_the_worst_stay_within_the_memory_that_is_promised(tmp_path):
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert "MemoryError" not in done.stderr
+
+
+def test_names_made_to_be_slow_to_find(tmp_path):
+    # Every string ends in "page", and no unit is that of memory hotplug.
+    strings = b"\0".join(b"%d_page" % n for n in range(200_000)) + b"\0"
+    sections = {".debug_info": struct.pack("<IHBBI", 8, 5, 1, 8, 0) * 49_000, ".debug_abbrev": b"\0"}
+    (tmp_path / "vmlinux").write_bytes(b.elf({**sections, ".debug_str": strings}))
+    with pytest.raises(ImageError, match="ends 100000 longer names"):
+        Image(tmp_path / "vmlinux").find_struct("page")
+    refused(tmp_path / "vmlinux", "is it a kernel image")
+    types = [1, 4 << 24, 8] * 100
+    (tmp_path / "btf").write_bytes(btf_of(types, b"\0" + b"page\0" * 100_000))
+    refused(tmp_path / "btf", "is the end of more than")
+
+
+def test_tables_without_an_end_of_their_names(tmp_path):
+    body = struct.pack("<300000I", *([1, 4 << 24, 8] * 100_000))
+    head = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), 8 << 20)
+    (tmp_path / "btf").write_bytes(head + body + b"\0" + b"x" * ((8 << 20) - 1))
+    with pytest.raises(ImageError):
+        Image(tmp_path / "btf").struct_names()

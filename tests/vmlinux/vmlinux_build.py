@@ -136,8 +136,7 @@ def uleb(value):
 
 
 class Dwarf:
-    """One compile unit. *names* is the form of strings, *siblings* whether DW_AT_sibling is written (gcc
-    does)."""
+    """One compile unit; *names* is the form of strings, *siblings* tells whether to write DW_AT_sibling."""
 
     def __init__(
         self,
@@ -283,7 +282,7 @@ class Section:
 
 
 def elf(sections, order="<", machine=62, kind=2, symbols=()):
-    """An ELF64 file. *sections*: name -> bytes or Section; *symbols*: name, address, size, global, section."""
+    """An ELF64 file; *sections* by name, *symbols* as (name, address, size, global, section)."""
     table = {"": Section(b"", 0)} | {
         n: s if isinstance(s, Section) else Section(s) for n, s in sections.items()
     }
