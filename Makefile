@@ -24,6 +24,10 @@ lint: .venv/.dev
 test: lint
 	$(BIN)/pytest -n $(JOBS)
 
+# Verify all recordings; write docs/fidelity.md and the counts that the fidelity command shows.
+fidelity: .venv/.dev
+	$(BIN)/python -m memshell.verify.fidelity tests/recordings/*.json.xz
+
 bench: .venv/.dev
 	$(BIN)/python tests/bench.py
 

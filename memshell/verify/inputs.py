@@ -122,6 +122,8 @@ def read_pages(mm: Mm, step: dict[str, Any]) -> None:
     runs = step.get("kpageflags_runs")
     if not runs:
         return
+    if mm.feature("mhp.restrictions"):
+        runs = rfc.reveal(mm, runs)
     pcp = _pcp_pageblocks(mm, runs, step["state"]["zones"])
     size = mm.arch.pageblock_nr_pages
     before = mm.pages.copy()

@@ -118,6 +118,8 @@ def _pack(chunks: list[tuple[int, int]]) -> Runs:
 def model_chunks(mm: Mm, ranges: list[tuple[int, int]]) -> Runs:
     """Return the model's free blocks that begin in *ranges*, equal neighbours packed."""
     found = [(c.pfn, c.order) for area in mm.free.values() for a, b in ranges for c in area.chunks(a, b)]
+    if mm.feature("mhp.restrictions"):
+        found = rfc.with_images(mm, found, ranges)
     return _pack(sorted(found))
 
 

@@ -35,6 +35,7 @@ class Replay:
 
     machine: Machine
     dimms: dict[str, tuple[int, int, str]] = field(default_factory=dict)  # name -> (start, size, via)
+    traced: bool = False  # record the call tree of every step, not only of those that have one to compare with
     probing: bool = False  # a driver was loaded; its device is being probed while the recorder looks
 
     def play(self, step: dict[str, Any]) -> Answer:
@@ -81,15 +82,17 @@ def _add(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     adders: dict[str, Callable[[Mm], object]] = {
         "acpi": lambda mm: drivers.acpi_hotplug(mm, nid, start, size),
         "dlpar": lambda mm: dlpar.dlpar_memory_add_by_ic(mm, nid, start, size),
-        "driver": lambda mm: add_memory(mm, nid, start, size, op.get("flags", 0), name=_driver_name(step, start)),
+        "driver": lambda mm: add_memory(mm, nid, start, size, op.get("flags", 0), name=_driver_name(mm, step, start)),
         "probe": lambda mm: drivers.probe_store(mm, nid, start),
     }
     return _answer(replay.attempt(step["action"], adders[via])) if via in adders else Answer(played=False)
 
 
-def _driver_name(step: dict[str, Any], start: int) -> str:
+def _driver_name(mm: Mm, step: dict[str, Any], start: int) -> str:
     """Return the resource name that the driver passed to add_memory_driver_managed(): an argument, read from /proc/iomem."""
     lines = step["state"].get("iomem", ())
+    if mm.feature("mhp.restrictions"):
+        return "System RAM"  # add_memory(): there was no other then
     return next((name for _, first, last, name in lines if first <= start <= last and name.startswith("System RAM (")), "System RAM (driver)")
 
 
@@ -138,7 +141,7 @@ def _virtio_mem(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Ans
 def _look(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     """Do nothing, except that a driver which is loaded probes its device: while it does, and until the next step is over."""
     del op
-    was_probing, replay.probing = replay.probing, step["action"].startswith("insmod")
+    was_probing, replay.probing = replay.probing, "(device appears)" in step["action"]
     error = replay.attempt(step["action"], devices.probe_pending) if replay.probing else None
     return Answer(error.errno_number if error else 0, error=error, settled=not replay.probing, quiet=not (replay.probing or was_probing))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from memshell.arch import Arch
@@ -27,37 +27,51 @@ NO_TABLES = ("look", "online", "online_kernel", "online_movable", "offline")  # 
 INPUTS = ("use_memory", "other")  # actions of the guest's programs or of the recorder: nothing is predicted about them
 
 
-def verify_recording(recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy]) -> list[Quantity]:
-    """Replay *recording* and return every compared quantity."""
-    machine = boot_machine(recording, arches, policies)
-    replay = Replay(machine)
-    boot = (recording.steps[0]["state"], machine.mm)
-    if rfc.is_rfc(recording):
-        return list(_verify_rfc(recording, replay, boot))
+Watcher = Callable[[set[str], list[Quantity]], None]  # the kernel functions that ran in a step, and the step's quantities
+
+
+def verify_recording(
+    recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy], watch: Watcher | None = None
+) -> list[Quantity]:
+    """Replay *recording* and return every compared quantity; *watch* is told after each step."""
+    replay = Replay(boot_machine(recording, arches, policies), traced=watch is not None)
+    steps = _rfc_steps if rfc.is_rfc(recording) else _steps
     quantities: list[Quantity] = []
-    for step in recording.steps:
-        if "state" in step:
-            quantities += _verify_step(recording, replay, step, boot)
+    seen = 0
+    for found in steps(recording, replay, (recording.steps[0]["state"], replay.machine.mm)):
+        quantities += found
+        if watch is not None:
+            traces = [step.trace for step in replay.machine.steps[seen:] if step.trace is not None]
+            watch({call.where for trace in traces for call in trace.calls}, found)
+            seen = len(replay.machine.steps)
     return quantities
 
 
-def _verify_rfc(recording: Recording, replay: Replay, boot: tuple[dict[str, Any], Mm]) -> Iterator[Quantity]:
+def _steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any], Mm]) -> Iterator[list[Quantity]]:
+    for step in recording.steps:
+        if "state" in step:
+            yield list(_verify_step(recording, replay, step, boot))
+
+
+def _rfc_steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any], Mm]) -> Iterator[list[Quantity]]:
     """Replay a recording of the 2018 series: steps after a crash are compared as far as they were seen, none is played."""
     with replay.machine.transaction("switches") as mm:
         rfc.prepare(recording, mm)
     for step in recording.steps:
+        found: list[Quantity] = []
         lost = rfc.interrupted(recording, step)
         if replay.machine.mm.crashed:
             pass
         elif lost is not None:
             rfc.play(replay, {**step, "op": lost})
         elif "state" in step:
-            yield from _verify_step(recording, replay, step, boot)
+            found += _verify_step(recording, replay, step, boot)
         else:
             replay.play(step)
-        yield from rfc.struct_pages(step, replay.machine.mm)
+        found += rfc.struct_pages(step, replay.machine.mm)
         rfc.look(replay)
-    yield from rfc.recording_quantities(recording, replay)
+        yield found
+    yield list(rfc.recording_quantities(recording, replay))
 
 
 def _verify_step(
@@ -67,7 +81,7 @@ def _verify_step(
     with machine.transaction("what the guest has") as mm:
         read_dumped(mm, step)
     before, first_step = nr_free_pages(machine.mm), len(machine.steps)
-    machine.tracing = "calls" in step
+    machine.tracing = replay.traced or "calls" in step
     answer = replay.play(step)
     yield from _answers(step, answer)
     if step["op"]["op"] not in INPUTS:
@@ -94,7 +108,6 @@ def _answers(step: dict[str, Any], answer: Answer) -> Iterator[Quantity]:
         yield compare(step, "outcome", step["outcome"], "rejected" if answer.errno else "deleted")
         return
     recorded = abs(step["kernel_ret"]) if step.get("kernel_ret") is not None else step.get("errno")
-    recorded = rfc.kernel_answer(step, recorded)
     if recorded == TIMED_OUT:
         return
     each = {entry["block"]: entry["errno"] for entry in step.get("each", ())}

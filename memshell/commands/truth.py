@@ -1,0 +1,69 @@
+"""How true it is: the fidelity table, and verification against recordings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memshell.commands.registry import arg, command
+from memshell.commands.types import FILE, TEXT
+from memshell.report import Column, Result
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from memshell.commands.shell import Shell
+
+
+@command(
+    "session",
+    arg("name", TEXT, "only functions with this in their name or file", nargs="?", default=""),
+    needs_machine=False,
+    examples="""
+> fidelity mhp_supports
+FUNCTION                                          COMPARED WORD     QUANTITIES NOTE
+mm/memory_hotplug.c:mhp_supports_memmap_on_memory v6.12    complete <...>
+""",
+)
+def fidelity(_shell: Shell, args: Namespace) -> Result:
+    """Show which kernel functions the model has, how completely, and how many recorded quantities stand behind each.
+
+    The quantities are those of the steps of real recordings in which the function ran, and which the model
+    predicted. docs/fidelity.md has the whole table, and what differs with its reason.
+    """
+    from memshell.verify.fidelity import ledger
+
+    rows = [
+        {"function": mark.where, "compared": mark.version, "word": mark.word, "quantities": count, "note": mark.note}
+        for mark, count in ledger()
+        if args.name in mark.where
+    ]
+    columns = (
+        Column("FUNCTION", "the kernel file and function"),
+        Column("COMPARED", "the kernel whose text it was compared with"),
+        Column("WORD", "complete, simplified or stubbed"),
+        Column("QUANTITIES", "recorded quantities that it stands behind", right=True),
+        Column("NOTE", "what is simplified", drop=1),
+    )
+    return Result(rows=rows, columns=columns)
+
+
+@command(
+    "session",
+    arg("recordings", FILE, "NAME.json or NAME.json.xz", nargs="+"),
+    needs_machine=False,
+)
+def verify(shell: Shell, args: Namespace) -> Result:
+    """Replay recordings of real kernels and compare every quantity that they hold.
+
+    One line for each recording, and one for each quantity that is not equal. The machine at the prompt is not touched.
+    """
+    from memshell.verify import load_recording, verify_recording
+    from memshell.verify.cli import as_json, as_text
+
+    texts, data = [], []
+    for path in args.recordings:
+        recording = load_recording(path)
+        quantities = verify_recording(recording, shell.plugins.arches(), shell.plugins.policies())
+        texts.append(as_text(recording, quantities))
+        data.append(as_json(recording, quantities))
+    return Result(text="\n".join(texts), data=data)

@@ -1,0 +1,32 @@
+"""The model predicts what real kernels did: every recording, every quantity, against the table that is printed."""
+
+import pytest
+
+from memshell.verify.fidelity import ROOT, markdown, reasons, stored, tally
+
+RECORDINGS = sorted((ROOT / "tests" / "recordings").glob("*.json.xz"))
+KNOWN = {where for entry in reasons() for where in entry["where"]}
+
+
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name.split(".")[0])
+def test_recording_is_predicted(path):
+    found = tally(str(path))
+    assert set(found.differs) == {line for line in KNOWN if line.split()[0] == found.recording}
+    row = stored()["recordings"][found.recording]
+    assert found.counts == {verdict: row[verdict] for verdict in found.counts}, "run make fidelity"
+
+
+def test_shares_of_the_verdicts():
+    total = {verdict: sum(row[verdict] for row in stored()["recordings"].values()) for verdict in ("equal", "within", "differs", "not-modelled")}
+    everything = sum(total.values())
+    assert total["equal"] >= 0.9 * everything
+    assert total["not-modelled"] < 0.05 * everything
+    assert total["differs"] == len(KNOWN)
+
+
+def test_every_recording_counts():
+    assert set(stored()["recordings"]) == {path.name.split(".")[0] for path in RECORDINGS}
+
+
+def test_page_is_current():
+    assert (ROOT / "docs" / "fidelity.md").read_text() == markdown(stored()), "run make fidelity"
