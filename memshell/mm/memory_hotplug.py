@@ -198,8 +198,9 @@ def _add_block_with_altmap(mm: Mm, nid: int, group: int | None, start: int, plac
     free = mm.block_pages if mm.feature("altmap.whole_block") else placement.reserve_pages
     altmap = VmemAltmap(pfn, pfn + mm.block_pages - 1, free)
     mm.arch.arch_add_memory(mm, nid, start, mm.block_size, altmap)
+    used = altmap if altmap.alloc or mm.feature("bug.ppc_premapped_waste") else None
     try:
-        create_memory_block_devices(mm, start, mm.block_size, nid, altmap, group)
+        create_memory_block_devices(mm, start, mm.block_size, nid, used, group)
     except KernelError:
         mm.arch.arch_remove_memory(mm, start, mm.block_size, altmap)
         raise
