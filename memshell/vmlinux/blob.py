@@ -65,8 +65,16 @@ class FileBlob:
         """Exactly *size* bytes at *offset*; ImageError when they are not all there."""
         _check(offset, size, self.size)
         data = os.pread(self._fd, size, offset)
-        _check(offset, size, offset + len(data))
-        return data
+        if len(data) == size:
+            return data
+        pieces = [data]  # sysfs gives a page at a time
+        got = len(data)
+        while data and got < size:
+            data = os.pread(self._fd, size - got, offset + got)
+            pieces.append(data)
+            got += len(data)
+        _check(offset, size, offset + got)
+        return b"".join(pieces)
 
     def __del__(self) -> None:
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@ modules."""
 
 import gzip
 import lzma
+import os
 import struct
 import sys
 
@@ -119,6 +120,15 @@ def test_btf_that_does_not_tell_its_architecture_says_so(tmp_path):
     facts = read_facts(tmp_path / "btf")
     assert facts.arch is None
     assert facts.facts["page_size"].value is None
+
+
+def test_a_file_that_is_read_a_page_at_a_time(tmp_path, monkeypatch):
+    # sysfs answers so: /sys/kernel/btf/vmlinux gives 4096 bytes for every read.
+    many = [b.Enumeration(f"filler_{n}", {f"VALUE_{n}": n}) for n in range(400)]
+    (tmp_path / "vmlinux").write_bytes(b.btf([*sample.types(), *many]))
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: pread(fd, min(size, 4096), offset))
+    assert Image(tmp_path / "vmlinux").struct("page").size == 64
 
 
 def split_module(order="<"):
