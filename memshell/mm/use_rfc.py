@@ -15,8 +15,7 @@ from memshell.mm.page_isolation import has_unmovable_pages
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm, ZoneKey
 from memshell.mm.struct_page import (
-    PG_RESERVED,
-    Content,
+    PG_RESERVED, Content, StructPage,
     filled,
     kept,
     page_fault,
@@ -69,16 +68,16 @@ def use_memory(mm: Mm, size: int) -> int:
 
 
 def process_runs(mm: Mm) -> None:
-    """A process starts, reads the states of the memory blocks and /proc/pagetypeinfo, and ends.
+    """A process starts, the one before it ends, and it reads the states of the memory blocks and /proc/pagetypeinfo.
 
     Raises `KernelCrash` where that touches a struct page which is not what it was.
     """
     if not marks_memmap(mm):
         return
     fault_in_hot_page(mm)
+    lru_add_drain(mm)
     removable_show(mm)
     pagetypeinfo_show(mm)
-    lru_add_drain(mm)
 
 
 def fault_in_hot_page(mm: Mm) -> None:
@@ -141,7 +140,7 @@ def _check_alias(mm: Mm, seen: RangeMap[int], start: int, end: int) -> None:
 
 def intact(content: Content | None, key: ZoneKey) -> bool:
     """Whether struct pages are as the zone initialised them."""
-    return content is not None and hasattr(content, "flags") and zone_bits(content.flags) == key[1] and content != filled(0xFD)
+    return isinstance(content, StructPage) and zone_bits(content.flags) == key[1] and content != filled(0xFD)
 
 
 def _head_in(start: int, a: int, b: int, order: int) -> bool:

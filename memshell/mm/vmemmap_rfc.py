@@ -213,6 +213,7 @@ def free_reserved_pages(mm: Mm, pfn: int, nr_pages: int) -> None:
         mm.change_zone(key, managed=mm.zones[key].managed + nr_pages)
         return
     if mm.sections.get(pfn) is None:
+        write_run(mm, pfn, pfn + 1, page._replace(flags=page.flags & ~PG_RESERVED, refcount=0))
         raise page_fault(0, "free_unref_page_prepare", f"the section of pfn {pfn:#x} is gone, and its pageblock flags")
     write_run(mm, pfn, pfn + nr_pages, page._replace(flags=page.flags & ~PG_RESERVED, refcount=0))
     mm.pages.set(pfn, pfn + nr_pages, Page(Owner.FREE, *key))

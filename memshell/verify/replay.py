@@ -107,7 +107,7 @@ def _eject(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     if op["via"] not in removers:
         return Answer(played=False)
     answer = _answer(replay.attempt(step["action"], removers[op["via"]]))
-    if not answer.errno:
+    if not answer.errno and not replay.machine.mm.crashed:
         del replay.dimms[op["dimm"]]
     return answer
 

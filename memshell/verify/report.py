@@ -12,6 +12,7 @@ from memshell.mm.page_alloc import nr_free_pages
 from memshell.mm.state import Mm
 from memshell.policy import Policy
 from memshell.verify import rfc
+from memshell.verify.backing import settle_backing
 from memshell.verify.calls import compare_calls, first_difference, visible_names
 from memshell.verify.inputs import boot_machine, read_dumped, read_pages, read_params
 from memshell.verify.pages import page_quantities
@@ -57,9 +58,11 @@ def _rfc_steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any],
     """Replay a recording of the 2018 series: steps after a crash are compared as far as they were seen, none is played."""
     with replay.machine.transaction("switches") as mm:
         rfc.prepare(recording, mm)
-    for step in recording.steps:
+    for step in rfc.with_answers(recording):
         found: list[Quantity] = []
         lost = rfc.interrupted(recording, step)
+        if lost is None and not ("state" in step and step["op"]["op"] in ("look", "boot")):
+            rfc.look(replay)
         if replay.machine.mm.crashed:
             pass
         elif lost is not None:
@@ -68,9 +71,9 @@ def _rfc_steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any],
             found += _verify_step(recording, replay, step, boot)
         else:
             replay.play(step)
-        found += rfc.struct_pages(step, replay.machine.mm)
-        rfc.look(replay)
+        found += rfc.struct_pages(step, replay)
         yield found
+    rfc.look(replay)
     yield list(rfc.recording_quantities(recording, replay))
 
 
@@ -93,6 +96,7 @@ def _verify_step(
         yield quantity if answer.settled or not quantity.name.startswith(PROBED) else quantity._replace(predicted=None, verdict="not-modelled")
     with machine.transaction("what the guest has") as mm:
         read_pages(mm, step)
+        settle_backing(mm)
         read_params(mm, step["state"])
 
 
