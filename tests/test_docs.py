@@ -1,5 +1,6 @@
 """Every example in help, README and docs is run, and its output is the real one."""
 
+import os
 import re
 import subprocess
 import sys
@@ -70,6 +71,16 @@ def console(text, folder):
     return found
 
 
+def image_folder(text):
+    """Return the folder of the kernel image that an example names; the project has none itself."""
+    name = re.search(r"vmlinux-[\w.+-]+", text)
+    if name is None:
+        return ROOT
+    fixtures = Path(os.environ.get("MEMSHELL_FIXTURES", ROOT.parent / "shared" / "fixtures"))
+    found = next(fixtures.rglob(name[0]), None) if fixtures.is_dir() else None
+    return found.parent if found else pytest.skip(f"{name[0]} is not here")
+
+
 @pytest.mark.parametrize("language, text", list(blocks()))
 def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
     if language == "memshell":
@@ -81,6 +92,7 @@ def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
     elif language == "console":
         assert console(text, tmp_path) == []
     elif language == "python":
+        monkeypatch.chdir(image_folder(text))
         exec(compile(text, "example", "exec"), {"__name__": "example"})
     else:
         assert language in {"text", "toml", "sh", "json"}, "a language that a test knows how to run"
@@ -88,3 +100,44 @@ def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
 
 def test_the_command_reference_is_what_the_declarations_say():
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == reference(REGISTERED)
+
+
+def test_the_hooks_in_the_guide_are_the_hooks_in_the_code():
+    import inspect
+
+    from memshell import hookspecs
+    from memshell.plugins import HOOKS
+
+    guide = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    for hook in HOOKS:
+        signature = str(inspect.signature(getattr(hookspecs, hook))).replace("'", "")
+        assert f"| `{hook}{signature}` |" in guide
+
+
+GUIDE = [
+    "use x86_64 ram=2G; policy large_only; add 1G; add 8G; expect memmap.altmap == 128M",
+    "use x86_64; zones size; expect 1 == 1",
+    "use x86_64 ram=2G; add 1G; events -o KIND,PAGES",
+]
+SHOWN = ["", "DMA32", "262144"]  # 1G of pages of 4K
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_plugins_of_the_guide_work(number, tmp_path):
+    guide = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    plugin = tmp_path / "guide.py"
+    plugin.write_text(re.findall(r"^```python\n(.*?)^```$", guide, re.DOTALL | re.MULTILINE)[number])
+    command = [
+        sys.executable,
+        "-m",
+        "memshell",
+        "--strict-plugins",
+        "--plugin",
+        str(plugin),
+        "-c",
+        GUIDE[number],
+    ]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert SHOWN[number] in done.stdout
