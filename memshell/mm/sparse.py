@@ -30,7 +30,7 @@ def mem_section_usage_size(arch: Arch, profile: Profile) -> int:
     An rcu_head (since v6.8, 6.6.15 and 6.1.76), a bit for each subsection, the pageblock flags; bitmaps in whole longs.
     """
     subsections = arch.pages_per_section // arch.pages_per_subsection
-    flags = (arch.pages_per_section >> arch.pageblock_order) * profile.features["pageblock.flag_bits"]
+    flags: int = (arch.pages_per_section >> arch.pageblock_order) * profile.features["pageblock.flag_bits"]
     return (16 if profile.features["sparse.usage_rcu"] else 0) + 8 * (-(-subsections // 64) + -(-flags // 64))
 
 
