@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from memshell.arch import BootZone as BootZone
     from memshell.arch import Option as Option
     from memshell.commands.public import ADDRESS as ADDRESS
-    from memshell.commands.public import Arg as Arg
-    from memshell.commands.public import ArgType as ArgType
     from memshell.commands.public import BLOCKS as BLOCKS
-    from memshell.commands.public import Column as Column
-    from memshell.commands.public import Command as Command
     from memshell.commands.public import FILE as FILE
     from memshell.commands.public import INT as INT
     from memshell.commands.public import PFN as PFN
-    from memshell.commands.public import Result as Result
     from memshell.commands.public import SIZE as SIZE
-    from memshell.commands.public import Shell as Shell
     from memshell.commands.public import TEXT as TEXT
+    from memshell.commands.public import Arg as Arg
+    from memshell.commands.public import ArgType as ArgType
+    from memshell.commands.public import Column as Column
+    from memshell.commands.public import Command as Command
+    from memshell.commands.public import Result as Result
+    from memshell.commands.public import Shell as Shell
     from memshell.commands.public import arg as arg
     from memshell.commands.public import choice as choice
     from memshell.commands.public import command as command
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     from memshell.mm.init_64_powerpc import vmemmap_free_units as vmemmap_free_units
     from memshell.mm.init_64_powerpc import vmemmap_list_boot as vmemmap_list_boot
     from memshell.mm.init_64_powerpc import vmemmap_populate_units as vmemmap_populate_units
+    from memshell.mm.init_64_x86 import map_range as map_range
+    from memshell.mm.init_64_x86 import x86_arch_add_memory as x86_arch_add_memory
+    from memshell.mm.init_64_x86 import x86_arch_remove_memory as x86_arch_remove_memory
+    from memshell.mm.init_64_x86 import x86_vmemmap_free as x86_vmemmap_free
+    from memshell.mm.init_64_x86 import x86_vmemmap_populate as x86_vmemmap_populate
     from memshell.mm.memory_hotplug import add_pages as add_pages
     from memshell.mm.memory_hotplug import remove_pages as remove_pages
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
@@ -78,15 +83,16 @@ if TYPE_CHECKING:
     from memshell.mm.sparse_vmemmap import vmemmap_populate_hugepages as vmemmap_populate_hugepages
     from memshell.mm.state import Leaf as Leaf
     from memshell.mm.state import Mm as Mm
-    from memshell.mm.vmemmap_rfc import fill_partly_removed_leaf as fill_partly_removed_leaf
-    from memshell.mm.vmemmap_rfc import free_pagetable as free_pagetable
-    from memshell.mm.vmemmap_rfc import marks_memmap as marks_memmap
     from memshell.mm.vmem import crst_tables as crst_tables
     from memshell.mm.vmem import page_table as page_table
     from memshell.mm.vmem import vmem_add_mapping as vmem_add_mapping
     from memshell.mm.vmem import vmem_remove_mapping as vmem_remove_mapping
     from memshell.mm.vmem import vmem_vmemmap_free as vmem_vmemmap_free
     from memshell.mm.vmem import vmem_vmemmap_populate as vmem_vmemmap_populate
+    from memshell.mm.vmemmap_rfc import fill_partly_removed_leaf as fill_partly_removed_leaf
+    from memshell.mm.vmemmap_rfc import free_pagetable as free_pagetable
+    from memshell.mm.vmemmap_rfc import marks_memmap as marks_memmap
+    from memshell.mm.memory_hotplug_rfc import veto_from_range as veto_from_range
     from memshell.policy import MemmapRequest as MemmapRequest
     from memshell.policy import Placement as Placement
     from memshell.policy import Policy as Policy
@@ -102,8 +108,12 @@ _MODULES = {
     "memshell.hookspecs": "Context hookimpl",
     "memshell.machine": "Machine",
     "memshell.mm": "mirrors",
+    "memshell.mm.init_64_x86": (
+        "map_range x86_arch_add_memory x86_arch_remove_memory x86_vmemmap_free x86_vmemmap_populate"
+    ),
     "memshell.mm.init_64_powerpc": "vmemmap_free_units vmemmap_list_boot vmemmap_populate_units",
     "memshell.mm.memory_hotplug": "add_pages remove_pages",
+    "memshell.mm.memory_hotplug_rfc": "veto_from_range",
     "memshell.mm.memremap": "VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",

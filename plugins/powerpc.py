@@ -55,6 +55,7 @@ OPTIONS = (
     Option("page", "64K", "page size", ("64K", "4K")),
     Option("mmu", "radix", "the MMU", ("radix", "hash")),
     Option("hugepages", "on", "hash: 16M pages, for the kernel's own mappings too (QEMU's TCG has none)", ("on", "off")),
+    Option("vmemmap", "", "size of a vmemmap mapping where it is fixed (hash, radix until v6.5); the MMU's without it. v4.20's radix: 64K"),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
     Option("used", "", "what the booted kernel has in use; as recorded without it"),
     Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot"),
@@ -77,6 +78,7 @@ class Powerpc(Arch):
     vmemmap_base: int = 0xC00C000000000000
     page_offset: int = 0xC000000000000000
     options: tuple[Option, ...] = OPTIONS
+    unit: int = 0  # bytes of a vmemmap mapping, where it is not the MMU's
     radix: bool = True
     hugepages: bool = True
 
@@ -88,7 +90,7 @@ class Powerpc(Arch):
     @property
     def vmemmap_unit(self) -> int:
         """Bytes of one vmemmap mapping where its size is fixed: hash, and radix until v6.5."""
-        return PMD if self.radix else self.linear_page
+        return self.unit or (PMD if self.radix else self.linear_page)
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> Powerpc:
         """Apply the options of ``use``."""
@@ -96,7 +98,11 @@ class Powerpc(Arch):
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
             raise UsageError(f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel")
-        return self.built(options["page"] == "64K", options["mmu"] == "radix", options["hugepages"] == "on", size)
+        new = self.built(options["page"] == "64K", options["mmu"] == "radix", options["hugepages"] == "on", size)
+        unit = memparse(options["vmemmap"]) if options["vmemmap"] else 0
+        if unit and (unit & (unit - 1) or not new.page_size <= unit <= 16 * MiB):
+            raise UsageError(f"vmemmap={options['vmemmap']} cannot be", hint="a power of two from a page to 16M")
+        return replace(new, unit=unit)
 
     def built(self, large: bool, radix: bool, hugepages: bool, struct_page: int = 64) -> Powerpc:
         """Return this architecture with the constants of one kernel build and MMU. Source: book3s64/hugetlbpage.c for the pageblock."""

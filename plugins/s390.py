@@ -39,6 +39,7 @@ from memshell import (
     vmem_remove_mapping,
     vmem_vmemmap_free,
     vmem_vmemmap_populate,
+    veto_from_range,
 )
 
 memshell_api = 1
@@ -154,6 +155,7 @@ class S390(Arch):
         """Map the range, then add its sections; when these fail the mapping goes again. Before v6.9 an altmap is EINVAL."""
         if altmap is not None and not mm.feature("memmap_on_memory.s390"):
             raise KernelError("altmap is not supported", "EINVAL", where="arch/s390/mm/init.c:arch_add_memory")
+        veto_from_range(mm)
         vmem_add_mapping(mm, start, size, edat=self.edat)
         try:
             add_pages(mm, nid, start >> 12, size >> 12, altmap)
@@ -163,13 +165,16 @@ class S390(Arch):
         mm.max_pfn = max(mm.max_pfn, (start + size) >> 12)
 
     def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
-        """Remove the sections, then unmap the range."""
+        """Remove the sections, then unmap the range. EBUSY until v5.3: s390 could not."""
+        if mm.feature("mhp.restrictions"):
+            raise KernelError("s390 cannot remove memory", "EBUSY", where="arch/s390/mm/init.c:arch_remove_memory")
         remove_pages(mm, start >> 12, size >> 12, altmap)
         vmem_remove_mapping(mm, start, size)
 
     def vmemmap_populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-        """Map the struct pages with segments or pages."""
+        """Map the struct pages with segments or pages. An altmap was ignored while s390 had none (until v6.8)."""
         del nid
+        altmap = None if mm.feature("mhp.restrictions") else altmap
         vmem_vmemmap_populate(mm, start, end, altmap, edat=self.edat)
 
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:

@@ -13,8 +13,6 @@ from memshell import (
     BootMemory,
     BootZone,
     GiB,
-    KernelError,
-    Leaf,
     MiB,
     Mm,
     Option,
@@ -22,25 +20,17 @@ from memshell import (
     UsageError,
     VmemAltmap,
     ZoneType,
-    add_pages,
     align_down,
     align_up,
     ensure_table,
-    fill_partly_removed_leaf,
-    free_empty_table,
-    free_pagetable,
-    free_vmemmap_pages,
     hookimpl,
-    leaf_pfn,
-    marks_memmap,
+    map_range,
     memparse,
-    mirrors,
-    remove_pages,
     set_early_leaves,
-    set_leaf,
-    struct_pages_in_use,
-    vmemmap_populate_basepages,
-    vmemmap_populate_hugepages,
+    x86_arch_add_memory,
+    x86_arch_remove_memory,
+    x86_vmemmap_free,
+    x86_vmemmap_populate,
 )
 
 memshell_api = 1
@@ -56,6 +46,7 @@ OPTIONS = (
     Option("la57", "off", "5-level paging", ("on", "off")),
     Option("gbpages", "on", "1G leaves in the direct map", ("on", "off")),
     Option("hypervisor", "on", "the CPU says that it is a guest's", ("on", "off")),
+    Option("advice", "", "block size that the firmware's CXL windows advise (v6.17 and later)"),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
     Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot"),
 )
@@ -117,7 +108,7 @@ class X86(Arch):
         top = (low >> 12) - 32
         ranges = [(1, 159, 0), (256, top, 0)] + ([(PFN_4G, PFN_4G + (ram - low >> 12), 0)] if ram > low else [])
         max_pfn = ranges[-1][1]
-        block = memparse(options["block"]) if options["block"] else self.memory_block_size_bytes(max_pfn, profile)
+        block = memparse(options["block"]) if options["block"] else self.memory_block_size_bytes(max_pfn, profile, memparse(options["advice"] or "0"))
         if block < 128 * MiB or block & (block - 1):
             raise UsageError(f"block={options['block']} cannot be", hint="a power of two, 128M or more")
         memmap = align_up(ram, 128 * MiB) // 4096 * self.struct_page_size // 4096
@@ -136,21 +127,28 @@ class X86(Arch):
             tuple(ranges), zones, tuple(iomem), block, nodes=nodes, cpu_nodes=nodes, nr_memmap_boot_pages=memmap
         )
 
-    def memory_block_size_bytes(self, max_pfn: int, profile: Profile) -> int:
-        """probe_memory_block_size(): 128M below 64G; else as large as divides the end of RAM, 2G on bare metal."""
+    def memory_block_size_bytes(self, max_pfn: int, profile: Profile, advice: int = 0) -> int:
+        """probe_memory_block_size(): 128M below 64G; else the largest size up to 2G that divides the end of RAM, 2G on bare metal.
+
+        Since v6.17 *advice* (bytes, 0 for none) bounds the size, and makes bare metal look at the end of RAM too.
+        """
         end = max_pfn << self.page_shift
+        if not profile.features["x86.block_size_by_advice"]:
+            advice = 0
         if end < 64 * GiB:
             return 128 * MiB
-        if not self.hypervisor:
+        if not self.hypervisor and not advice:
             return 2 * GiB
-        del profile
-        return next((size for size in (2 * GiB, GiB, 512 * MiB, 256 * MiB) if end % size == 0), 128 * MiB)
+        size = min(max(advice or 2 * GiB, 128 * MiB), 2 * GiB)
+        while size > 128 * MiB and end % size:
+            size >>= 1
+        return size
 
     def boot_mappings(self, mm: Mm, memory: BootMemory) -> None:
         """Map boot memory: the direct map in the largest leaves, the vmemmap in 2M leaves; all tables are early."""
         size = self.pages_per_section
         for start, end, _ in memory.ram:
-            map_range(mm, self, start << 12, align_up(end << 12, PMD), early=True)
+            map_range(mm, start << 12, align_up(end << 12, PMD), gbpages=self.gbpages, early=True)
             first, last = self.vmemmap_address(align_down(start, size)), self.vmemmap_address(align_up(end, size))
             for va in range(align_down(first, PUD), last, PUD):
                 self.vmemmap_tables(mm, va, 0, early=True)
@@ -163,19 +161,19 @@ class X86(Arch):
 
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Map the range, then add its sections. An error of add_pages leaves mapping and sections (the kernel does)."""
-        arch_add_memory(mm, nid, start, size, altmap)
+        x86_arch_add_memory(mm, nid, start, size, altmap, gbpages=self.gbpages)
 
     def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Remove the sections, then unmap the range."""
-        arch_remove_memory(mm, start, size, altmap)
+        x86_arch_remove_memory(mm, start, size, altmap)
 
     def vmemmap_populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
         """Map with 2M leaves; a range smaller than a section with base pages, never from the altmap."""
-        vmemmap_populate(mm, start, end, nid, altmap)
+        x86_vmemmap_populate(mm, start, end, nid, altmap)
 
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
         """Unmap [start, end) and free what backed it."""
-        vmemmap_free(mm, start, end, altmap)
+        x86_vmemmap_free(mm, start, end, altmap)
 
 
 def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int) -> tuple[BootZone, ...]:
@@ -191,132 +189,10 @@ def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int) -> 
         reserved -= 0 if kind is ZoneType.DMA or kind is highest else 25798
         managed = present - min(kept, present)
         free = managed - min(managed, used if kind is highest else 128)
-        orders = tuple(free >> order & 1 for order in range(10)) + (free >> 10,)
+        orders = (*(free >> order & 1 for order in range(10)), free >> 10)
         end = min(high, max(b for _, b, _ in ranges)) if kind is highest else high
         zones.append(BootZone(0, kind, low, end - low, present, managed, orders))
     return tuple(zones)
-
-
-def map_range(mm: Mm, arch: X86, start: int, end: int, *, early: bool = False) -> None:
-    """split_mem_range() and phys_pud_init(): 1G leaves for aligned GiB inside the range, else 2M; tables GFP_ATOMIC."""
-    at = start
-    while at < end:
-        va = arch.page_offset + at
-        leaf = PUD if arch.gbpages and at % PUD == 0 and at + PUD <= end else PMD
-        stop = align_down(end, PUD) if leaf == PUD else min(end, align_down(at, PUD) + PUD)
-        for base in range(align_down(va, P4D), arch.page_offset + stop, P4D):
-            ensure_table(mm, "p4d_pud", base, P4D, 0, early=early, atomic=True)
-        if leaf == PMD:
-            ensure_table(mm, "pmd", va, PUD, 0, early=early, atomic=True)
-        for a, b in list(mm.leaves.gaps(va, arch.page_offset + stop)):
-            set_leaf(mm, a, b, leaf, (a - arch.page_offset) >> 12, "ram")
-        at = stop
-
-
-@mirrors("arch/x86/mm/init.c:init_memory_mapping", "v6.12", "simplified", "hot-added memory only: no 4K leaves, no promotion")
-def init_memory_mapping(mm: Mm, arch: X86, start: int, end: int) -> None:
-    """Build the direct map of [start, end) bytes in the runs that split_mem_range() makes: 2M, 1G leaves, 2M."""
-    low, high = align_up(start, PUD), align_down(end, PUD)
-    whole = arch.gbpages and low < high
-    for a, b in ((start, low), (low, high), (high, end)) if whole else ((start, end),):
-        if a < b:
-            kernel_physical_mapping_init(mm, arch, a, b)
-
-
-@mirrors("arch/x86/mm/init_64.c:kernel_physical_mapping_init", "v6.12", "complete")
-def kernel_physical_mapping_init(mm: Mm, arch: X86, start: int, end: int) -> None:
-    """Fill the page tables of the direct map."""
-    map_range(mm, arch, start, end)
-
-
-@mirrors("arch/x86/mm/init_64.c:arch_add_memory", "v6.12", "complete")
-def arch_add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
-    """Direct map first, then the sections."""
-    arch = mm.arch
-    assert isinstance(arch, X86)
-    init_memory_mapping(mm, arch, start, start + size)
-    x86_add_pages(mm, nid, start >> 12, size >> 12, altmap)
-
-
-@mirrors("arch/x86/mm/init_64.c:add_pages", "v6.12", "complete")
-def x86_add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
-    """Add the sections and raise max_pfn; an error is a WARN_ON_ONCE and is passed on."""
-    try:
-        add_pages(mm, nid, pfn, nr_pages, altmap)
-    except KernelError as error:
-        mm.event("Warning", "arch/x86/mm/init_64.c:add_pages", f"WARNING at add_pages: {error}", errno=error.errno)
-        raise
-    finally:
-        mm.max_pfn = max(mm.max_pfn, pfn + nr_pages)
-
-
-@mirrors("arch/x86/mm/init_64.c:vmemmap_populate", "v6.12", "complete")
-def vmemmap_populate(mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-    """Choose leaves or base pages, then copy the top level to all page tables."""
-    arch = mm.arch
-    if end - start < arch.pages_per_section * arch.struct_page_size:
-        vmemmap_populate_basepages(mm, start, end, nid, None)
-    else:
-        vmemmap_populate_hugepages(mm, start, end, nid, altmap)
-    if mm.trace is not None:
-        mm.trace.leaf("sync_global_pgds")
-
-
-@mirrors("arch/x86/mm/init_64.c:arch_remove_memory", "v6.12", "complete")
-def arch_remove_memory(mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
-    """Sections first, then the direct map."""
-    remove_pages(mm, start >> 12, size >> 12, altmap)
-    remove_pagetable(mm, mm.arch.page_offset + start, mm.arch.page_offset + start + size)
-
-
-@mirrors("arch/x86/mm/init_64.c:vmemmap_free", "v6.12", "complete")
-def vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
-    """Unmap the struct pages at [start, end)."""
-    remove_pagetable(mm, start, end, altmap, vmemmap=True)
-
-
-@mirrors(
-    "arch/x86/mm/init_64.c:remove_pagetable", "v6.12", "simplified",
-    "a leaf that is used in part goes when no valid pfn's struct page is left in it (the kernel compares with 0xFD)",
-)
-def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = None, *, vmemmap: bool = False) -> None:
-    """Remove the leaves of [start, end) and the tables that are empty then; vmemmap pages go back to where they came from."""
-    low, high = (align_down(start, PMD), align_up(end, PMD)) if vmemmap else (start, end)
-    for a, b, leaf in list(mm.leaves.items(low, high)):
-        if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_fills_partly_removed_leaf"):
-            remove_gigantic_leaves(mm, a, b)
-            continue
-        if vmemmap and altmap is None and marks_memmap(mm):
-            free_marked_leaves(mm, a, b, leaf)
-            continue
-        for va in range(a, b, leaf.size) if vmemmap else (a,):
-            stop = va + leaf.size if vmemmap else b
-            if vmemmap and struct_pages_in_use(mm, va, stop):
-                continue
-            mm.leaves.delete(va, stop)
-            if vmemmap:
-                free_vmemmap_pages(mm, leaf_pfn(mm, va, leaf), leaf.size >> 12, leaf.owner, altmap)
-    for va in range(align_down(low, PMD), high, PMD) if vmemmap else ():
-        free_empty_table(mm, "pte", va, PMD)
-    for va in range(align_down(low, PUD), high, PUD):
-        free_empty_table(mm, "pmd", va, PUD, ("pte", PMD) if vmemmap else None)
-
-
-def free_marked_leaves(mm: Mm, start: int, end: int, leaf: Leaf) -> None:
-    """remove_pmd_table() where memmap pages may be marked: the frame's struct page is read, then the leaf is cleared."""
-    for va in range(start, end, leaf.size):
-        free_pagetable(mm, leaf_pfn(mm, va, leaf), leaf.size >> 12, leaf.owner)
-        mm.leaves.delete(va, va + leaf.size)
-
-
-@mirrors("arch/x86/mm/init_64.c:remove_pud_table", "v4.20", "complete")
-def remove_gigantic_leaves(mm: Mm, start: int, end: int) -> None:
-    """Clear whole 1G leaves of the direct map; of a part, only overwrite what it maps (v5.13 stopped that)."""
-    for base in range(align_down(start, PUD), end, PUD):
-        a, b = max(base, start), min(base + PUD, end)
-        if b - a < PUD and not fill_partly_removed_leaf(mm, a - mm.arch.page_offset, b - mm.arch.page_offset, PUD):
-            continue
-        mm.leaves.delete(base, base + PUD)
 
 
 @hookimpl

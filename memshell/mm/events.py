@@ -37,7 +37,6 @@ LEAVES = {
     "vmemmap_pgd_populate": "mm/sparse-vmemmap.c",
     "vmemmap_pud_populate": "mm/sparse-vmemmap.c",
     "vmemmap_set_pmd": "arch/x86/mm/init_64.c",
-    "vmemmap_verify": "mm/sparse-vmemmap.c",
     "writeback_set_ratelimit": "mm/page-writeback.c",
     "zone_pcp_disable": "mm/page_alloc.c",
     "zone_pcp_enable": "mm/page_alloc.c",

@@ -15,6 +15,7 @@ from memshell.mm.sparse_vmemmap import (
     vmemmap_alloc_block_buf,
 )
 from memshell.mm.state import Mm
+from memshell.mm.vmemmap_rfc import free_marked_unit, marks_memmap
 
 NODE_BYTES = 24  # sizeof(struct vmemmap_backing): list, phys, virt_addr
 
@@ -63,6 +64,10 @@ def vmemmap_free_units(mm: Mm, start: int, end: int, altmap: VmemAltmap | None, 
     """Unmap the mappings that hold no valid struct page any more; each page goes back to where it came from."""
     for va in range(align_down(start, unit), end, unit):
         leaf = mm.leaves.get(va)
+        if marks_memmap(mm):
+            if not struct_pages_in_use(mm, va, va + unit) and free_marked_unit(mm, va, unit, leaf) and radix:
+                free_radix_tables(mm, va)
+            continue
         if leaf is None or struct_pages_in_use(mm, va, va + unit):
             continue
         mm.leaves.delete(va, va + unit)

@@ -52,8 +52,6 @@ def add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | No
     while pfn < end:
         step = min(end, align_down(pfn, mm.arch.pages_per_section) + mm.arch.pages_per_section) - pfn
         sparse_add_section(mm, nid, pfn, step, altmap)
-        if mm.trace is not None:
-            mm.trace.leaf("vmemmap_verify")
         pfn += step
     source = "nothing new" if not nr_pages else "the altmap" if altmap is not None else "existing memory"
     mm.event("SectionsAdded", where, f"pfns {first:#x}-{end - 1:#x}, memmap from {source}", start_pfn=first, end_pfn=end)
@@ -155,8 +153,12 @@ def mhp_supports_memmap_on_memory(mm: Mm, nid: int, start: int, size: int) -> Pl
     """Ask the policy where the memmap of the range goes."""
     placement = mm.policy.place_memmap(memmap_request(mm, nid, start, size, offered=True))
     check_placement(mm, placement)
-    if placement.refusal:
-        mm.note(f"memmap_on_memory refused: {placement.refusal}")
+    if mm.trace is not None:
+        size_of = mm.arch.struct_page_size
+        pages = -(-mm.block_pages * size_of // mm.arch.page_size)
+        mm.note(f"a block's memmap: {mm.block_pages} pages x {size_of} bytes = {pages} pages; a pageblock is {mm.arch.pageblock_nr_pages} pages")
+        kept = f"{placement.reserve_pages} pages of each block are kept for it, {placement.reserve_pages - pages} of them padding"
+        mm.note(kept if placement.reserve_pages else f"from existing memory: {placement.refusal or 'that is the policy'}")
     return placement
 
 
@@ -210,8 +212,10 @@ def _add_block_with_altmap(mm: Mm, nid: int, group: int | None, start: int, plac
 def remove_memory_blocks_and_altmaps(mm: Mm, start: int, size: int) -> None:
     """Remove the blocks of a range one by one, each memmap back to its altmap."""
     for at in range(start, start + size, mm.block_size):
-        block = mm.blocks[at // mm.block_size]
+        block = mm.blocks.get(at // mm.block_size)
         remove_memory_block_devices(mm, at, mm.block_size)
+        if block is None:
+            continue  # find_memory_block_by_id() found none: a WARN_ON_ONCE
         altmap = block.altmap.copy() if block.altmap else None
         mm.arch.arch_remove_memory(mm, at, mm.block_size, altmap)
         if altmap is not None and altmap.alloc:

@@ -27,6 +27,8 @@ HERE = "mm/memory_hotplug.c"
 def adjust_present_page_count(mm: Mm, key: ZoneKey, group: int | None, nr_pages: int, *, early: bool = False) -> None:
     """Add *nr_pages* (which may be negative) to the present pages of the zone, its node and the group."""
     zone, node = mm.zones[key], mm.nodes[key[0]]
+    if mm.trace is not None:
+        mm.note(f"{key[1].label} present {zone.present} {nr_pages:+} = {zone.present + nr_pages}, managed {zone.managed}")
     mm.zones[key] = zone._replace(present=zone.present + nr_pages, present_early=zone.present_early + (nr_pages if early else 0))
     mm.nodes[key[0]] = node._replace(present=node.present + nr_pages)
     if group is not None:
@@ -62,6 +64,8 @@ def move_pfn_range_to_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int, 
         init_currently_empty_zone(mm, key)
     start, spanned = _grown(zone.start_pfn, zone.spanned, start_pfn, nr_pages)
     mm.change_zone(key, start_pfn=start, spanned=spanned)
+    if mm.trace is not None:
+        mm.note(f"{key[1].label} spans {start:#x}-{start + spanned - 1:#x}, {spanned} pages (was {zone.spanned})")
     start, spanned = _grown(node.start_pfn, node.spanned, start_pfn, nr_pages)
     mm.nodes[key[0]] = node._replace(start_pfn=start, spanned=spanned)
     memmap_init_range(mm, key, start_pfn, nr_pages, migratetype)
@@ -117,7 +121,11 @@ def remove_pfn_range_from_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: i
     if key[1] is ZoneType.DEVICE or mm.feature("zone.shrinks_at") != "offline":
         return
     _leaf(mm, "clear_zone_contiguous")
+    before = mm.zones[key].spanned
     shrink_zone_span(mm, key, start_pfn, start_pfn + nr_pages)
+    if mm.trace is not None:
+        zone = mm.zones[key]
+        mm.note(f"{key[1].label} spans {zone.spanned} pages from {zone.start_pfn:#x} (was {before})")
     update_pgdat_span(mm, key[0])
     _leaf(mm, "set_zone_contiguous")
 

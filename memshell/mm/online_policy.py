@@ -22,6 +22,8 @@ def default_zone_for_pfn(mm: Mm, nid: int, start_pfn: int, nr_pages: int) -> Zon
     kernel = default_kernel_zone_for_pfn(mm, nid, start_pfn, nr_pages)
     in_kernel = mm.zones[nid, kernel].intersects(start_pfn, nr_pages)
     in_movable = mm.zones[nid, ZoneType.MOVABLE].intersects(start_pfn, nr_pages)
+    if mm.trace is not None:
+        mm.note(f"contig-zones: inside the span of {kernel.label}: {'yes' if in_kernel else 'no'}, of Movable: {'yes' if in_movable else 'no'}")
     if in_kernel != in_movable:
         return kernel if in_kernel else ZoneType.MOVABLE
     return ZoneType.MOVABLE if mm.params.get("movable_node") == "Y" else kernel
@@ -49,7 +51,8 @@ def _room(mm: Mm, nid: int | None, need: int, group: MemoryGroup | None) -> bool
     early -= wanted
     if group is not None and not group.static:
         early += group.present_kernel
-    mm.note(f"auto-movable: {movable} + {need} movable <= {ratio} % of {early} early kernel pages?")
+    if mm.trace is not None:
+        mm.note(f"auto-movable: {movable} + {need} movable pages against {ratio} % of {early} early kernel pages")
     return movable + need <= ratio * early // 100
 
 

@@ -85,7 +85,11 @@ def vmemmap_alloc_block(mm: Mm, size: int, nid: int) -> int | None:
     """Return the first pfn of *size* bytes from the buddy, of the node first, or None. GFP_KERNEL | __GFP_RETRY_MAYFAIL."""
     order = (size >> mm.arch.page_shift).bit_length() - 1
     nodes = mm.placement.nodes if mm.placement else ()
-    return alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=nodes or None)
+    pfn = alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=nodes or None)
+    if mm.trace is not None:
+        page = None if pfn is None else mm.pages.get(pfn)
+        mm.note(f"order {order}: " + (f"pfn {pfn:#x} of node {page.nid} {page.zone.label}" if page else "no zone can give it"))
+    return pfn
 
 
 @mirrors("mm/sparse-vmemmap.c:vmemmap_alloc_block_buf", "v6.12", "complete")
@@ -100,7 +104,9 @@ def vmemmap_alloc_block_buf(mm: Mm, size: int, nid: int, altmap: VmemAltmap | No
 def altmap_alloc_block_buf(mm: Mm, size: int, altmap: VmemAltmap) -> int | None:
     """Take *size* bytes from the altmap, or None. See `VmemAltmap.alloc_block`."""
     pfn = altmap.alloc_block(size >> mm.arch.page_shift)
-    mm.note(f"altmap: {size >> mm.arch.page_shift} pages -> {'none left' if pfn is None else hex(pfn)}; alloc {altmap.alloc} of {altmap.free}")
+    if mm.trace is not None:
+        got = "no room" if pfn is None else f"pfn {pfn:#x}"
+        mm.note(f"altmap: {size >> mm.arch.page_shift} pages, {got}; alloc {altmap.alloc}, align {altmap.align} of free {altmap.free}")
     return pfn
 
 

@@ -16,7 +16,8 @@ from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc import free_range
 from memshell.mm.pfn import align_down
-from memshell.mm.state import Mm
+from memshell.mm.sparse_vmemmap import leaf_pfn
+from memshell.mm.state import Leaf, Mm
 from memshell.mm.struct_page import (
     PG_RESERVED,
     REFCOUNT_OFFSET,
@@ -34,6 +35,7 @@ from memshell.mm.struct_page import (
 )
 
 MARK = "include/linux/memremap.h:mark_vmemmap_pages"
+LEAKED = "leaked"  # owner of a mapping that nothing remembers
 KFREE = "mm/sparse.c:__kfree_section_memmap"
 
 
@@ -191,6 +193,32 @@ def free_pagetable(mm: Mm, pfn: int, nr_pages: int, owner: str) -> None:
         free_reserved_pages(mm, pfn, nr_pages)
     else:
         mm.event("FramesLeaked", "arch/x86/mm/init_64.c:free_pagetable", f"pfn {pfn:#x}: refcount {page.refcount} does not drop to 0", pfn=pfn, pages=nr_pages)
+
+
+@mirrors("arch/powerpc/mm/init_64.c:vmemmap_free", "v4.20 + series", "complete")
+def free_marked_unit(mm: Mm, va: int, unit: int, leaf: Leaf | None) -> bool:
+    """Free one mapping that holds no valid struct page: the list entry goes first, then the frames, then the mapping.
+
+    The series passes over marked frames with ``continue``: the mapping stays, without its list entry. Returns whether it went.
+    """
+    where = "arch/powerpc/mm/init_64.c:vmemmap_list_free"
+    if leaf is None or leaf.owner == LEAKED:
+        mm.event("Warning", where, f"WARN_ON: no entry for {va:#x}", address=va)
+        return False
+    pfn, pages = leaf_pfn(mm, va, leaf), unit >> mm.arch.page_shift
+    page = read_pfn(mm, pfn, "vmemmap_free")
+    if page.vmemmap and mm.feature("check.powerpc_vmemmap_free"):
+        clear_marks(mm, pfn, pages)
+        if mm.feature("bug.powerpc_vmemmap_continue"):
+            mm.leaves.set(va, va + unit, Leaf(leaf.size, leaf.shift, LEAKED))
+            mm.event("MappingLeaked", "arch/powerpc/mm/init_64.c:vmemmap_free", f"{va:#x} stays mapped to pfn {pfn:#x}", address=va, pfn=pfn)
+            return False
+    elif leaf.owner == "buddy":
+        free_range(mm, pfn, pfn + pages)
+    elif page.flags & PG_RESERVED:
+        free_reserved_pages(mm, pfn, pages)
+    mm.leaves.delete(va, va + unit)
+    return True
 
 
 def clear_marks(mm: Mm, pfn: int, nr_pages: int) -> None:

@@ -53,7 +53,7 @@ def tally(path: str) -> Tally:
 
     quantities = verify_recording(recording, _plugins().arches(), _plugins().policies(), watch)
     differs = [f"{recording.name} {q.step} {q.name}" for q in quantities if q.verdict == "differs"]
-    return Tally(recording.name, recording.release, dict(summary(quantities)), dict(behind), differs)
+    return Tally(recording.name, recording.release, {str(verdict): count for verdict, count in summary(quantities).items()}, dict(behind), differs)
 
 
 def gather(paths: list[str]) -> dict[str, Any]:

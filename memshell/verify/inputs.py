@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from memshell.arch import Arch, BootMemory, BootZone
@@ -23,6 +24,7 @@ from memshell.mm.page import (
     Page,
 )
 from memshell.mm.ranges import RangeMap
+from memshell.mm.sparse_vmemmap import leaf_pfn
 from memshell.mm.state import Mm
 from memshell.policy import Policy
 from memshell.verify import rfc
@@ -157,7 +159,7 @@ def _pcp_pageblocks(mm: Mm, runs: list[list[int]], zones: list[dict[str, Any]]) 
     """Return the pageblocks whose flagless pages are taken to be on per-cpu lists."""
     size = mm.arch.pageblock_nr_pages
     bare: dict[tuple[int, ZoneType], dict[int, int]] = {}
-    kernel: set[int] = set()
+    kernel = {pfn - pfn % size for pfn in _backing_pfns(mm)}
     for start, end, page in used_ranges(mm):
         for a, b, flags in _clip(runs, start, end):
             owner = owner_of(flags)
@@ -177,6 +179,15 @@ def _pcp_pageblocks(mm: Mm, runs: list[list[int]], zones: list[dict[str, Any]]) 
             left -= counts[c]
             chosen.add(c)
     return chosen
+
+
+def _backing_pfns(mm: Mm) -> Iterator[int]:
+    """Yield a pfn of each page table and each piece of memmap that came from the buddy."""
+    yield from (table.pfn for table in mm.tables.values() if table.owner in ("buddy", "fragment"))
+    for start, end, leaf in mm.leaves.items():
+        if leaf.owner == "buddy":
+            first = leaf_pfn(mm, start, leaf)
+            yield from range(first, first + (end - start >> mm.arch.page_shift), mm.arch.pageblock_nr_pages)
 
 
 def read_dumped(mm: Mm, step: dict[str, Any]) -> None:

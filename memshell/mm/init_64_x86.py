@@ -1,0 +1,143 @@
+"""arch/x86/mm/init_64.c and init.c: the direct map and the vmemmap of x86_64, and how their tables come and go."""
+
+from __future__ import annotations
+
+from memshell.errors import KernelError
+from memshell.mm import mirrors
+from memshell.mm.memory_hotplug import add_pages, remove_pages
+from memshell.mm.memremap import VmemAltmap
+from memshell.mm.pfn import GiB, MiB, align_down, align_up
+from memshell.mm.sparse_vmemmap import (
+    ensure_table,
+    free_empty_table,
+    free_vmemmap_pages,
+    leaf_pfn,
+    set_leaf,
+    struct_pages_in_use,
+    vmemmap_populate_basepages,
+    vmemmap_populate_hugepages,
+)
+from memshell.mm.state import Leaf, Mm
+from memshell.mm.vmemmap_rfc import fill_partly_removed_leaf, free_pagetable, marks_memmap
+
+PMD, PUD, P4D = 2 * MiB, GiB, 512 * GiB
+
+
+def map_range(mm: Mm, start: int, end: int, *, gbpages: bool, early: bool = False) -> None:
+    """split_mem_range() and phys_pud_init(): 1G leaves for aligned GiB inside the range, else 2M; tables GFP_ATOMIC."""
+    at, offset = start, mm.arch.page_offset
+    while at < end:
+        va = offset + at
+        leaf = PUD if gbpages and at % PUD == 0 and at + PUD <= end else PMD
+        stop = align_down(end, PUD) if leaf == PUD else min(end, align_down(at, PUD) + PUD)
+        for base in range(align_down(va, P4D), offset + stop, P4D):
+            ensure_table(mm, "p4d_pud", base, P4D, 0, early=early, atomic=True)
+        if leaf == PMD:
+            ensure_table(mm, "pmd", va, PUD, 0, early=early, atomic=True)
+        for a, b in list(mm.leaves.gaps(va, offset + stop)):
+            set_leaf(mm, a, b, leaf, (a - offset) >> 12, "ram")
+        at = stop
+
+
+@mirrors("arch/x86/mm/init.c:init_memory_mapping", "v6.12", "simplified", "hot-added memory only: no 4K leaves, no promotion")
+def init_memory_mapping(mm: Mm, start: int, end: int, *, gbpages: bool) -> None:
+    """Build the direct map of [start, end) bytes in the runs that split_mem_range() makes: 2M, 1G leaves, 2M."""
+    low, high = align_up(start, PUD), align_down(end, PUD)
+    whole = gbpages and low < high
+    for a, b in ((start, low), (low, high), (high, end)) if whole else ((start, end),):
+        if a < b:
+            kernel_physical_mapping_init(mm, a, b, gbpages=gbpages)
+
+
+@mirrors("arch/x86/mm/init_64.c:kernel_physical_mapping_init", "v6.12", "complete")
+def kernel_physical_mapping_init(mm: Mm, start: int, end: int, *, gbpages: bool) -> None:
+    """Fill the page tables of the direct map."""
+    map_range(mm, start, end, gbpages=gbpages)
+
+
+@mirrors("arch/x86/mm/init_64.c:arch_add_memory", "v6.12", "complete")
+def x86_arch_add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None, *, gbpages: bool) -> None:
+    """Direct map first, in 1G leaves where *gbpages* allows; then the sections."""
+    init_memory_mapping(mm, start, start + size, gbpages=gbpages)
+    x86_add_pages(mm, nid, start >> 12, size >> 12, altmap)
+
+
+@mirrors("arch/x86/mm/init_64.c:add_pages", "v6.12", "complete")
+def x86_add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Add the sections and raise max_pfn; an error is a WARN_ON_ONCE and is passed on."""
+    try:
+        add_pages(mm, nid, pfn, nr_pages, altmap)
+    except KernelError as error:
+        mm.event("Warning", "arch/x86/mm/init_64.c:add_pages", f"WARNING at add_pages: {error}", errno=error.errno)
+        raise
+    finally:
+        mm.max_pfn = max(mm.max_pfn, pfn + nr_pages)
+
+
+@mirrors("arch/x86/mm/init_64.c:vmemmap_populate", "v6.12", "complete")
+def x86_vmemmap_populate(mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Choose leaves or base pages, then copy the top level to all page tables."""
+    arch = mm.arch
+    if end - start < arch.pages_per_section * arch.struct_page_size:
+        vmemmap_populate_basepages(mm, start, end, nid, None)
+    else:
+        vmemmap_populate_hugepages(mm, start, end, nid, altmap)
+    if mm.trace is not None:
+        mm.trace.leaf("sync_global_pgds")
+
+
+@mirrors("arch/x86/mm/init_64.c:arch_remove_memory", "v6.12", "complete")
+def x86_arch_remove_memory(mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
+    """Sections first, then the direct map."""
+    remove_pages(mm, start >> 12, size >> 12, altmap)
+    remove_pagetable(mm, mm.arch.page_offset + start, mm.arch.page_offset + start + size)
+
+
+@mirrors("arch/x86/mm/init_64.c:vmemmap_free", "v6.12", "complete")
+def x86_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
+    """Unmap the struct pages at [start, end)."""
+    remove_pagetable(mm, start, end, altmap, vmemmap=True)
+
+
+@mirrors(
+    "arch/x86/mm/init_64.c:remove_pagetable", "v6.12", "simplified",
+    "a leaf that is used in part goes when no valid pfn's struct page is left in it (the kernel compares with 0xFD)",
+)
+def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = None, *, vmemmap: bool = False) -> None:
+    """Remove the leaves of [start, end) and the tables that are empty then; vmemmap pages go back to where they came from."""
+    low, high = (align_down(start, PMD), align_up(end, PMD)) if vmemmap else (start, end)
+    for a, b, leaf in list(mm.leaves.items(low, high)):
+        if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_fills_partly_removed_leaf"):
+            remove_gigantic_leaves(mm, a, b)
+            continue
+        if vmemmap and altmap is None and marks_memmap(mm):
+            free_marked_leaves(mm, a, b, leaf)
+            continue
+        for va in range(a, b, leaf.size) if vmemmap else (a,):
+            stop = va + leaf.size if vmemmap else b
+            if vmemmap and struct_pages_in_use(mm, va, stop):
+                continue
+            mm.leaves.delete(va, stop)
+            if vmemmap:
+                free_vmemmap_pages(mm, leaf_pfn(mm, va, leaf), leaf.size >> 12, leaf.owner, altmap)
+    for va in range(align_down(low, PMD), high, PMD) if vmemmap else ():
+        free_empty_table(mm, "pte", va, PMD)
+    for va in range(align_down(low, PUD), high, PUD):
+        free_empty_table(mm, "pmd", va, PUD, ("pte", PMD) if vmemmap else None)
+
+
+def free_marked_leaves(mm: Mm, start: int, end: int, leaf: Leaf) -> None:
+    """remove_pmd_table() where memmap pages may be marked: the frame's struct page is read, then the leaf is cleared."""
+    for va in range(start, end, leaf.size):
+        free_pagetable(mm, leaf_pfn(mm, va, leaf), leaf.size >> 12, leaf.owner)
+        mm.leaves.delete(va, va + leaf.size)
+
+
+@mirrors("arch/x86/mm/init_64.c:remove_pud_table", "v4.20", "complete")
+def remove_gigantic_leaves(mm: Mm, start: int, end: int) -> None:
+    """Clear whole 1G leaves of the direct map; of a part, only overwrite what it maps (v5.13 stopped that)."""
+    for base in range(align_down(start, PUD), end, PUD):
+        a, b = max(base, start), min(base + PUD, end)
+        if b - a < PUD and not fill_partly_removed_leaf(mm, a - mm.arch.page_offset, b - mm.arch.page_offset, PUD):
+            continue
+        mm.leaves.delete(base, base + PUD)
