@@ -72,6 +72,13 @@ def test_results_go_to_stdout_and_everything_else_to_stderr():
     assert json.loads(done.stdout[done.stdout.index("[") :])[0]["step"] == 0
 
 
+def test_a_form_for_the_whole_run_leaves_only_data_on_stdout():
+    done = run("-F", "json", "-c", "use x86_64 ram=2G; add 1G; history")
+    assert [step["step"] for step in json.loads(done.stdout)] == [0, 1]
+    assert done.stderr.startswith("x86_64, 2G")
+    assert run("-F", "csv", "-c", "use x86_64 ram=2G; history").stdout.startswith("STEP,OUTCOME,")
+
+
 def test_a_script_on_standard_input_stops_at_its_first_error_with_its_line():
     done = run(stdin="true\nuse x86_64 ram=2G\n\nexpect step == 1\npolicy\n")
     assert done.returncode == 1

@@ -18,7 +18,7 @@ LAYERS = [
     {"vmlinux"},
     {"machine", "capture"},
     {"views"},
-    {"report", "options", "hookspecs"},
+    {"report", "options", "paths", "hookspecs"},
     {"commands", "plugins", "verify", "experiment"},
     {"scenario"},
     {"testing"},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -146,6 +147,24 @@ def test_a_policy_that_misbehaves_fails_its_command_and_nothing_else(plugin, bod
         "--plugin", file, "--keep-going", "-c", commands + "; expect blocks.total == 16; expect step == 1"
     )
     assert "expect failed" not in again.stderr
+
+
+def test_a_policy_that_never_returns_is_stopped_by_ctrl_c(plugin):
+    file = plugin(POLICY.format(body="import time; print('in', flush=True); time.sleep(100)"))
+    command = [
+        sys.executable,
+        "-m",
+        "memshell",
+        "--plugin",
+        file,
+        "-c",
+        "use x86_64 ram=2G; policy bad; add 1G",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "in\n"
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "memshell: interrupted\n")
 
 
 def test_what_a_plugin_prints_does_not_spoil_the_output(plugin):

@@ -188,7 +188,14 @@ def invoke(
 
 
 def shown(result: Result, args: argparse.Namespace, shell: Shell) -> str:
-    """Return what the user sees of *result*, in the form that the arguments or the options ask for."""
+    """Return what the user sees of *result*, in the form that the arguments or the options ask for.
+
+    Where the whole session is to be json, csv or md, a mere message would spoil it: it goes to stderr.
+    """
     options = shell.options
-    form = args.form or (options.form if result.rows is not None or result.data is not None else "table")
+    form = args.form or options.form
+    if args.form is None and form != "table" and result.rows is None and result.data is None:
+        if result.text:
+            shell.note(result.text.rstrip())
+        return ""
     return render(result, form, wish=args.columns, width=options.width, vertical=args.vertical)

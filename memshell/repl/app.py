@@ -18,10 +18,10 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 
 from memshell.errors import MemshellError
+from memshell.paths import rc_path, state_path
 from memshell.repl.complete import ShellCompleter
 from memshell.repl.highlight import ShellLexer, coloured, theme
 from memshell.repl.journal import Journal, finished_lines, last_journal, new_journal
-from memshell.repl.paths import rc_file, state_dir
 from memshell.repl.screen import Screen, progress, toolbar
 from memshell.scenario.modes import make_player, tell
 from memshell.scenario.player import StepFailed
@@ -59,10 +59,12 @@ def prompt(args: argparse.Namespace) -> int:
 
 def _state(shell: Shell) -> Path | None:
     try:
-        return state_dir()
+        folder = state_path()
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         shell.note(f"memshell: no history and no journal: {error.filename}: {error.strerror}")
         return None
+    return folder
 
 
 def _start(player: Player, args: argparse.Namespace, folder: Path | None) -> Journal | None:
@@ -77,7 +79,7 @@ def _start(player: Player, args: argparse.Namespace, folder: Path | None) -> Jou
     journal = new_journal(folder, warn) if folder is not None else None
     if journal is not None:
         shell.journal = journal.add
-    rc = rc_file()
+    rc = rc_path()
     if not args.no_rc and rc.is_file():
         play(player, rc.read_text(encoding="utf-8", errors="replace"), str(rc), debug=args.debug)
     return journal

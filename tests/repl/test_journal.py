@@ -1,5 +1,6 @@
 """A shell that is killed comes back with every command that was finished."""
 
+import os
 import random
 import signal
 import sys
@@ -12,7 +13,7 @@ from memshell.repl.journal import Journal, finished_lines, last_journal, new_jou
 sys.path.insert(0, str(Path(__file__).parent))
 from terminal import Terminal
 
-KILLS = 5  # tests/bench.py --kills plays the fifty
+KILLS = int(os.environ.get("MEMSHELL_KILLS", "5"))  # fifty take three minutes
 
 
 @pytest.mark.parametrize("seed", range(KILLS))

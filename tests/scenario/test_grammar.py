@@ -3,8 +3,11 @@
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from memshell.scenario import build_table, lalr
+from memshell.scenario.lalr import scan
 from memshell.scenario.syntax import (
     Escape,
     Expect,
@@ -97,6 +100,20 @@ def test_what_more_lines_could_complete_is_known(text):
     with pytest.raises(SyntaxProblem) as caught:
         parse_text(text, "f")
     assert caught.value.incomplete
+
+
+@given(st.text(st.sampled_from("ab1M \n;|>#$[]()'\"\\!-=.,+*/<%:") | st.characters(codec="utf-8")))
+@example("repeat 1\n----\n")
+@example("expect a.$b in [1, 2] +- 3\n")
+def test_any_text_is_read_or_refused_in_one_line(text):
+    problem = None
+    try:
+        parse_text(text, "f")
+    except SyntaxProblem as found:
+        problem = found
+    assert problem is None or str(problem).startswith("f:")
+    assert problem is None or 1 <= problem.where.line <= text.count("\n") + 2
+    scan(text)
 
 
 def test_scan_reads_what_is_still_being_typed():

@@ -1,4 +1,4 @@
-"""Where the prompt keeps its files: the XDG places."""
+"""Where memshell keeps its files: the XDG places."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ def _base(variable: str, fallback: str) -> Path:
     return Path(given) if given.startswith("/") else Path.home() / fallback
 
 
-def state_dir() -> Path:
-    """Return the folder for history and journals, made if it is missing."""
-    folder = _base("XDG_STATE_HOME", ".local/state") / "memshell"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def state_path() -> Path:
+    """Return the folder for history and journals, whether it exists or not."""
+    return _base("XDG_STATE_HOME", ".local/state") / "memshell"
 
 
-def rc_file() -> Path:
+def rc_path() -> Path:
     """Return the path of the start-up scenario, whether it exists or not."""
     return _base("XDG_CONFIG_HOME", ".config") / "memshell" / "rc.mem"
