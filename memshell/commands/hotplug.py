@@ -23,6 +23,8 @@ VIA = choice(
         "acpi": "a DIMM that ACPI reports (QEMU's pc-dimm)",
         "probe": "/sys/devices/system/memory/probe, block by block",
         "driver": "add_memory_driver_managed(), as dax/kmem does",
+        "dlpar": "powerpc: LMBs from the hypervisor, each onlined at once",
+        "sclp": "s390: standby storage, configured block by block",
     },
 )
 
@@ -33,12 +35,15 @@ def _text(mm: Mm, size: int) -> str:
     return format_size(size << mm.arch.page_shift)
 
 
+def _runs(ids: Iterable[int]) -> list[tuple[int, int]]:
+    groups = groupby(enumerate(sorted(ids)), lambda pair: pair[1] - pair[0])
+    found = [[number for _, number in group] for _, group in groups]
+    return [(members[0], len(members)) for members in found]
+
+
 def named_blocks(ids: Iterable[int]) -> str:
     """Return block ids as ``memory32-39, memory47``."""
-    runs = []
-    for _, group in groupby(enumerate(sorted(ids)), lambda pair: pair[1] - pair[0]):
-        members = [number for _, number in group]
-        runs.append(f"memory{members[0]}" + (f"-{members[-1]}" if len(members) > 1 else ""))
+    runs = [f"memory{first}" + (f"-{first + count - 1}" if count > 1 else "") for first, count in _runs(ids)]
     return ", ".join(runs) if len(runs) <= 4 else f"{', '.join(runs[:3])} and {len(runs) - 3} more runs"
 
 
@@ -87,7 +92,8 @@ def add(shell: Shell, args: Namespace) -> str:
     """Plug memory in; its blocks are offline until ``online``, unless auto_online_blocks says otherwise.
 
     ``via=acpi`` is a DIMM: one static memory group, and the kernel asks for the memmap on the memory itself
-    where the policy allows it. ``via=probe`` and ``via=driver`` do not ask. Errors: EINVAL for what is not
+    where the policy allows it; so do ``via=dlpar``, which onlines each block before the next comes, and
+    ``via=sclp``. ``via=probe`` and ``via=driver`` do not ask. Errors: EINVAL for what is not
     whole blocks, EEXIST where something is already, E2BIG beyond what can be mapped, ENOMEM when the memmap
     cannot be had.
     """
@@ -104,14 +110,25 @@ def add(shell: Shell, args: Namespace) -> str:
         return _added(mm, start, args.size, [number for number in mm.blocks if number not in before], used)
 
 
-def _add(mm: Mm, via: str, nid: int, start: int, size: int) -> None:
-    from memshell.mm import drivers, memory_hotplug
+def _check_driver(mm: Mm, via: str) -> None:
+    home = {"dlpar": "powerpc", "sclp": "s390"}.get(via, mm.arch.name)
+    if home != mm.arch.name:
+        raise UsageError(f"via={via} is {home}'s; this machine is {mm.arch.name}", hint=f"use {home}")
 
+
+def _add(mm: Mm, via: str, nid: int, start: int, size: int) -> None:
+    from memshell.mm import dlpar, drivers, memory_hotplug, sclp
+
+    _check_driver(mm, via)
     if via == "acpi":
         drivers.acpi_memory_device_add(mm, nid, start, size)
     elif via == "probe":
         for at in range(start, start + size, mm.block_size):
             drivers.probe_store(mm, nid, at)
+    elif via == "dlpar":
+        dlpar.dlpar_memory_add_by_ic(mm, nid, start, size)
+    elif via == "sclp":
+        sclp.attach_standby(mm, start, size)
     else:
         group = memory_hotplug.register_group(mm, nid, size >> mm.arch.page_shift, static=True)
         try:
@@ -400,6 +417,7 @@ def _removed(mm: Mm, before: set[int]) -> str:
 @command(
     "hotplug",
     arg("blocks", BLOCKS, "any block of the DIMMs", nargs="+"),
+    arg("via=", choice("caller", {"acpi": "DIMMs", "dlpar": "powerpc: LMBs"}), "who takes them", default="acpi"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -416,12 +434,19 @@ def eject(shell: Shell, args: Namespace) -> str:
     """Eject whole DIMMs: offline the blocks that are online, then remove them.
 
     When a block cannot be offlined, the eject is rejected and the blocks that were offlined come back
-    online, each in the zone that the kernel chooses then, which may be another one.
+    online, each in the zone that the kernel chooses then, which may be another one. ``via=dlpar`` takes the
+    named LMBs away one after the other; when one cannot go, those before it are added and onlined again.
     """
+    from memshell.mm.dlpar import dlpar_memory_remove_by_ic
     from memshell.mm.drivers import acpi_scan_hot_remove
 
     with shell.change() as mm:
         before = set(mm.blocks)
+        if args.via == "dlpar":
+            _check_driver(mm, args.via)
+            for first, count in _runs(args.blocks):
+                dlpar_memory_remove_by_ic(mm, first * mm.block_size, count * mm.block_size)
+            return _removed(mm, before)
         for group in dict.fromkeys(mm.blocks[number].group for number in args.blocks):
             if group is None:
                 stranger = next(number for number in args.blocks if mm.blocks[number].group is None)

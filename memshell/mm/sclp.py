@@ -76,6 +76,22 @@ def sclp_add_standby_memory(mm: Mm, *, edat1: bool) -> None:
                 mm.event("StandbyNotAdded", f"{HERE}:add_memory_merged", f"{base:#x}: {error}", start=base, errno=error.errno)
 
 
+def attach_standby(mm: Mm, start: int, size: int) -> None:
+    """Let the hypervisor attach [start, +size) bytes of standby storage, and make blocks of it, offline: as boot does, or configured.
+
+    Raises EINVAL for what is not whole blocks, else what add_memory raises.
+    """
+    if start % mm.block_size or not size or size % mm.block_size:
+        raise KernelError(f"{start:#x}+{size:#x} is not whole blocks", "EINVAL", where=f"{HERE}:add_memory_merged")
+    insert_increments(mm, start, start + size, standby=True)
+    fits = mm.feature("memmap_on_memory.s390")
+    for base in range(start, start + size, mm.block_size):
+        if mm.feature("s390.standby") == "config":
+            sclp_config_mem_store(mm, base // mm.block_size, config=True, memmap_on_memory=fits)
+        else:
+            add_memory(mm, 0, base, mm.block_size, MHP_MEMMAP_ON_MEMORY if fits else 0)
+
+
 @mirrors("drivers/s390/char/sclp_mem.c:sclp_config_mem_store", "v7.2", "complete")
 def sclp_config_mem_store(mm: Mm, block_id: int, *, config: bool, memmap_on_memory: bool = False) -> None:
     """Configure or deconfigure the standby memory of one block. Raises EBUSY while it is online, else what add_memory raises."""
