@@ -68,7 +68,7 @@ def _states(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     for block in op["blocks"]:
         error = replay.attempt(step["action"], lambda mm, block=block: state_store(mm, block, value))  # type: ignore[misc]  # default argument
         answer.each[block] = error.errno_number if error else 0
-        if error:
+        if error and not answer.errno:  # the step's own errno is that of the first write that failed
             answer.errno, answer.error = error.errno_number, error
     return answer
 

@@ -101,30 +101,31 @@ def _verify_step(
 
 
 def _answers(step: dict[str, Any], answer: Answer) -> Iterator[Quantity]:
-    if step["op"]["op"] in ("boot", "look", *INPUTS):
+    recorded = step.get("errno")
+    if step["op"]["op"] in ("boot", *INPUTS) or recorded in (None, TIMED_OUT):
         return
-    if (step.get("errno") or 0) < 0 and "outcome" not in step and step.get("kernel_ret") is None:
+    rejected = step.get("outcome") == "rejected"  # the recorder writes -1 for it
+    if recorded < 0 and not rejected and step.get("kernel_ret") is None:
         return  # the recorder's own failure: the kernel was not asked
     if not answer.played:
-        yield compare(step, "errno", step.get("errno"), None)
+        yield compare(step, "errno", recorded, None)
         return
-    if step["op"]["op"] == "eject" and "outcome" in step:
+    if "outcome" in step:
         yield compare(step, "outcome", step["outcome"], "rejected" if answer.errno else "deleted")
+        yield compare(step, "errno", recorded, -1 if answer.errno else 0)
         return
-    recorded = abs(step["kernel_ret"]) if step.get("kernel_ret") is not None else step.get("errno")
-    if recorded == TIMED_OUT:
-        return
-    each = {entry["block"]: entry["errno"] for entry in step.get("each", ())}
-    if each and answer.each:
-        for block, errno in each.items():
-            yield compare(step, f"errno.{block}", errno, answer.each.get(block))
-    else:
-        yield compare(step, "errno", recorded, answer.errno)
+    if step.get("kernel_ret") is not None:
+        recorded = abs(step["kernel_ret"])
+    yield compare(step, "errno", recorded, answer.errno)
+    for entry in step.get("each", ()) if answer.each else ():
+        yield compare(step, f"errno.{entry['block']}", entry["errno"], answer.each.get(entry["block"]))
 
 
 def _free_pages(recording: Recording, step: dict[str, Any], page_shift: int, change: int | None) -> Iterator[Quantity]:
-    """Compare the change of free + pcp. What nothing here predicts is allowed for: the step's own change of Slab, and of
-    PageTables where the action makes none, so that they are a program's.
+    """Compare the change of free + pcp.
+
+    What nothing here predicts is allowed for: the step's own change of Slab, and of PageTables where the action makes none,
+    so that they are a program's.
     """
     delta = step.get("delta", {})
     if delta.get("free_plus_pcp") is None:
