@@ -9,7 +9,7 @@ from memshell.errors import KernelCrash
 from memshell.machine import Step
 from memshell.mm.events import Event
 
-KINDS = ("Crash", "Warning", "BadPageState", "DoubleFree", "MemmapOverwritten", "FramesFreed", "MemoryOverwritten", "FramesLeaked")
+KINDS = ("Crash", "Warning", "BadPageState", "DoubleFree", "MemmapOverwritten", "FramesFreed", "MemoryOverwritten", "FramesLeaked", "MappingLeaked")
 
 
 class Trouble(NamedTuple):

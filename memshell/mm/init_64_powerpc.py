@@ -32,7 +32,7 @@ def vmemmap_populate_units(
         if struct_pages_in_use(mm, va, va + unit):
             continue
         pfn, owner = None, "altmap"
-        if altmap is not None and not altmap_cross_boundary(mm, altmap, va, unit):
+        if altmap is not None and (mm.feature("mhp.restrictions") or not altmap_cross_boundary(mm, altmap, va, unit)):
             pfn = vmemmap_alloc_block_buf(mm, unit, nid, altmap)
         if pfn is None:
             pfn, owner = vmemmap_alloc_block_buf(mm, unit, nid, None), "buddy"

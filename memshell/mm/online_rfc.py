@@ -88,7 +88,8 @@ def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> On
 
 
 def _reserved(mm: Mm, pfn: int) -> bool:
-    return bool(read_pfn(mm, pfn, "online_pages_range").flags & PG_RESERVED)
+    page = read_pfn(mm, pfn, "online_pages_range")
+    return bool(page.flags & PG_RESERVED) or not mm.feature("online.tests_reserved")
 
 
 def _between(marks: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

@@ -20,6 +20,7 @@ BEHAVIOUR: dict[str, tuple[str, Any]] = {
         "order of the deferred frees: 'backwards', 'host0-last' (1..N-1, 0) or 'host1-host0-last' (2..N-1, 1, 0)", "backwards"
     ),
     "online.strip": ("how online leaves marked pages out: by 'page', by 'section', or one 'prefix' per block", "prefix"),
+    "online.tests_reserved": ("a piece is onlined only if its first page is PG_reserved (until v5.5)", False),
     "present.counts_vmemmap": ("present pages include the marked pages of the block", False),
     "offline.skips_vmemmap_block": ("a block of marked pages only is offlined without isolation and migration", False),
     "zone.shrinks_at": ("a zone's span shrinks at 'offline' (since v5.6) or at 'removal'", "offline"),
@@ -63,7 +64,7 @@ BUGS: dict[str, str] = {
 }
 
 _BASE: dict[str, Any] = {  # v4.20 with "create struct mhp_restrictions" against v5.15
-    "mhp.restrictions": True, "mhp.from_range": True, "zone.shrinks_at": "removal",
+    "mhp.restrictions": True, "mhp.from_range": True, "online.tests_reserved": True, "zone.shrinks_at": "removal",
     "memmap_on_memory.caller_checks": False, "thp.raises_min_free_kbytes": False,
     "offline.skips_page_offline": True, "bug.mhp_macro_parentheses": True, "bug.partial_remove": True, "bug.failed_add_stays": True,
     "bug.retry_restarts_altmap": True, "bug.x86_fills_partly_removed_leaf": True,
