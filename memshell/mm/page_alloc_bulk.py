@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memshell.errors import KernelError, OutOfMemory
+from memshell.mm import struct_page
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc import FreeArea, free_range, lowmem_reserve, rmqueue, zonelist
@@ -43,6 +44,9 @@ def alloc_bulk(
         taken = _take(mm, key, order, kind, min(left, room))
         pages = sum(end - start for start, end in taken)
         for start, end in taken:
+            if mm.struct_pages:
+                for pfn in range(start, end, 1 << order):
+                    struct_page.taken(mm, pfn, order, key)
             mm.pages.set(start, end, Page(owner, *key, tag))
         mm.change_zone(key, free=mm.zones[key].free - pages)
         left -= pages >> order

@@ -138,26 +138,27 @@ def block_zones(mm: Mm, block: MemoryBlock) -> list[str]:
 def _drawn(mm: Mm, rows: list[Row], span: int) -> list[str]:
     lines: list[str] = []
     before: Row | None = None
-    folded = 0
+    folded: list[str] = []
     for row in rows:
-        gap = before is not None and row.first > before.first + span
-        if before is not None and row[1:] == before[1:] and not gap:
-            folded += 1
-            before = row
-            continue
-        lines += _folded(mm, folded, span)
-        folded = 0
-        if gap:
-            assert before is not None
-            lines.append(f"{'':>14}  hole: {format_size((row.first - before.first - span) * mm.block_size)}")
         bar = "|".join(row.cells)
-        lines.append(f"{row.first * mm.block_size:#14x} |{bar}| {row.zones}")
+        line = f"{row.first * mm.block_size:#14x} |{bar}| {row.zones}"
+        gap = row.first - before.first - span if before is not None else 0
+        if before is not None and row[1:] == before[1:] and not gap:
+            folded.append(line)
+        else:
+            lines += _folded(mm, folded, span)
+            folded = []
+            if gap:
+                lines.append(f"{'':>14}  hole: {format_size(gap * mm.block_size)}")
+            lines.append(line)
         before = row
     return lines + _folded(mm, folded, span)
 
 
-def _folded(mm: Mm, count: int, span: int) -> list[str]:
-    return [f"{'':>14}  ... {format_size(count * span * mm.block_size)} more like this"] if count else []
+def _folded(mm: Mm, lines: list[str], span: int) -> list[str]:
+    if len(lines) < 2:
+        return lines
+    return [f"{'':>14}  ... {format_size(len(lines) * span * mm.block_size)} more like this"]
 
 
 def legend(used: set[str], width: int) -> list[str]:
@@ -195,15 +196,13 @@ def _columns(head: str, cells: list[str]) -> str:
 
 
 def _size(mm: Mm, pages: int) -> str:
-    """Return pages as MiB or GiB with one decimal; nothing for none."""
+    """Return pages in the largest unit that leaves 10 of it, with one decimal below 1000; nothing for none."""
     size = pages << mm.arch.page_shift
-    if not size:
-        return ""
-    for unit, shift in (("G", 30), ("M", 20), ("K", 10)):
-        if size >= 1 << shift:
+    for unit, shift in (("T", 40), ("G", 30), ("M", 20), ("K", 10)):
+        if size >= 10 << shift or (size and unit == "K"):
             whole, tenths = divmod(size * 10 >> shift, 10)
             return f"{whole}.{tenths}{unit}" if tenths and whole < 1000 else f"{whole}{unit}"
-    return str(size)
+    return ""
 
 
 # --- one block ---

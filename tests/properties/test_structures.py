@@ -1,0 +1,194 @@
+"""RangeMap and the free lists against models so simple that they cannot be wrong."""
+
+import functools
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memshell_plugins.memmap_policies import Buddy
+from memshell_plugins.x86_64 import X86
+
+from memshell.errors import KernelError
+from memshell.machine import boot
+from memshell.mm.invariants import violations
+from memshell.mm.mmzone import MigrateType
+from memshell.mm.page import Owner
+from memshell.mm.page_alloc import FreeArea, alloc_pages, free_range
+from memshell.mm.page_alloc_bulk import alloc_bulk, free_bulk
+from memshell.mm.pfn import order_of
+from memshell.mm.profile import PROFILES
+from memshell.mm.ranges import RangeMap
+
+SMALL = st.integers(0, 60)
+EDITS = st.lists(st.tuples(st.booleans(), SMALL, SMALL, st.sampled_from("abc")), max_size=25)
+
+
+def naive_runs(positions):
+    runs = []
+    for at in sorted(positions):
+        if runs and runs[-1][1] == at and runs[-1][2] == positions[at]:
+            runs[-1] = (runs[-1][0], at + 1, positions[at])
+        else:
+            runs.append((at, at + 1, positions[at]))
+    return runs
+
+
+@given(EDITS, SMALL, SMALL)
+def test_a_range_map_is_a_dict_of_positions(edits, low, high):
+    runs, naive = RangeMap(), {}
+    for is_set, start, end, value in edits:
+        if is_set:
+            runs.set(start, end, value)
+            naive |= dict.fromkeys(range(start, end), value)
+        else:
+            runs.delete(start, end)
+            naive = {at: kept for at, kept in naive.items() if not start <= at < end}
+    seen = {at: value for start, end, value in runs.items() for at in range(start, end)}
+    assert naive_runs(seen) == naive_runs(naive)
+    assert all(a < b for a, b, _ in runs.items())
+    assert all(b <= c for (_, b, _), (c, _, _) in pairwise(runs.items()))
+    assert [runs.get(at) for at in range(62)] == [naive.get(at) for at in range(62)]
+    inside = {at: value for at, value in naive.items() if low <= at < high}
+    assert [(at, v) for a, b, v in runs.items(low, high) for at in range(a, b)] == sorted(inside.items())
+    gaps = [at for a, b in runs.gaps(low, high) for at in range(a, b)]
+    assert gaps == [at for at in range(low, high) if at not in naive]
+    assert runs.intersects(low, high) == bool(inside)
+    assert runs.covers(low, high) == (len(inside) == max(high - low, 0))
+
+
+@given(EDITS)
+def test_setting_joins_equal_neighbours(edits):
+    runs = RangeMap()
+    for _, start, end, value in edits:
+        runs.set(start, end, value)
+    assert all(b < c or v != w for (_, b, v), (c, _, w) in pairwise(runs.items()))
+
+
+# --- free lists ---
+
+MAX_ORDER = 4
+PIECES = st.lists(st.tuples(st.integers(0, 127), st.integers(1, 40)), max_size=12)
+
+
+class NaiveBuddy:
+    """A set of (pfn, order), and the loop of __free_one_page() to the letter."""
+
+    def __init__(self):
+        self.blocks = set()
+
+    def free(self, pfn, order):
+        while order < MAX_ORDER and (pfn ^ 1 << order, order) in self.blocks:
+            self.blocks.remove((pfn ^ 1 << order, order))
+            pfn &= ~(1 << order)
+            order += 1
+        self.blocks.add((pfn, order))
+
+    def pages(self):
+        return {at for pfn, order in self.blocks for at in range(pfn, pfn + (1 << order))}
+
+
+def chunks_of(area):
+    return {(chunk.pfn, chunk.order) for chunk in area.chunks()}
+
+
+@given(PIECES, st.integers(0, 150), st.integers(0, 60))
+def test_the_free_lists_are_those_of_the_kernels_loop(pieces, low, size):
+    """Freed in bulk or page by page: the same blocks; and a range taken out leaves exactly the rest."""
+    area, one_by_one, naive = FreeArea(MAX_ORDER), FreeArea(MAX_ORDER), NaiveBuddy()
+    done = set()
+    for start, count in pieces:
+        if done & set(range(start, start + count)):
+            continue
+        done |= set(range(start, start + count))
+        area.free_range(start, start + count, MigrateType.MOVABLE)
+        pfn = start
+        while pfn < start + count:
+            order = order_of(pfn, start + count - pfn, MAX_ORDER)
+            one_by_one.free_one_page(pfn, order, MigrateType.MOVABLE)
+            naive.free(pfn, order)
+            pfn += 1 << order
+    assert chunks_of(area) == chunks_of(one_by_one) == naive.blocks
+    assert area.counts() == [sum(order == o for _, order in naive.blocks) for o in range(MAX_ORDER + 1)]
+    taken = area.take_range(low, low + size)
+    inside = {at for at in naive.pages() if low <= at < low + size}
+    assert {at for a, b, _ in taken for at in range(a, b)} == inside
+    left = {at for pfn, order in chunks_of(area) for at in range(pfn, pfn + (1 << order))}
+    assert left == {at for at in naive.pages() if not low <= at < low + size}
+    assert all(pfn % (1 << order) == 0 for pfn, order in chunks_of(area))
+
+
+@functools.cache
+def booted():
+    return boot(X86(), {"ram": "512M"}, PROFILES["v6.12"], Buddy()).mm
+
+
+REQUESTS = st.lists(
+    st.tuples(st.integers(0, 10), st.integers(1, 700), st.booleans()), min_size=1, max_size=5
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(REQUESTS)
+def test_many_allocations_at_once_are_many_allocations(requests):
+    """alloc_bulk() takes the pages that as many alloc_pages() calls take, from the same lists."""
+    bulk, single = booted().copy(), booted().copy()
+    for tag, (order, count, movable) in enumerate(requests, start=1):
+        owner = Owner.USER if movable else Owner.KERNEL
+        taken = []
+        for _ in range(count):
+            pfn = alloc_pages(single, order, owner, movable=movable, tag=tag)
+            if pfn is None:
+                break
+            taken.append(pfn)
+        try:
+            runs = alloc_bulk(bulk, count, order, owner, movable=movable, tag=tag)
+        except KernelError:
+            assert len(taken) < count
+            return
+        assert [at for a, b in runs for at in range(a, b, 1 << order)] == taken
+    assert bulk.pages == single.pages
+    assert bulk.free == single.free
+    assert violations(bulk) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(REQUESTS)
+def test_what_is_freed_is_as_free_as_before(requests):
+    mm = booted().copy()
+    free = sum(zone.free for zone in mm.zones.values())
+    for tag, (order, count, movable) in enumerate(requests, start=1):
+        try:
+            alloc_bulk(mm, count, order, Owner.USER, movable=movable, tag=tag)
+        except KernelError:
+            assert violations(mm) == []
+    for tag in range(1, len(requests) + 1):
+        free_bulk(mm, tag)
+    assert sum(zone.free for zone in mm.zones.values()) == free
+    assert violations(mm) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 20000), st.integers(1, 3000)), min_size=1, max_size=8))
+def test_freeing_a_range_is_freeing_its_pieces(pieces):
+    """free_range() of many pages and of the aligned pieces of them end in the same state."""
+    whole = booted().copy()
+    start = next(a for a, b, page in whole.pages.items() if page.owner is Owner.FREE and b - a > 30000)
+    whole.free[0, whole.pages.get(start).zone].take_range(start, start + 24000)
+    key = (0, whole.pages.get(start).zone)
+    whole.pages.set(start, start + 24000, whole.pages.get(start)._replace(owner=Owner.KERNEL))
+    whole.change_zone(key, free=whole.zones[key].free - 24000)
+    split, done = whole.copy(), set()
+    for offset, count in pieces:
+        a, b = start + offset, min(start + offset + count, start + 24000)
+        if a >= b or any(at in done for at in range(a, b)):
+            continue
+        done |= set(range(a, b))
+        free_range(whole, a, b)
+        pfn = a
+        while pfn < b:
+            order = order_of(pfn, b - pfn, whole.arch.max_order)
+            free_range(split, pfn, pfn + (1 << order))
+            pfn += 1 << order
+    assert whole.free == split.free
+    assert whole.pages == split.pages
+    assert violations(whole) == []
