@@ -164,7 +164,7 @@ def page_tables(mm: Mm) -> Iterator[str]:
     """The page behind every table that came from the buddy is a page table, and no two tables share one."""
     seen: set[int] = set()
     for (level, address), table in mm.tables.items():
-        if table.owner not in ("buddy", "fragment"):
+        if table.owner not in ("buddy", "half", "fragment"):
             continue
         page = mm.pages.get(table.pfn)
         if page is None or page.owner is not Owner.PAGETABLE:

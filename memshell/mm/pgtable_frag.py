@@ -24,10 +24,17 @@ def fragment_alloc(mm: Mm, level: str, fragments: int, nid: int, *, atomic: bool
 
 
 def fragment_free(mm: Mm, level: str, table: Table) -> None:
-    """Free one fragment, which is out of the tables already; its page goes when nothing is left on it and nothing to hand out."""
-    current = mm.counters.get(f"{level}_frag.left") and mm.counters.get(f"{level}_frag.page") == table.pfn
-    if current or not table.pfn or any(other.pfn == table.pfn and other.owner == "fragment" for other in mm.tables.values()):
+    """Free one fragment, which is out of the tables already; its page may go with it.
+
+    A page of halves (s390 until v6.6) goes with the second half; others not before all of it was handed out.
+    """
+    left = f"{level}_frag.left"
+    current = bool(mm.counters.get(left)) and mm.counters.get(f"{level}_frag.page") == table.pfn
+    shared = any(other.pfn == table.pfn and other.owner == table.owner for other in mm.tables.values())
+    if shared or (current and table.owner != "half"):
         return
+    if current:
+        mm.counters[left] = 0
     free_range(mm, table.pfn, table.pfn + 1)
 
 

@@ -41,7 +41,8 @@ def ensure_table(
         pfn = alloc_pages(mm, order, Owner.PAGETABLE, nid=nid, atomic=atomic)
     if pfn is None:
         raise OutOfMemory(f"no page for a {level} table at {key[1]:#x}", where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero")
-    mm.tables[key] = Table(pfn, "fragment" if per_page > 1 else "buddy")
+    # A fragment at pfn 0 is of a page that boot began, whose place is not known.
+    mm.tables[key] = Table(pfn, {1: "buddy", 2: "half"}.get(per_page, "fragment") if pfn else "slab")
     return True
 
 
@@ -57,7 +58,7 @@ def free_empty_table(mm: Mm, level: str, address: int, span: int, below: tuple[s
     if below and any((below[0], at) in mm.tables for at in range(base, base + span, below[1])):
         return False
     del mm.tables[level, base]
-    if table.owner == "fragment":
+    if table.owner in ("half", "fragment"):
         fragment_free(mm, level, table)
     elif table.owner == "buddy":
         free_range(mm, table.pfn, table.pfn + (1 << order))

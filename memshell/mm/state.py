@@ -51,7 +51,7 @@ class Table:
     """One page-table page (or fragment of one)."""
 
     pfn: int
-    owner: str  # "early", "buddy", "fragment" (several share the page) or "slab" (pfn 0: not modelled)
+    owner: str  # "early", "buddy", "half" or "fragment" (two or more share the page), "slab" (not modelled)
 
 
 @dataclass(slots=True)

@@ -183,7 +183,7 @@ def _pcp_pageblocks(mm: Mm, runs: list[list[int]], zones: list[dict[str, Any]]) 
 
 def _backing_pfns(mm: Mm) -> Iterator[int]:
     """Yield a pfn of each page table and each piece of memmap that came from the buddy."""
-    yield from (table.pfn for table in mm.tables.values() if table.owner in ("buddy", "fragment"))
+    yield from (table.pfn for table in mm.tables.values() if table.owner in ("buddy", "half", "fragment"))
     for start, end, leaf in mm.leaves.items():
         if leaf.owner == "buddy":
             first = leaf_pfn(mm, start, leaf)
