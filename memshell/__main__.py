@@ -20,6 +20,7 @@ memshell test [FILE|DIR]...             play scenarios as tests (--junit F --kta
 memshell vmlinux FILE [--json]          facts from a kernel image (--symbols NAME,... --struct NAME,...)
 memshell verify RECORDING... [--json]   replay what a real kernel did and compare
 memshell plugins [--json] [--time]      the plugins and how they fare
+memshell export KIND OUT [FILE...]      play FILEs and write the machine as sysroot, svg, html or json
 """
 EXIT_CODES = "exit codes: 0 fine, 1 failed, 2 usage, 3 a plugin or memshell itself failed, 130 interrupted"
 
@@ -55,6 +56,7 @@ MODES = {
     "vmlinux": "memshell.scenario.modes:vmlinux",
     "verify": "memshell.verify.cli:main",
     "plugins": "memshell.scenario.modes:plugins",
+    "export": "memshell.scenario.modes:export",
 }
 
 

@@ -33,7 +33,7 @@ class Column:
     default: bool = True
     key: str | None = None
     compute: Callable[[Mapping[str, Any]], Any] | None = None  # the value, for a column that a plugin adds
-    width: int = 0  # characters at least
+    width: int = 0  # characters at least, once the values are as wide as the name: libsmartcols' hint
     drop: int = 0  # columns with a higher number go first when the terminal is too narrow; 0 stays
 
     def of(self, row: Mapping[str, Any]) -> Any:
@@ -154,11 +154,17 @@ def _vertical(columns: tuple[Column, ...], rows: list[list[str]]) -> str:
 
 
 def _table(columns: tuple[Column, ...], rows: list[list[str]], width: int) -> str:
-    widths = [max([len(column.name), column.width, *(len(row[at]) for row in rows)]) for at, column in enumerate(columns)]
+    widths = [_width(column, [len(row[at]) for row in rows]) for at, column in enumerate(columns)]
     shown = _fit(columns, widths, width)
     lines = [_line(columns, widths, shown, [column.name for column in columns])]
     lines += [_line(columns, widths, shown, row) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _width(column: Column, lengths: list[int]) -> int:
+    """Return a column's width, as libsmartcols of util-linux has it."""
+    longest = max(lengths, default=0)
+    return len(column.name) if longest < len(column.name) else max(longest, column.width)
 
 
 def _fit(columns: tuple[Column, ...], widths: list[int], width: int) -> list[int]:

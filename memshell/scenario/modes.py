@@ -224,3 +224,24 @@ def vmlinux(args: argparse.Namespace, rest: list[str]) -> int:
     )
     sys.stdout.write(text)
     return 0
+
+
+def export(args: argparse.Namespace, rest: list[str]) -> int:
+    """``memshell export KIND OUT [FILE...]``: play the files, or standard input, and write the machine."""
+    parser = mode_parser("export", "play scenarios, or what stands on standard input, and write the machine")
+    parser.add_argument("kind", metavar="sysroot|svg|html|json")
+    parser.add_argument("out", metavar="OUT")
+    parser.add_argument("files", nargs="*", metavar="FILE")
+    parser.add_argument("--force", action="store_true", help="write over what is there")
+    args = parser.parse_args(rest, namespace=args)
+    player = make_player(args)
+    player.echo = False
+    try:
+        for name in args.files:
+            player.play_file(find_scenario(name))
+        if not args.files:
+            player.play_text(sys.stdin.read(), "<stdin>")
+        sys.stdout.write(player.command(["export", args.kind, args.out, *["--force"] * args.force]))
+    except MemshellError as failure:
+        return tell(failure, debug=args.debug)
+    return 0
