@@ -54,6 +54,7 @@ MODES = {
     "run": "memshell.scenario.modes:run",
     "test": "memshell.scenario.testmode:test",
     "vmlinux": "memshell.scenario.modes:vmlinux",
+    "mutate": "memshell.scenario.mutants:mode",
     "verify": "memshell.verify.cli:main",
     "plugins": "memshell.scenario.modes:plugins",
     "export": "memshell.scenario.modes:export",

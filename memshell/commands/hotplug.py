@@ -120,7 +120,9 @@ def _add(mm: Mm, via: str, nid: int, start: int, size: int) -> None:
     from memshell.mm import dlpar, drivers, memory_hotplug, sclp
 
     _check_driver(mm, via)
-    if via == "acpi":
+    if via == "driver" and mm.feature("mhp.restrictions"):
+        memory_hotplug.add_memory(mm, nid, start, size)  # before memory groups and add_memory_driver_managed()
+    elif via == "acpi":
         drivers.acpi_memory_device_add(mm, nid, start, size)
     elif via == "probe":
         for at in range(start, start + size, mm.block_size):
@@ -152,12 +154,18 @@ def _with_sums(mm: Mm, error: OutOfMemory, size: int, free: int) -> OutOfMemory:
 def _added(mm: Mm, start: int, size: int, new: list[int], used: int) -> str:
     from memshell.mm.pfn import format_size
 
+    where = f"{format_size(size)} at {start:#x}-{start + size - 1:#x}"
+    if not new:
+        return f"{where}: no memory block"
     kept = {mm.blocks[number].nr_vmemmap_pages for number in new}
     memmap = "from existing memory" if kept == {0} else f"in the first {max(kept)} pages of each block"
+    marked = sum(event.data["nr"] for event in mm.events if event.kind == "VmemmapMarked")
+    if marked:
+        memmap = f"in the first {marked} pages of the range"
     states = _by(new, lambda number: _state(mm, number))
     blocks = "; ".join(f"{named_blocks(members)} {state}" for state, members in states.items())
     return (
-        f"{format_size(size)} at {start:#x}-{start + size - 1:#x}, node {mm.blocks[new[0]].nid}: {blocks}\n"
+        f"{where}, node {mm.blocks[new[0]].nid}: {blocks}\n"
         f"memmap {memmap}; free {-used:+} pages"
     )
 
@@ -414,6 +422,20 @@ def _removed(mm: Mm, before: set[int]) -> str:
     return f"removed {_text(mm, len(gone) * mm.block_pages)}: {named_blocks(gone)}"
 
 
+def _old_dimms(mm: Mm, blocks: Iterable[int]) -> list[tuple[int, int]]:
+    """Return (start, size) of the DIMMs of *blocks* in kernels before memory groups: what one add has added."""
+    if not mm.feature("mhp.restrictions"):
+        return []
+    found = {
+        (r.start, r.end + 1 - r.start)
+        for number in blocks
+        if not mm.blocks[number].early
+        for r in mm.resources
+        if r.depth == 0 and r.start <= number * mm.block_size <= r.end
+    }
+    return sorted(found)
+
+
 @command(
     "hotplug",
     arg("blocks", BLOCKS, "any block of the DIMMs", nargs="+"),
@@ -447,7 +469,9 @@ def eject(shell: Shell, args: Namespace) -> str:
             for first, count in _runs(args.blocks):
                 dlpar_memory_remove_by_ic(mm, first * mm.block_size, count * mm.block_size)
             return _removed(mm, before)
-        for group in dict.fromkeys(mm.blocks[number].group for number in args.blocks):
+        for start, size in _old_dimms(mm, args.blocks):
+            acpi_scan_hot_remove(mm, start, size)
+        for group in dict.fromkeys(mm.blocks[n].group for n in args.blocks if n in mm.blocks):
             if group is None:
                 stranger = next(number for number in args.blocks if mm.blocks[number].group is None)
                 raise CommandError(f"memory{stranger} is on no DIMM", hint="offline and remove take it away")

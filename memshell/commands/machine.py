@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memshell.commands.registry import ArgType, arg, command, did_you_mean
-from memshell.commands.types import TEXT, named
+from memshell.commands.types import FILE, TEXT, named
 from memshell.errors import UsageError
 from memshell.report import Column, Result
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from memshell.arch import Arch
     from memshell.commands.registry import Suggestions
+    from memshell.commands.sized import Sized
     from memshell.commands.shell import Shell
     from memshell.mm.state import Mm
 
@@ -41,7 +42,7 @@ def _use_words(shell: Shell, prefix: str) -> Suggestions:
     """Complete the architecture, then its keys, then the values of a key."""
     arches = shell.plugins.arches()
     yield from ((name, "architecture") for name in arches)
-    key, equals, _value = prefix.partition("=")
+    key, equals, typed = prefix.partition("=")
     for arch in arches.values():
         for option in arch.options:
             if not equals:
@@ -53,6 +54,9 @@ def _use_words(shell: Shell, prefix: str) -> Suggestions:
         yield f"{name}=", f"the {name}"
         if equals and key == name:
             yield from ((f"{name}={value}", text) for value, text in values.items())
+    yield "vmlinux=", "size the machine by this kernel image"
+    if equals and key == "vmlinux":
+        yield from ((f"vmlinux={name}", text) for name, text in FILE.complete(shell, typed))
 
 
 USE_WORD = ArgType("KEY=VALUE", TEXT.convert, _use_words)
@@ -75,6 +79,10 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     ``use x86_64 ram=4G block=256M`` boots one of an architecture that a plugin brings; the keys are the
     architecture's (``use`` alone lists them), and ``profile=`` and ``policy=`` choose the
     kernel and where the memmap of added memory goes.
+
+    ``vmlinux=FILE`` sizes the machine by a real kernel: the size of struct page and of struct mem_section, page
+    size, orders, section size where the image tells it, and the profile by its release.  What is given by hand
+    wins over the file.
     """
     arches = shell.plugins.arches()
     if args.arch is None:
@@ -85,10 +93,23 @@ def use(shell: Shell, args: Namespace) -> str | Result:
             f"unknown architecture {args.arch!r}", hint=hint if arches else "no arch plugin is loaded"
         )
     options = _options(args.options or [])
+    sized = _sized(shell, arches[args.arch], options)
     profile = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE), shell)
-    policy = POLICY.convert(options.pop("policy", DEFAULT_POLICY), shell)
-    start(shell, arches[args.arch], options, profile, policy)
-    return describe(shell.need_machine().mm)
+    policy = POLICY.convert(options.pop("policy", default_policy(profile)), shell)
+    start(shell, arches[args.arch], options, profile, policy, sized.constants if sized else None)
+    line = describe(shell.need_machine().mm)
+    if sized is None:
+        return line
+    shell.image = sized.loaded
+    return f"{line}\n{sized}"
+
+
+def _sized(shell: Shell, arch: Arch, options: dict[str, str]) -> Sized | None:
+    if "vmlinux" not in options:
+        return None
+    from memshell.commands.sized import size_by_image
+
+    return size_by_image(arch, options, shell.plugins.arches())
 
 
 def _list_arches(arches: Mapping[str, Arch]) -> Result:
@@ -98,6 +119,13 @@ def _list_arches(arches: Mapping[str, Arch]) -> Result:
         for option in arch.options
     ]
     return Result(rows=rows, columns=(Column("ARCH"), Column("KEY"), Column("DEFAULT"), Column("TEXT")))
+
+
+def default_policy(profile: str) -> str:
+    """Return the policy of a kernel that gives no choice (the series of 2017 to 2019), else the default."""
+    from memshell.mm.profile import find_profile
+
+    return "memmap_from_range" if find_profile(profile).features["mhp.from_range"] else DEFAULT_POLICY
 
 
 def _options(words: list[str]) -> dict[str, str]:
@@ -112,17 +140,19 @@ def _options(words: list[str]) -> dict[str, str]:
     return options
 
 
-def start(shell: Shell, arch: Arch, options: dict[str, str], profile: str, policy: str) -> None:
+def start(
+    shell: Shell, arch: Arch, options: dict[str, str], profile: str, policy: str, constants: Mapping[str, int] | None = None
+) -> None:
     """Boot a machine and make it the shell's."""
     from memshell.machine import boot
     from memshell.mm.profile import find_profile, unknown
 
-    known = [*(option.name for option in arch.options), "profile", "policy"]
+    known = [*(option.name for option in arch.options), "profile", "policy", "vmlinux"]
     for key in options:
         if key not in known:
             raise unknown("key", key, dict.fromkeys(known))
     shell.machine = boot(
-        arch, options, find_profile(profile), shell.plugins.policies()[policy], shell.command_text
+        arch, options, find_profile(profile), shell.plugins.policies()[policy], shell.command_text, constants
     )
 
 
@@ -205,6 +235,7 @@ PARAMETERS = {
     "auto_movable_numa_aware": Parameter(("Y", "N"), "memory_hotplug.auto_movable_numa_aware"),
     "movable_node": Parameter(("Y", "N"), "movable_node on the command line"),
     "hugetlb_free_vmemmap": Parameter(("Y", "N"), "hugetlb_free_vmemmap on the command line"),
+    "memmap_content": Parameter((), "what new struct pages hold (profiles rfc-*, patch-*): stale, zero, poison, random:SEED, byte:N, count:N"),
 }
 
 
@@ -278,8 +309,23 @@ def _set_policy(mm: Mm, value: str, shell: Shell) -> str:
     raise UsageError(f"memmap_on_memory={value} cannot be", hint="one of " + ", ".join(values))
 
 
+def memmap_content(value: str) -> str:
+    """Check what new struct pages are to hold."""
+    kind, colon, number = value.partition(":")
+    with_number = kind in ("random", "byte", "count")
+    if (not with_number and kind not in ("stale", "zero", "poison")) or with_number != bool(colon):
+        raise UsageError(f"memmap_content={value} cannot be", hint="stale, zero, poison, random:SEED, byte:N or count:N")
+    try:
+        int(number or "0", 0)
+    except ValueError as error:
+        raise UsageError(f"{number!r} is not a whole number") from error
+    return value
+
+
 def _parameter(name: str, value: str) -> str:
     known = PARAMETERS[name].values
+    if name == "memmap_content":
+        return memmap_content(value)
     if known and value not in known:
         raise UsageError(
             f"{name}={value} cannot be", hint=did_you_mean(value, known) or "one of " + ", ".join(known)
@@ -293,6 +339,8 @@ _SWITCH = {"on": True, "off": False, "yes": True, "no": False, "1": True, "0": F
 
 
 def _feature(name: str, value: str, now: Any) -> Any:
+    from memshell.mm.profile import FEATURES
+
     if isinstance(now, bool):
         if value not in _SWITCH:
             raise UsageError(f"{name} is on or off, not {value!r}")
@@ -301,6 +349,9 @@ def _feature(name: str, value: str, now: Any) -> Any:
         if not value.isdecimal():
             raise UsageError(f"{name} is a whole number, not {value!r}")
         return int(value)
+    choices = FEATURES[name].choices
+    if choices and value not in choices:
+        raise UsageError(f"{name}={value} cannot be", hint=did_you_mean(value, choices) or "one of " + ", ".join(choices))
     return value
 
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from contextlib import AbstractContextManager
 
+    from memshell.commands.image import Loaded
     from memshell.errors import MemshellError
+    from memshell.experiment.mutate import Verdict
     from memshell.machine import Machine, Step
     from memshell.mm.state import Mm
     from memshell.plugins import Plugins
@@ -51,6 +53,7 @@ class Shell:
     """A session: one machine at a time, and the settings around it."""
 
     machine: Machine | None = None
+    image: Loaded | None = None  # the kernel image that struct, sizeof, enum and sym look into
     registry: Registry = field(default_factory=lambda: Registry(REGISTERED))
     options: Options = field(default_factory=Options)
     variables: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +64,7 @@ class Shell:
     progress: tuple[int, int] | None = None  # done, total; of the command that runs
     directives: dict[str, tuple[str, str]] = field(default_factory=dict)  # word -> (form, text), for help
     play_file: Callable[[str], None] | None = None
+    mutate_file: Callable[..., list[Verdict]] | None = None  # plays a file once per mutant of the kernel
     journal: Callable[[str], None] = _no_journal
     out: Writer = field(default_factory=lambda: sys.stdout)
     err: Writer = field(default_factory=lambda: sys.stderr)

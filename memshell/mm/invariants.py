@@ -17,7 +17,7 @@ from memshell.mm.sparse_vmemmap import leaf_pfn
 from memshell.mm.state import SECTION_DEVICE, SECTION_EARLY, SECTION_ONLINE, Leaf, Mm, ZoneKey
 
 Rule = Callable[[Mm], Iterator[str]]
-NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.OFFLINE, Owner.DEVICE})
+NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.OFFLINE, Owner.DEVICE})
 
 
 def violations(mm: Mm) -> list[str]:
@@ -36,6 +36,8 @@ def zone_sums(mm: Mm) -> Iterator[str]:
         if page.owner is Owner.DEVICE:
             continue
         counts = sums.setdefault((page.nid, page.zone), Counter())
+        if page.owner is Owner.VMEMMAP and not mm.feature("present.counts_vmemmap"):
+            continue
         counts["present"] += end - start
         counts["managed"] += 0 if page.owner in NOT_MANAGED else end - start
         counts["free"] += end - start if page.owner is Owner.FREE else 0

@@ -6,13 +6,14 @@ Sources stand beside each value; "read in" names the kernel text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from memshell.errors import UsageError
-from memshell.mm.profile_rfc import PROFILES_RFC, released_features
+from memshell.mm.profile_rfc import CHOICES, PROFILES_RFC, released_features
 
 # Released kernels, oldest first. A value given for one holds for the later ones until another is given.
 RELEASES = ("v5.15", "v6.1", "v6.6", "v6.12", "v6.18", "v7.2")
@@ -23,6 +24,7 @@ class Feature(NamedTuple):
 
     text: str
     values: Mapping[str, Any]
+    choices: tuple[str, ...] = ()  # what a text may be; empty: anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ FEATURES: dict[str, Feature] = {
         "x86 and s390: removing a block with an altmap counts every vmemmap page as the altmap's, wherever it came from (not fixed)",
         {"v5.15": True},
     ),
-    **{name: Feature(text, {RELEASES[0]: value}) for name, (text, value) in released_features().items()},
+    **{name: Feature(text, {RELEASES[0]: value}, CHOICES.get(name, ())) for name, (text, value) in released_features().items()},
 }
 
 
@@ -156,6 +158,16 @@ def _build() -> dict[str, Profile]:
 
 
 PROFILES = _build()
+
+
+def profile_of_release(release: str) -> str | None:
+    """Return the newest released profile that is not newer than *release* (``6.12.107+deb13``); None where all are newer.
+
+    >>> profile_of_release("6.14.3")  ->  "v6.12"
+    """
+    match = re.match(r"(\d+)\.(\d+)", release)
+    version = tuple(map(int, match.groups())) if match else ()
+    return next((name for name in reversed(RELEASES) if tuple(map(int, name[1:].split("."))) <= version), None)
 
 
 def find_profile(name: str) -> Profile:

@@ -29,6 +29,16 @@ BEHAVIOUR: dict[str, tuple[str, Any]] = {
     "config.debug_vm_pgflags": ("CONFIG_DEBUG_VM_PGFLAGS: testing a flag of a poisoned struct page is a BUG", False),
 }
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "vmemmap.mark": ("never", "section", "range"),
+    "vmemmap.head_count": ("none", "increment", "set"),
+    "vmemmap.zeroed": ("none", "vmemmap", "all"),
+    "vmemmap.free": ("immediate", "deferred"),
+    "vmemmap.free_order": ("backwards", "host0-last", "host1-host0-last"),
+    "online.strip": ("page", "section", "prefix"),
+    "zone.shrinks_at": ("offline", "removal"),
+}
+
 # The PageVmemmap() sites of the 2018 series, by their number in the review of the series.
 CHECKS: dict[str, tuple[str, str]] = {
     "check.free_pagetable": ("1", "x86 free_pagetable(): frames that hold a memmap are not freed"),

@@ -26,6 +26,8 @@ TOP = {
     "error": "errno of the last `!` command, or none",
     "step": "how many steps the machine has made",
     "crashed": "whether the modelled kernel has crashed",
+    "crash": "crash.kind, crash.function, crash.address of what the kernel died of",
+    "series": "series.head_count, .marked, .freed, .misaligned and so on: what a memmap in the added range went through",
     "arch": "the architecture's name",
     "policy": "the memmap policy's name",
     "profile": "the kernel profile's name",
@@ -44,6 +46,10 @@ TOP = {
     "param": "param.NAME: a parameter that set or use gave",
     "feature": "feature.NAME: a feature of the kernel profile",
 }
+
+
+def _plain(value: Any) -> Any:
+    return Quantity(value) if isinstance(value, int) else value
 
 
 class State:
@@ -95,6 +101,16 @@ class State:
 
     def _crashed(self, _rest: str) -> bool:
         return self.mm.crashed is not None
+
+    def _crash(self, rest: str) -> Any:
+        from memshell.experiment.series import crash
+
+        return _plain(_pick(crash(self.shell.need_machine().steps), rest, f"crash.{rest}"))
+
+    def _series(self, rest: str) -> Any:
+        from memshell.experiment.series import numbers
+
+        return _plain(_pick(numbers(self.shell.need_machine().steps), rest, f"series.{rest}"))
 
     def _arch(self, _rest: str) -> str:
         return self.mm.arch.name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from memshell.commands.dispatch import invoke, shown
 from memshell.commands.registry import did_you_mean
-from memshell.errors import CommandError, ExpectFailed, KernelError, MemshellError, ScenarioError, UsageError
+from memshell.errors import CommandError, ExpectFailed, KernelCrash, KernelError, MemshellError, ScenarioError, UsageError
 from memshell.scenario.expression import Names, Quantity, evaluate, show, why_not
 from memshell.scenario.files import read_scenario, run_shell, write_output
 from memshell.scenario.golden import mismatch
@@ -224,7 +224,7 @@ class Player:
         self._current.command = " ".join(quote(word) for word in words)
         try:
             text = self.command(words, statement.tail)
-        except (KernelError, CommandError) as error:
+        except (KernelError, KernelCrash, CommandError) as error:
             if not statement.must_fail or isinstance(error, UsageError):
                 raise
             self.shell.last_error = error
@@ -258,7 +258,7 @@ class Player:
         before = self._position()
         try:
             result, args = invoke(item, words[1:], shell, tail)
-        except KernelError:
+        except (KernelError, KernelCrash):
             if self._position() != before:
                 shell.journal("! " + shell.command_text)
             raise
