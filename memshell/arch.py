@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
+from memshell.errors import UsageError
 from memshell.mm.mmzone import ZoneType
 
 if TYPE_CHECKING:
@@ -81,6 +82,15 @@ class Arch(ABC):
 
     possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
     options: tuple[Option, ...] = ()
+    machines: tuple[str, ...] = ()  # what `uname -m` gives on it, when that is not the name
+
+    def is_machine(self, machine: str | None) -> bool:
+        """Whether *machine*, as `uname -m` has it, is of this architecture."""
+        return machine in (self.machines or (self.name,))
+
+    def has_option(self, name: str) -> bool:
+        """Whether ``use`` takes the key *name* for this architecture."""
+        return any(option.name == name for option in self.options)
 
     @property
     def page_size(self) -> int:
@@ -113,6 +123,20 @@ class Arch(ABC):
     @abstractmethod
     def configure(self, options: Mapping[str, str], profile: Profile) -> Arch:
         """Return this architecture with the options of ``use`` applied (page size, MMU, ...). Raises `UsageError`."""
+
+    def with_constants(self, constants: Mapping[str, int]) -> Self:
+        """Return this architecture, configured, with *constants* of a real kernel in the place of its own (by attribute).
+
+        A pageblock is no larger than the largest order. Raises `UsageError` for constants that no kernel can have together.
+        """
+        new = replace(self, **constants)  # type: ignore[arg-type]  # every constant is an int
+        if new.max_order + new.page_shift > new.section_size_bits:  # include/linux/mmzone.h has an #error for it
+            sizes = f"order {new.max_order} with pages of {new.page_size >> 10}K, sections of {1 << new.section_size_bits >> 20}M"
+            raise UsageError(f"a largest block of {sizes} cannot be", hint="a block is no larger than a section: is the page size right?")
+        size = new.mem_section_size
+        if size & (size - 1) or not 8 <= size <= new.page_size or not 21 <= new.section_size_bits < new.max_physmem_bits:
+            raise UsageError(f"struct mem_section of {size} bytes for sections of 2^{new.section_size_bits} bytes cannot be")
+        return replace(new, pageblock_order=min(new.pageblock_order, new.max_order))
 
     def from_recording(
         self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, Any], profile: Profile

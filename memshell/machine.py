@@ -177,8 +177,12 @@ def _diff_maps(what: str, a: Mapping[Any, object], b: Mapping[Any, object]) -> I
             yield Change(f"{what}.{key}", before, after)
 
 
-def boot(arch: Arch, options: Mapping[str, str], profile: Profile, policy: Policy, command: str = "boot") -> Machine:
+def boot(
+    arch: Arch, options: Mapping[str, str], profile: Profile, policy: Policy, command: str = "boot", constants: Mapping[str, int] | None = None
+) -> Machine:
     """Return a machine of *arch* that has just booted. *options* are the keys of ``use``; the rest are the architecture's defaults.
+
+    *constants* of a real kernel replace the architecture's, see `Arch.with_constants`.
 
     Raises `UsageError` for a key or a value that cannot be.
     """
@@ -193,7 +197,7 @@ def boot(arch: Arch, options: Mapping[str, str], profile: Profile, policy: Polic
         if known[name].choices and value not in known[name].choices:
             raise UsageError(f"{name}={value} cannot be", hint=f"{name} is one of {', '.join(known[name].choices)}")
         values[name] = value
-    configured = arch.configure(values, profile)
+    configured = arch.configure(values, profile).with_constants(constants or {})
     memory = configured.boot_memory(values, profile)
     return Machine(boot_mm(configured, profile, policy, memory, DEFAULT_PARAMS), command)
 

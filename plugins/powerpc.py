@@ -69,6 +69,7 @@ class Powerpc(Arch):
     """The powerpc architecture, configured for one machine."""
 
     name: str = "powerpc"
+    machines: tuple[str, ...] = ("ppc64le", "ppc64")
     page_shift: int = 16
     section_size_bits: int = 24
     max_physmem_bits: int = 51

@@ -63,6 +63,7 @@ class S390(Arch):
     """The s390 architecture, configured for one machine."""
 
     name: str = "s390"
+    machines: tuple[str, ...] = ("s390x",)
     page_shift: int = 12
     section_size_bits: int = 28
     max_physmem_bits: int = 46
@@ -119,7 +120,7 @@ class S390(Arch):
             raise UsageError(f"ram={options['ram']} cannot be", hint=f"whole blocks of {block >> 20}M, and standby in whole MiB")
         used = memparse(options["used"]) >> 12 if options["used"] else 5200
         memmap = ram // 4096 * self.struct_page_size // 4096
-        zones = _boot_zones(ram >> 12, memmap + 5743 + 914 * ram // GiB, used)
+        zones = _boot_zones(ram >> 12, memmap + 5743 + 914 * ram // GiB, used, self.max_order)
         return BootMemory(
             ((0, ram >> 12, 0),), zones, ((0, 0, ram - 1, "System RAM"),), block, nr_memmap_boot_pages=memmap,
             standby=((ram, ram + standby),) if standby else (),
@@ -194,18 +195,18 @@ class S390(Arch):
         return 0, self.max_mappable - 1
 
 
-def _boot_zones(pages: int, reserved: int, used: int) -> tuple[BootZone, ...]:
+def _boot_zones(pages: int, reserved: int, used: int, top: int) -> tuple[BootZone, ...]:
     """Spread the reserved and used pages of boot: they lie where the highest memory is, but for 5,535 and 16 below 2 GiB."""
     low = min(pages, DMA_PFN)
     if pages <= DMA_PFN:
-        return (_zone(ZoneType.DMA, 0, low, reserved, used),)
-    return _zone(ZoneType.DMA, 0, low, 5535, 16), _zone(ZoneType.NORMAL, low, pages - low, reserved - 5535, used)
+        return (_zone(ZoneType.DMA, 0, low, reserved, used, top),)
+    return _zone(ZoneType.DMA, 0, low, 5535, 16, top), _zone(ZoneType.NORMAL, low, pages - low, reserved - 5535, used, top)
 
 
-def _zone(kind: ZoneType, start: int, present: int, reserved: int, used: int) -> BootZone:
+def _zone(kind: ZoneType, start: int, present: int, reserved: int, used: int, top: int) -> BootZone:
     managed = present - min(present, reserved)
     free = managed - min(managed, used)
-    return BootZone(0, kind, start, present, present, managed, (*(free >> order & 1 for order in range(10)), free >> 10))
+    return BootZone(0, kind, start, present, present, managed, (*(free >> order & 1 for order in range(top)), free >> top))
 
 
 @hookimpl

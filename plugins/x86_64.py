@@ -114,7 +114,7 @@ class X86(Arch):
         memmap = align_up(ram, 128 * MiB) // 4096 * self.struct_page_size // 4096
         reserved = memmap + 27419 + 385 * ram // GiB
         used = memparse(options["used"]) >> 12 if options["used"] else 15930 + 103 * ram // GiB
-        zones = boot_zones(ranges, reserved, used)
+        zones = boot_zones(ranges, reserved, used, self.max_order)
         iomem = [
             (0, 0, 0xFFF, "Reserved"), (0, 0x1000, 0x9FBFF, "System RAM"), (0, 0x9FC00, 0x9FFFF, "Reserved"),
             (0, 0xF0000, 0xFFFFF, "Reserved"), (0, 0x100000, (top << 12) - 1, "System RAM"), (0, top << 12, low - 1, "Reserved"),
@@ -176,7 +176,7 @@ class X86(Arch):
         x86_vmemmap_free(mm, start, end, altmap)
 
 
-def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int) -> tuple[BootZone, ...]:
+def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int, max_order: int) -> tuple[BootZone, ...]:
     """Spread reserved and used pages: 25,798 reserved pages stay below 4G, the rest is where the highest memory is."""
     zones: list[BootZone] = []
     highest = ZoneType.NORMAL if ranges[-1][0] >= PFN_4G else ZoneType.DMA32
@@ -189,7 +189,7 @@ def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int) -> 
         reserved -= 0 if kind is ZoneType.DMA or kind is highest else 25798
         managed = present - min(kept, present)
         free = managed - min(managed, used if kind is highest else 128)
-        orders = (*(free >> order & 1 for order in range(10)), free >> 10)
+        orders = (*(free >> order & 1 for order in range(max_order)), free >> max_order)
         end = min(high, max(b for _, b, _ in ranges)) if kind is highest else high
         zones.append(BootZone(0, kind, low, end - low, present, managed, orders))
     return tuple(zones)
