@@ -81,7 +81,7 @@ def parse(text: str, start: str = "program", seen: list[Token] | None = None) ->
     """Return the tree of *text*; *seen* collects the tokens on the way.  Raises Unexpected."""
     table = _table()
     states = [int(table["start"][start])]
-    values: list[tuple[Node | Token, ...]] = []
+    values: list[list[Node | Token]] = []
     at = 0
     while True:
         token = _next_token(text, at, states[-1])
@@ -96,7 +96,7 @@ def parse(text: str, start: str = "program", seen: list[Token] | None = None) ->
                 break
             _reduce(states, values, table["rules"][-1 - action], table)
         states.append(action)
-        values.append((token,))
+        values.append([token])
         if seen is not None:
             seen.append(token)
         at = token.start + len(token.text)
@@ -107,14 +107,17 @@ def _as_node(value: Node | Token) -> Node:
     return value
 
 
-def _reduce(states: list[int], values: list[tuple[Node | Token, ...]], rule: list[Any], table: Any) -> None:
+def _reduce(states: list[int], values: list[list[Node | Token]], rule: list[Any], table: Any) -> None:
     name, length, keep, dissolves = rule
     taken = values[len(values) - length :]
-    children = tuple(child for at in keep for child in taken[at])
+    # A list that grows step by step is taken over, not copied: a long text costs what its length costs.
+    children = taken[0] if dissolves and keep[:1] == [0] else []
+    for at in keep[1:] if children else keep:
+        children.extend(taken[at])
     if length:
         del states[-length:], values[-length:]
     states.append(table["states"][states[-1]][name])
-    values.append(children if dissolves else (Node(name, children),))
+    values.append(children if dissolves else [Node(name, tuple(children))])
 
 
 def _acceptable(states: list[int]) -> frozenset[str]:
@@ -134,7 +137,7 @@ def _would_shift(states: list[int], name: str, table: dict[str, Any]) -> bool:
         stack.append(table["states"][stack[-1]][origin])
 
 
-def _open_block(values: list[tuple[Node | Token, ...]]) -> Token | None:
+def _open_block(values: list[list[Node | Token]]) -> Token | None:
     """Return the ``repeat`` or ``subtest`` whose ``end`` has not come."""
     for value in reversed(values):
         if len(value) == 1 and isinstance(value[0], Token) and value[0].kind in {"REPEAT", "SUBTEST"}:
