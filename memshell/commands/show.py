@@ -264,7 +264,11 @@ struct page at 0xffffea0004000000, in a 2M leaf on the memory itself (altmap) at
 """,
 )
 def page(shell: Shell, args: Namespace) -> Result:
-    """Show what a page is, and where its struct page is, as dump_page() and /proc/kpageflags do."""
+    """Show what a page is, and where its struct page is, as dump_page() and /proc/kpageflags do.
+
+    The flags are those of /proc/kpageflags.  With a kernel image of this architecture (`vmlinux`), the flags of
+    struct page are shown too, by that kernel's own bit numbers.
+    """
     from memshell.views.pages import page_data, page_text
 
     mm = shell.need_machine().mm
@@ -274,7 +278,9 @@ def page(shell: Shell, args: Namespace) -> Result:
             f"pfn {args.pfn:#x} cannot be",
             hint=f"{mm.arch.name} has pfns below {limit:#x}; an address is written 4G",
         )
-    return Result(text=page_text(mm, args.pfn), data=page_data(mm, args.pfn))
+    numbers = shell.image.page_flags(mm.arch) if shell.image else None
+    kernel = shell.image.label if shell.image else ""
+    return Result(text=page_text(mm, args.pfn, numbers, kernel), data=page_data(mm, args.pfn, numbers))
 
 
 @command(

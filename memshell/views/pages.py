@@ -18,6 +18,8 @@ from memshell.mm.state import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from memshell.mm.mmzone import MigrateType
     from memshell.mm.page import Page
     from memshell.mm.page_alloc import Chunk
@@ -37,6 +39,17 @@ FLAG_NAMES = {
     26: "pgtable",
     32: "reserved",
     37: "owner_private",
+}
+# fs/proc/page.c:stable_page_flags: bit of /proc/kpageflags -> the flag of struct page behind it, or an older name of it.
+# The other bits (buddy, offline, pgtable, mmap, anonymous) are told by the page's type and its mapping.
+STRUCT_PAGE_FLAGS = {
+    3: ("PG_uptodate",),
+    4: ("PG_dirty",),
+    5: ("PG_lru",),
+    7: ("PG_slab",),
+    14: ("PG_swapbacked",),
+    32: ("PG_reserved",),
+    37: ("PG_vmemmap_self_hosted", "PG_owner_priv_1"),
 }
 SECTION_NAMES = (
     (SECTION_PRESENT, "present"),
@@ -76,6 +89,16 @@ def flag_names(flags: int) -> list[str]:
     return [FLAG_NAMES.get(bit, f"bit{bit}") for bit in range(flags.bit_length()) if flags >> bit & 1]
 
 
+def struct_page_flags(flags: int, numbers: Mapping[str, int]) -> dict[str, int]:
+    """Return the flags of struct page behind the kpageflags *flags*, by name, as the ``enum pageflags`` *numbers* them.
+
+    A flag that this kernel does not have (slab, since it is a page type) is left out.
+    """
+    names = [STRUCT_PAGE_FLAGS[bit] for bit in STRUCT_PAGE_FLAGS if flags >> bit & 1]
+    known = [next((name for name in either if name in numbers), None) for either in names]
+    return dict(sorted(((name, numbers[name]) for name in known if name), key=lambda item: item[1]))
+
+
 def backing(mm: Mm, pfn: int) -> dict[str, Any]:
     """Return where the struct page of *pfn* is: its address, the leaf that maps it, the page behind it."""
     va = mm.arch.vmemmap_address(pfn)
@@ -95,8 +118,8 @@ def free_block(mm: Mm, pfn: int, page: Page) -> Chunk | None:
     )
 
 
-def page_data(mm: Mm, pfn: int) -> dict[str, Any]:
-    """Return everything about one page, for `page`."""
+def page_data(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Return everything about one page, for `page`; *numbers* is a kernel's ``enum pageflags``."""
     page, bits = mm.pages.get(pfn), mm.sections.get(pfn)
     block = mm.blocks.get(pfn // mm.block_pages)
     kind: MigrateType | None = mm.pageblocks.get(pfn)
@@ -110,6 +133,7 @@ def page_data(mm: Mm, pfn: int) -> dict[str, Any]:
         "tag": page.tag if page and page.tag else None,
         "flags": flags,
         "flag_names": flag_names(flags),
+        "struct_page_flags": None if numbers is None or page is None else struct_page_flags(flags, numbers),
         "node": page.nid if page else None,
         "zone": page.zone.label if page else None,
         "migratetype": kind.name.capitalize() if kind is not None else None,
@@ -132,9 +156,9 @@ def _section_flags(bits: int) -> list[str]:
     return [name for bit, name in SECTION_NAMES if bits & bit]
 
 
-def page_text(mm: Mm, pfn: int) -> str:
-    """Return the view of `page`."""
-    data, page = page_data(mm, pfn), mm.pages.get(pfn)
+def page_text(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None, kernel: str = "") -> str:
+    """Return the view of `page`; *numbers* is the ``enum pageflags`` of *kernel*."""
+    data, page = page_data(mm, pfn, numbers), mm.pages.get(pfn)
     lines = [f"page:{pfn:#x} at {data['address']:#x}, {_place(mm, pfn)}"]
     if page is None:
         lines.append(
@@ -148,12 +172,23 @@ def page_text(mm: Mm, pfn: int) -> str:
         lines.append(
             f"{PFN_TYPES[page.owner]}{tag}; the same: pfns {start:#x} to {end - 1:#x} ({end - start} pages)"
         )
-        lines.append(f"flags: {data['flags']:#x}({'|'.join(data['flag_names']) or 'none'})")
+        lines += _flags(data, kernel)
         lines.append(f"node:{page.nid} zone:{page.zone.label} migratetype:{data['migratetype']}")
         if data["buddy"]:
             lines.append(f"buddy: in a free block of order {data['buddy'][1]} at pfn {data['buddy'][0]:#x}")
     lines.append(_struct_page(data["struct_page"]))
     return "\n".join(lines) + "\n"
+
+
+def _flags(data: dict[str, Any], kernel: str) -> list[str]:
+    """Return the flags of struct page where a kernel numbers them, and those of /proc/kpageflags."""
+    shown = f"{data['flags']:#x}({'|'.join(data['flag_names']) or 'none'})"
+    found = data["struct_page_flags"]
+    if found is None:
+        return [f"flags: {shown}"]
+    names = "|".join(name.removeprefix("PG_") for name in found) or "none"
+    value = sum(1 << bit for bit in found.values())
+    return [f"flags: {value:#x}({names}), bits of {kernel}", f"kpageflags: {shown}"]
 
 
 def _place(mm: Mm, pfn: int) -> str:
