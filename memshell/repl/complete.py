@@ -76,11 +76,21 @@ class ShellCompleter(Completer):
     def _statements(self, word: str) -> Iterator[Item]:
         shell = self.shell
         if word.startswith("["):
-            yield from ((f"[{key}:", "only where it holds") for key in CONDITIONS)
+            yield from self._conditions(word)
             return
         yield from ((item.name, item.summary) for item in shell.registry)
         yield from ((name, f"alias for {text}") for name, text in shell.aliases.items())
         yield from ((name, text) for name, (_form, text) in shell.directives.items() if name != "!")
+
+    def _conditions(self, word: str) -> Iterator[Item]:
+        bang = "!" if word.startswith("[!") else ""
+        yield from ((f"[{bang}{key}:", "only where it holds") for key in CONDITIONS)
+        plugins = self.shell.plugins
+        values: dict[str, Iterable[str]] = {"arch": plugins.arches(), "policy": plugins.policies()}
+        values |= {"plugin": plugins.names(), "page_size": ("4K", "16K", "64K")}
+        values["command"] = [item.name for item in self.shell.registry]
+        for key, names in values.items():
+            yield from ((f"[{bang}{key}:{name}]", "only where it holds") for name in names)
 
     def _arguments(self, words: list[str], word: str) -> Iterable[Item]:
         name = words[0]

@@ -49,6 +49,8 @@ def offered(shell, text):
         ("expect block.3.", "block.3.state", "online"),
         ("expect 3 == $s", "$size", "3G"),
         ("[ar", "[arch:", "only where it holds"),
+        ("[!arch:p", "[!arch:powerpc]", "only where it holds"),
+        ("[plugin:x", "[plugin:x86_64]", "only where it holds"),
     ],
 )
 def test_offers(shell, text, item, meta):

@@ -172,6 +172,32 @@ def test_a_dumb_terminal_gets_plain_lines(terminal):
     shell.process.close(force=True)
 
 
+def test_the_toolbar_is_under_the_prompt(tmp_path):
+    shell = Terminal(tmp_path, PROMPT_TOOLKIT_NO_CPR="")
+    shell.process.expect_exact("\x1b[6n")  # where is the cursor?
+    shell.type("\x1b[1;1R")
+    assert "no machine yet: use x86_64 ram=2G" in plain(shell.screen())
+    shell.type(USE + "\r")
+    shell.process.expect_exact("\x1b[6n")
+    shell.type("\x1b[4;1R")
+    assert re.search(
+        r"x86_64 4K · block 128M · v6\.12 · buddy · DMA32 1\.\d+G free · step 0", plain(shell.screen())
+    )
+    shell.process.close(force=True)
+
+
+def test_a_line_of_several_commands_and_an_error_in_it_says_where(terminal):
+    shell = terminal()
+    assert "unknown command 'nosuch'" in shell.run("true; nosuch; true")
+
+
+def test_help_names_every_command_and_shows_examples(terminal):
+    shell = terminal(rows=60)
+    assert "lsmem" in shell.run("help")
+    assert "EXAMPLES" in shell.run("help undo")
+    assert "EXAMPLES" in shell.run("undo --help")
+
+
 def test_vi_keys(terminal):
     shell = terminal(MEMSHELL_KEYS="vi")
     shell.type("undox\x1b", 0.7)  # Escape: to normal mode
