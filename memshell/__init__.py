@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from memshell.hookspecs import hookimpl as hookimpl
     from memshell.machine import Machine as Machine
     from memshell.mm import mirrors as mirrors
-    from memshell.mm.init_64_powerpc import vmemmap_free_units as vmemmap_free_units
-    from memshell.mm.init_64_powerpc import vmemmap_list_boot as vmemmap_list_boot
-    from memshell.mm.init_64_powerpc import vmemmap_populate_units as vmemmap_populate_units
+    from memshell.mm.init_64_powerpc import PowerMmu as PowerMmu
     from memshell.mm.init_64_x86 import map_range as map_range
     from memshell.mm.init_64_x86 import x86_arch_add_memory as x86_arch_add_memory
     from memshell.mm.init_64_x86 import x86_arch_remove_memory as x86_arch_remove_memory
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
     from memshell.mm.init_64_x86 import x86_vmemmap_populate as x86_vmemmap_populate
     from memshell.mm.memory_hotplug import add_pages as add_pages
     from memshell.mm.memory_hotplug import remove_pages as remove_pages
+    from memshell.mm.memory_hotplug_rfc import veto_from_range as veto_from_range
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
     from memshell.mm.mmzone import ZoneType as ZoneType
     from memshell.mm.pfn import GiB as GiB
@@ -60,14 +59,8 @@ if TYPE_CHECKING:
     from memshell.mm.pfn import align_up as align_up
     from memshell.mm.pfn import format_size as format_size
     from memshell.mm.pfn import memparse as memparse
-    from memshell.mm.pgtable_frag import set_fragments_left as set_fragments_left
     from memshell.mm.profile import Profile as Profile
-    from memshell.mm.radix_pgtable import radix_create_section_mapping as radix_create_section_mapping
-    from memshell.mm.radix_pgtable import radix_remove_section_mapping as radix_remove_section_mapping
     from memshell.mm.radix_pgtable import radix_tables as radix_tables
-    from memshell.mm.radix_pgtable import radix_vmemmap_free as radix_vmemmap_free
-    from memshell.mm.radix_pgtable import radix_vmemmap_populate as radix_vmemmap_populate
-    from memshell.mm.radix_pgtable import unmap_leaves as unmap_leaves
     from memshell.mm.sclp import insert_increments as insert_increments
     from memshell.mm.sclp import sclp_add_standby_memory as sclp_add_standby_memory
     from memshell.mm.sclp import sclp_mem_notifier as sclp_mem_notifier
@@ -84,15 +77,14 @@ if TYPE_CHECKING:
     from memshell.mm.state import Leaf as Leaf
     from memshell.mm.state import Mm as Mm
     from memshell.mm.vmem import crst_tables as crst_tables
-    from memshell.mm.vmem import page_table as page_table
     from memshell.mm.vmem import vmem_add_mapping as vmem_add_mapping
+    from memshell.mm.vmem import vmem_map_init as vmem_map_init
     from memshell.mm.vmem import vmem_remove_mapping as vmem_remove_mapping
     from memshell.mm.vmem import vmem_vmemmap_free as vmem_vmemmap_free
     from memshell.mm.vmem import vmem_vmemmap_populate as vmem_vmemmap_populate
     from memshell.mm.vmemmap_rfc import fill_partly_removed_leaf as fill_partly_removed_leaf
     from memshell.mm.vmemmap_rfc import free_pagetable as free_pagetable
     from memshell.mm.vmemmap_rfc import marks_memmap as marks_memmap
-    from memshell.mm.memory_hotplug_rfc import veto_from_range as veto_from_range
     from memshell.policy import MemmapRequest as MemmapRequest
     from memshell.policy import Placement as Placement
     from memshell.policy import Policy as Policy
@@ -111,18 +103,14 @@ _MODULES = {
     "memshell.mm.init_64_x86": (
         "map_range x86_arch_add_memory x86_arch_remove_memory x86_vmemmap_free x86_vmemmap_populate"
     ),
-    "memshell.mm.init_64_powerpc": "vmemmap_free_units vmemmap_list_boot vmemmap_populate_units",
+    "memshell.mm.init_64_powerpc": "PowerMmu",
     "memshell.mm.memory_hotplug": "add_pages remove_pages",
     "memshell.mm.memory_hotplug_rfc": "veto_from_range",
     "memshell.mm.memremap": "VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",
-    "memshell.mm.pgtable_frag": "set_fragments_left",
     "memshell.mm.profile": "Profile",
-    "memshell.mm.radix_pgtable": (
-        "radix_create_section_mapping radix_remove_section_mapping radix_tables "
-        "radix_vmemmap_free radix_vmemmap_populate unmap_leaves"
-    ),
+    "memshell.mm.radix_pgtable": "radix_tables",
     "memshell.mm.sclp": "insert_increments sclp_add_standby_memory sclp_mem_notifier",
     "memshell.mm.sparse_vmemmap": (
         "ensure_table free_empty_table free_vmemmap_pages leaf_pfn set_early_leaves set_leaf struct_pages_in_use "
@@ -131,7 +119,7 @@ _MODULES = {
     "memshell.mm.state": "Leaf Mm",
     "memshell.mm.vmemmap_rfc": "fill_partly_removed_leaf free_pagetable marks_memmap",
     "memshell.mm.vmem": (
-        "crst_tables page_table vmem_add_mapping "
+        "crst_tables vmem_add_mapping vmem_map_init "
         "vmem_remove_mapping vmem_vmemmap_free vmem_vmemmap_populate"
     ),
     "memshell.policy": "MemmapRequest Placement Policy",

@@ -1,7 +1,8 @@
-"""powerpc (book3s64, pseries): radix or hash MMU, pages of 64K or 4K, sections of 16M, memory that comes as LMBs.
+"""powerpc (book3s64, pseries): radix or hash MMU, pages of 64K or 4K, sections of 16M, memory as LMBs.
 
-One vmemmap leaf holds the struct pages of several memory blocks: whoever is added first pays for it, whoever goes last gives
-it back. Sources: arch/powerpc/mm/init_64.c, book3s64/radix_pgtable.c, book3s64/hash_utils.c, include/asm/pgtable.h.
+One vmemmap leaf holds the struct pages of several memory blocks: whoever is added first pays for it, whoever
+goes last gives it back. Sources: arch/powerpc/mm/init_64.c, book3s64/radix_pgtable.c, book3s64/hash_utils.c,
+include/asm/pgtable.h.
 """
 
 from __future__ import annotations
@@ -16,52 +17,42 @@ from memshell import (
     BootZone,
     GiB,
     KernelError,
-    KiB,
     MiB,
     Mm,
     Option,
     OutOfMemory,
+    PowerMmu,
     Profile,
     UsageError,
     VmemAltmap,
     ZoneType,
     add_pages,
-    align_down,
-    align_up,
     hookimpl,
     memparse,
-    radix_create_section_mapping,
-    radix_remove_section_mapping,
     radix_tables,
-    radix_vmemmap_free,
-    radix_vmemmap_populate,
     remove_pages,
-    set_early_leaves,
-    set_fragments_left,
-    set_leaf,
-    unmap_leaves,
-    vmemmap_free_units,
-    vmemmap_list_boot,
-    vmemmap_populate_units,
 )
 
 memshell_api = 1
 
-PMD, PUD = 2 * MiB, GiB
-
 OPTIONS = (
     Option("ram", "2G", "memory at boot"),
-    Option("block", "256M", "LMB size, which is the memory block size; 'auto' derives it from ram as a machine without LMBs does"),
+    Option("block", "256M", "LMB and memory block size; auto: derived from ram, as without LMBs"),
     Option("page", "64K", "page size", ("64K", "4K")),
     Option("mmu", "radix", "the MMU", ("radix", "hash")),
-    Option("hugepages", "on", "hash: 16M pages, for the kernel's own mappings too (QEMU's TCG has none)", ("on", "off")),
-    Option("vmemmap", "", "size of a vmemmap mapping where it is fixed (hash, radix until v6.5); the MMU's without it. v4.20's radix: 64K"),
+    Option("hugepages", "on", "hash: 16M pages, for the kernel's maps too; QEMU's TCG: off", ("on", "off")),
+    Option("vmemmap", "", "bytes of a vmemmap mapping of fixed size (hash; radix until v6.5, 64K in v4.20)"),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
     Option("used", "", "what the booted kernel has in use; as recorded without it"),
     Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot"),
 )
-# (reserved, in use) pages at boot, of 64K and of 4K: recordings of 6.12 with 2 GiB. At 4K, 4 GiB reserve 772 and use 331 more.
-BOOT_PAGES = {("radix", 16): (918, 595), ("radix", 12): (16222, 6342), ("hash", 16): (661, 605), ("hash", 12): (12315, 6270)}
+# Pages reserved (memmap apart) and in use at boot, of 64K and of 4K: recordings of 6.12 with 2 GiB.
+BOOT_PAGES = {
+    ("radix", 16): (918, 595),
+    ("radix", 12): (16222, 6342),
+    ("hash", 16): (661, 605),
+    ("hash", 12): (12315, 6270),
+}
 
 
 @dataclass(frozen=True)
@@ -84,48 +75,67 @@ class Powerpc(Arch):
     hugepages: bool = True
 
     @property
-    def linear_page(self) -> int:
-        """Bytes of a hash MMU page of the direct map and the vmemmap."""
-        return 16 * MiB if self.hugepages else self.page_size
-
-    @property
-    def vmemmap_unit(self) -> int:
-        """Bytes of one vmemmap mapping where its size is fixed: hash, and radix until v6.5."""
-        return self.unit or (PMD if self.radix else self.linear_page)
+    def mmu(self) -> PowerMmu:
+        """How this machine maps memory. Hash without 16M pages maps everything with base pages."""
+        linear = 16 * MiB if self.hugepages else self.page_size
+        return PowerMmu(self.radix, linear, self.unit or (2 * MiB if self.radix else linear))
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> Powerpc:
         """Apply the options of ``use``."""
         del profile
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
-            raise UsageError(f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel")
-        new = self.built(options["page"] == "64K", options["mmu"] == "radix", options["hugepages"] == "on", size)
+            raise UsageError(
+                f"struct_page={size} cannot be",
+                hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel",
+            )
+        new = self.built(
+            options["page"] == "64K", options["mmu"] == "radix", options["hugepages"] == "on", size
+        )
         unit = memparse(options["vmemmap"]) if options["vmemmap"] else 0
         if unit and (unit & (unit - 1) or not new.page_size <= unit <= 16 * MiB):
-            raise UsageError(f"vmemmap={options['vmemmap']} cannot be", hint="a power of two from a page to 16M")
+            raise UsageError(
+                f"vmemmap={options['vmemmap']} cannot be", hint="a power of two from a page to 16M"
+            )
         return replace(new, unit=unit)
 
     def built(self, large: bool, radix: bool, hugepages: bool, struct_page: int = 64) -> Powerpc:
-        """Return this architecture with the constants of one kernel build and MMU. Source: book3s64/hugetlbpage.c for the pageblock."""
+        """Return this architecture with the constants of one kernel build and MMU.
+
+        Source: book3s64/hugetlbpage.c for the pageblock.
+        """
         shift, top = (16, 8) if large else (12, 12)
         huge = 21 if radix else 24 if hugepages else 0
         order = min(huge - shift, top) if huge else top
         return replace(
-            self, page_shift=shift, max_order=top, pageblock_order=order, radix=radix, hugepages=hugepages, struct_page_size=struct_page
+            self,
+            page_shift=shift,
+            max_order=top,
+            pageblock_order=order,
+            radix=radix,
+            hugepages=hugepages,
+            struct_page_size=struct_page,
         )
 
     def from_recording(
-        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, Any], profile: Profile
+        self,
+        config: Mapping[str, str],
+        cmdline: str,
+        qemu_args: tuple[str, ...],
+        state: Mapping[str, Any],
+        profile: Profile,
     ) -> Powerpc:
-        """Read the page size from the configuration, the MMU from /proc/meminfo: only radix counts DirectMap bytes."""
+        """Read the page size from the configuration, the MMU from /proc/meminfo (DirectMap: radix)."""
         del cmdline, qemu_args, profile
         meminfo = state.get("meminfo_kb", {})
-        new = self.built("CONFIG_PPC_64K_PAGES" in config, "DirectMap2M" in meminfo, "HugePages_Total" in meminfo)
+        new = self.built(
+            "CONFIG_PPC_64K_PAGES" in config, "DirectMap2M" in meminfo, "HugePages_Total" in meminfo
+        )
         return replace(new, mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16)
 
     def direct_map_counters(self) -> dict[str, int]:
         """What /proc/meminfo counts."""
-        return {"DirectMap2M": PMD, "DirectMap1G": PUD} if self.radix else {}
+        return {"DirectMap2M": 2 * MiB, "DirectMap1G": GiB} if self.radix else {}
 
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
         """Return a QEMU pseries guest as it stands after boot."""
@@ -133,19 +143,28 @@ class Powerpc(Arch):
         block = memory_block_size(ram) if options["block"] == "auto" else memparse(options["block"])
         if block < 16 * MiB or block & (block - 1) or ram % block or ram < 512 * MiB:
             raise UsageError(
-                f"ram={options['ram']} block={options['block']} cannot be", hint="512M or more, whole blocks of a power of two from 16M"
+                f"ram={options['ram']} block={options['block']} cannot be",
+                hint="512M or more, whole blocks of a power of two from 16M",
             )
         del profile
         present = ram >> self.page_shift
         fixed, used = BOOT_PAGES["radix" if self.radix else "hash", self.page_shift]
         memmap = present * self.struct_page_size >> self.page_shift
-        managed = present - memmap - fixed - 193 * (ram - 2 * GiB) // (512 * MiB << max(self.page_shift - 12, 0))
+        # At 4K, 4 GiB reserve 772 pages more than 2 GiB.
+        managed = (
+            present - memmap - fixed - 193 * (ram - 2 * GiB) // (512 * MiB << max(self.page_shift - 12, 0))
+        )
         free = managed - (memparse(options["used"]) >> self.page_shift if options["used"] else used)
-        orders = tuple(free >> order & 1 for order in range(self.max_order)) + (free >> self.max_order,)
+        orders = (*(free >> order & 1 for order in range(self.max_order)), free >> self.max_order)
         nodes = tuple(range(int(options["nodes"])))
         return BootMemory(
-            ((0, present, 0),), (BootZone(0, ZoneType.NORMAL, 0, present, present, managed, orders),), ((0, 0, ram - 1, "System RAM"),),
-            block, nodes=nodes, cpu_nodes=nodes, nr_memmap_boot_pages=-(-ram // (16 * MiB)) * self.section_memmap_pages,
+            ((0, present, 0),),
+            (BootZone(0, ZoneType.NORMAL, 0, present, present, managed, orders),),
+            ((0, 0, ram - 1, "System RAM"),),
+            block,
+            nodes=nodes,
+            cpu_nodes=nodes,
+            nr_memmap_boot_pages=-(-ram // (16 * MiB)) * self.section_memmap_pages,
         )
 
     @property
@@ -153,74 +172,44 @@ class Powerpc(Arch):
         """Pages that the memmap of a section counts as."""
         return -(-self.pages_per_section * self.struct_page_size // self.page_size)
 
-    def map_ram(self, mm: Mm, start: int, end: int, nid: int = 0, *, early: bool = False) -> None:
-        """Put [start, end) bytes in the direct map: radix with leaves and tables, hash with bolted entries, which need none."""
-        if self.radix:
-            radix_create_section_mapping(mm, start, end, nid, early=early)
-        else:
-            set_leaf(mm, self.page_offset + start, self.page_offset + end, self.linear_page, start >> self.page_shift, "ram")
-
-    def unmap_ram(self, mm: Mm, start: int, end: int) -> None:
-        """Take [start, end) bytes out of the direct map."""
-        if self.radix:
-            radix_remove_section_mapping(mm, start, end)
-        else:
-            unmap_leaves(mm, self.page_offset + start, self.page_offset + end)
-
     def boot_mappings(self, mm: Mm, memory: BootMemory) -> None:
-        """Map boot memory. The pages of PMD and PTE tables that boot began have fragments left: all but one, where it is not known."""
-        unit, units = self.vmemmap_unit, 0
-        for start, end, _ in memory.ram:
-            self.map_ram(mm, start << self.page_shift, end << self.page_shift, early=True)
-            first, last = align_down(self.vmemmap_address(start), unit), align_up(self.vmemmap_address(end), unit)
-            for va in range(align_down(first, PUD), last, PUD) if self.radix else ():
-                self.vmemmap_tables(mm, va, 0, early=True)
-            set_early_leaves(mm, first, last, unit)
-            units += (last - first) // unit
-        vmemmap_list_boot(mm, units)
-        if self.radix and self.page_shift == 16:
-            set_fragments_left(mm, "pmd", 15)
-            set_fragments_left(mm, "pte", 255)
+        """Map boot memory and its memmap."""
+        self.mmu.map_boot(mm, memory.ram)
 
     def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
         """Make sure of the tables above a vmemmap leaf."""
         radix_tables(mm, va, nid, early=early)
 
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
-        """Map the range, then add its sections; when these fail the mapping goes again. No memory for the mapping is EFAULT."""
+        """Map the range, then add its sections; when these fail the mapping goes again.
+
+        No memory for the mapping is EFAULT.
+        """
         try:
-            self.map_ram(mm, start, start + size, nid)
+            self.mmu.map_ram(mm, start, start + size, nid)
         except OutOfMemory as error:
-            raise KernelError(str(error), "EFAULT", where="arch/powerpc/mm/mem.c:arch_create_linear_mapping") from error
+            raise KernelError(
+                str(error), "EFAULT", where="arch/powerpc/mm/mem.c:arch_create_linear_mapping"
+            ) from error
         try:
             add_pages(mm, nid, start >> self.page_shift, size >> self.page_shift, altmap)
         except KernelError:
-            self.unmap_ram(mm, start, start + size)
+            self.mmu.unmap_ram(mm, start, start + size)
             raise
         mm.max_pfn = max(mm.max_pfn, (start + size) >> self.page_shift)
 
     def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Remove the sections, then unmap the range."""
         remove_pages(mm, start >> self.page_shift, size >> self.page_shift, altmap)
-        self.unmap_ram(mm, start, start + size)
-
-    def walks(self, mm: Mm) -> bool:
-        """Whether the vmemmap is built by walking the radix tables: since v6.6."""
-        return self.radix and bool(mm.feature("powerpc.radix_vmemmap_walk"))
+        self.mmu.unmap_ram(mm, start, start + size)
 
     def vmemmap_populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
         """Map the struct pages as this MMU and kernel do."""
-        if self.walks(mm):
-            radix_vmemmap_populate(mm, start, end, nid, altmap)
-        else:
-            vmemmap_populate_units(mm, start, end, nid, altmap, unit=self.vmemmap_unit, radix=self.radix)
+        self.mmu.populate(mm, start, end, nid, altmap)
 
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
         """Unmap [start, end): a mapping goes with the last valid pfn whose struct page it holds."""
-        if self.walks(mm):
-            radix_vmemmap_free(mm, start, end, altmap)
-        else:
-            vmemmap_free_units(mm, start, end, altmap, unit=self.vmemmap_unit, radix=self.radix)
+        self.mmu.free(mm, start, end, altmap)
 
     def has_memmap_on_memory(self, profile: Profile) -> bool:
         """Since v6.6."""
@@ -234,7 +223,7 @@ class Powerpc(Arch):
 
 
 def memory_block_size(ram: int) -> int:
-    """probe_memory_block_size() where there are no LMBs: 1G, quartered while the memory is not a multiple of it, 16M at least (v6.6)."""
+    """probe_memory_block_size() without LMBs: 1G, quartered until it divides the memory or is 16M."""
     size = GiB
     while size > 16 * MiB and ram % size:
         size >>= 2

@@ -1,4 +1,4 @@
-"""s390x: 4K pages, segments of 1M where the machine has EDAT, blocks of 256M (128M since v7.2), standby memory, two kernel zones.
+"""s390x: 4K pages, 1M segments with EDAT, blocks of 256M (128M since v7.2), standby memory, two kernel zones.
 
 Sources: arch/s390/mm/init.c, arch/s390/mm/vmem.c, drivers/s390/char/sclp_cmd.c and sclp_mem.c.
 """
@@ -18,28 +18,24 @@ from memshell import (
     MiB,
     Mm,
     Option,
-    OutOfMemory,
     Profile,
     UsageError,
     VmemAltmap,
     ZoneType,
     add_pages,
-    align_down,
-    align_up,
     crst_tables,
     hookimpl,
     insert_increments,
     memparse,
-    page_table,
     remove_pages,
     sclp_add_standby_memory,
     sclp_mem_notifier,
-    set_early_leaves,
+    veto_from_range,
     vmem_add_mapping,
+    vmem_map_init,
     vmem_remove_mapping,
     vmem_vmemmap_free,
     vmem_vmemmap_populate,
-    veto_from_range,
 )
 
 memshell_api = 1
@@ -52,7 +48,7 @@ OPTIONS = (
     Option("ram", "2G", "memory at boot"),
     Option("standby", "0", "standby memory above it"),
     Option("block", "", "storage increment; a memory block is that large, and a section at least"),
-    Option("edat", "2", "large mappings: 1 for segments of 1M, 2 for regions of 2G too (QEMU's TCG: off)", ("off", "1", "2")),
+    Option("edat", "2", "1: maps segments of 1M, 2: regions of 2G too; QEMU's TCG: off", ("off", "1", "2")),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
     Option("used", "", "what the booted kernel has in use; as recorded without it"),
 )
@@ -82,22 +78,34 @@ class S390(Arch):
         """Apply the options of ``use``."""
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
-            raise UsageError(f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel")
+            raise UsageError(
+                f"struct_page={size} cannot be",
+                hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel",
+            )
         end = memparse(options["ram"]) + memparse(options["standby"])
         edat = 0 if options["edat"] == "off" else int(options["edat"])
         return replace(
-            self, edat=edat, struct_page_size=size, section_size_bits=profile.features["s390.section_size_bits"],
+            self,
+            edat=edat,
+            struct_page_size=size,
+            section_size_bits=profile.features["s390.section_size_bits"],
             max_mappable=max(end, MAX_DCSS),
         )
 
     def from_recording(
-        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, Any], profile: Profile
+        self,
+        config: Mapping[str, str],
+        cmdline: str,
+        qemu_args: tuple[str, ...],
+        state: Mapping[str, Any],
+        profile: Profile,
     ) -> S390:
         """Read EDAT from the lines that /proc/meminfo has."""
         del cmdline, qemu_args
         meminfo = state.get("meminfo_kb", {})
         return replace(
-            self, edat=2 if "DirectMap2G" in meminfo else 1 if "DirectMap1M" in meminfo else 0,
+            self,
+            edat=2 if "DirectMap2G" in meminfo else 1 if "DirectMap1M" in meminfo else 0,
             section_size_bits=profile.features["s390.section_size_bits"],
             mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16,
         )
@@ -110,33 +118,36 @@ class S390(Arch):
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
         """Return a guest as it stands after boot.
 
-        Reserved and used pages follow the recordings of QEMU guests of 2 and 4 GiB under Debian's 6.12: the memmap, and
-        5,743 pages and 914 a GiB (page tables of a machine without EDAT among them); above 2 GiB, 5,535 of them stay below.
+        Reserved and used pages follow the recordings of QEMU guests of 2 and 4 GiB under Debian's 6.12: the
+        memmap, and 5,743 pages and 914 a GiB (page tables of a machine without EDAT among them); above 2 GiB,
+        5,535 of them stay below.
         """
         del profile
-        ram, block = memparse(options["ram"]), max(1 << self.section_size_bits, memparse(options["block"] or "0"))
+        ram, block = (
+            memparse(options["ram"]),
+            max(1 << self.section_size_bits, memparse(options["block"] or "0")),
+        )
         standby = memparse(options["standby"])
         if block & (block - 1) or ram % block or standby % MiB or ram < block:
-            raise UsageError(f"ram={options['ram']} cannot be", hint=f"whole blocks of {block >> 20}M, and standby in whole MiB")
+            raise UsageError(
+                f"ram={options['ram']} cannot be",
+                hint=f"whole blocks of {block >> 20}M, and standby in whole MiB",
+            )
         used = memparse(options["used"]) >> 12 if options["used"] else 5200
         memmap = ram // 4096 * self.struct_page_size // 4096
         zones = _boot_zones(ram >> 12, memmap + 5743 + 914 * ram // GiB, used, self.max_order)
         return BootMemory(
-            ((0, ram >> 12, 0),), zones, ((0, 0, ram - 1, "System RAM"),), block, nr_memmap_boot_pages=memmap,
+            ((0, ram >> 12, 0),),
+            zones,
+            ((0, 0, ram - 1, "System RAM"),),
+            block,
+            nr_memmap_boot_pages=memmap,
             standby=((ram, ram + standby),) if standby else (),
         )
 
     def boot_mappings(self, mm: Mm, memory: BootMemory) -> None:
         """Map boot memory; all tables are early."""
-        for first, last, _ in memory.ram:
-            vmem_add_mapping(mm, first << 12, last - first << 12, edat=self.edat, early=True)
-            start, end = self.vmemmap_address(first), self.vmemmap_address(last)
-            for va in range(align_down(start, REGION3), end, REGION3):
-                crst_tables(mm, va, early=True)
-            for va in range(align_down(start, SEGMENT), end, SEGMENT) if not self.edat else ():
-                page_table(mm, va, early=True)
-            unit = SEGMENT if self.edat else self.page_size
-            set_early_leaves(mm, align_down(start, unit), align_up(end, unit), unit)
+        vmem_map_init(mm, memory.ram, edat=self.edat)
 
     def late_init(self, mm: Mm, memory: BootMemory) -> None:
         """sclp_detect_standby_memory(): the initcall that adds standby memory."""
@@ -153,9 +164,14 @@ class S390(Arch):
         crst_tables(mm, va, early=early)
 
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
-        """Map the range, then add its sections; when these fail the mapping goes again. Before v6.9 an altmap is EINVAL."""
+        """Map the range, then add its sections; when these fail the mapping goes again.
+
+        Before v6.9 an altmap is EINVAL.
+        """
         if altmap is not None and not mm.feature("memmap_on_memory.s390"):
-            raise KernelError("altmap is not supported", "EINVAL", where="arch/s390/mm/init.c:arch_add_memory")
+            raise KernelError(
+                "altmap is not supported", "EINVAL", where="arch/s390/mm/init.c:arch_add_memory"
+            )
         veto_from_range(mm)
         vmem_add_mapping(mm, start, size, edat=self.edat)
         try:
@@ -168,12 +184,17 @@ class S390(Arch):
     def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Remove the sections, then unmap the range. EBUSY until v5.3: s390 could not."""
         if mm.feature("mhp.restrictions"):
-            raise KernelError("s390 cannot remove memory", "EBUSY", where="arch/s390/mm/init.c:arch_remove_memory")
+            raise KernelError(
+                "s390 cannot remove memory", "EBUSY", where="arch/s390/mm/init.c:arch_remove_memory"
+            )
         remove_pages(mm, start >> 12, size >> 12, altmap)
         vmem_remove_mapping(mm, start, size)
 
     def vmemmap_populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-        """Map the struct pages with segments or pages. An altmap was ignored while s390 had none (until v6.8)."""
+        """Map the struct pages with segments or pages.
+
+        An altmap was ignored while s390 had none (until v6.8).
+        """
         del nid
         altmap = None if mm.feature("mhp.restrictions") else altmap
         vmem_vmemmap_populate(mm, start, end, altmap, edat=self.edat)
@@ -187,7 +208,7 @@ class S390(Arch):
         return bool(profile.features["memmap_on_memory.s390"])
 
     def memory_notify(self, mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
-        """Assign storage before it is used and unassign it after; veto what would leave standby storage behind."""
+        """Assign storage before it is used, unassign it after; veto a block that is partly standby."""
         sclp_mem_notifier(mm, action, start_pfn, nr_pages)
 
     def mhp_range(self) -> tuple[int, int]:
@@ -196,17 +217,21 @@ class S390(Arch):
 
 
 def _boot_zones(pages: int, reserved: int, used: int, top: int) -> tuple[BootZone, ...]:
-    """Spread the reserved and used pages of boot: they lie where the highest memory is, but for 5,535 and 16 below 2 GiB."""
+    """Spread the reserved and used pages of boot: all but 5,535 and 16 lie where the highest memory is."""
     low = min(pages, DMA_PFN)
     if pages <= DMA_PFN:
         return (_zone(ZoneType.DMA, 0, low, reserved, used, top),)
-    return _zone(ZoneType.DMA, 0, low, 5535, 16, top), _zone(ZoneType.NORMAL, low, pages - low, reserved - 5535, used, top)
+    return _zone(ZoneType.DMA, 0, low, 5535, 16, top), _zone(
+        ZoneType.NORMAL, low, pages - low, reserved - 5535, used, top
+    )
 
 
 def _zone(kind: ZoneType, start: int, present: int, reserved: int, used: int, top: int) -> BootZone:
     managed = present - min(present, reserved)
     free = managed - min(managed, used)
-    return BootZone(0, kind, start, present, present, managed, (*(free >> order & 1 for order in range(top)), free >> top))
+    return BootZone(
+        0, kind, start, present, present, managed, (*(free >> order & 1 for order in range(top)), free >> top)
+    )
 
 
 @hookimpl

@@ -1,7 +1,8 @@
 """arch/powerpc/platforms/pseries/hotplug-memory.c: memory that the hypervisor hands over LMB by LMB.
 
-Each LMB is added and onlined before the next, whatever memhp_default_state says: with its default "offline" the driver
-onlines with "online". So the memmap of a later LMB can land in an earlier one, which then cannot go again.
+Each LMB is added and onlined before the next, whatever memhp_default_state says: with its default "offline"
+the driver onlines with "online". So the memmap of a later LMB can land in an earlier one, which then cannot
+go again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ HERE = "arch/powerpc/platforms/pseries/hotplug-memory.c"
 
 @mirrors("arch/powerpc/platforms/pseries/hotplug-memory.c:dlpar_memory_add_by_ic", "v6.12", "complete")
 def dlpar_memory_add_by_ic(mm: Mm, nid: int, start: int, size: int) -> None:
-    """Add the LMBs of [start, start+size) bytes in order; when one fails, those that were added are removed again.
+    """Add the LMBs of [start, start+size) bytes in order; when one fails, the earlier ones are removed again.
 
     Raises EINVAL for a range that is not whole LMBs, else what failed.
     """
@@ -39,7 +40,9 @@ def dlpar_add_lmb(mm: Mm, nid: int, base: int) -> None:
     block_id = base // mm.block_size
     if block_id in mm.blocks:
         raise KernelError(f"LMB {base:#x} is assigned already", "EINVAL", where=f"{HERE}:dlpar_add_lmb")
-    add_memory(mm, nid, base, mm.block_size, MHP_MEMMAP_ON_MEMORY if mm.feature("memmap_on_memory.powerpc") else 0)
+    add_memory(
+        mm, nid, base, mm.block_size, MHP_MEMMAP_ON_MEMORY if mm.feature("memmap_on_memory.powerpc") else 0
+    )
     if mm.blocks[block_id].state != "offline":
         return  # the default online type has brought it online in add_memory()
     try:
@@ -51,7 +54,10 @@ def dlpar_add_lmb(mm: Mm, nid: int, base: int) -> None:
 
 @mirrors("arch/powerpc/platforms/pseries/hotplug-memory.c:dlpar_memory_remove_by_ic", "v6.12", "complete")
 def dlpar_memory_remove_by_ic(mm: Mm, start: int, size: int) -> None:
-    """Offline and remove the LMBs of [start, start+size) bytes in order; when one fails, those that went are added and onlined again."""
+    """Offline and remove the LMBs of [start, start+size) bytes in order.
+
+    When one fails, those that went are added and onlined again.
+    """
     _check_range(mm, start, size)
     removed: list[tuple[int, int]] = []
     try:
@@ -67,7 +73,10 @@ def dlpar_memory_remove_by_ic(mm: Mm, start: int, size: int) -> None:
 
 @mirrors("arch/powerpc/platforms/pseries/hotplug-memory.c:dlpar_remove_lmb", "v6.12", "complete")
 def dlpar_remove_lmb(mm: Mm, base: int) -> None:
-    """Offline one LMB, if it is not, and remove it. Raises EINVAL where none is assigned, else what offlining raises."""
+    """Offline one LMB, if it is not, and remove it.
+
+    Raises EINVAL where none is assigned, else what offlining raises.
+    """
     block = mm.blocks.get(base // mm.block_size)
     if block is None:
         raise KernelError(f"no LMB is assigned at {base:#x}", "EINVAL", where=f"{HERE}:dlpar_remove_lmb")
@@ -78,7 +87,12 @@ def dlpar_remove_lmb(mm: Mm, base: int) -> None:
 
 def _check_range(mm: Mm, start: int, size: int) -> None:
     if start % mm.block_size or not size or size % mm.block_size:
-        raise KernelError(f"{start:#x}+{size:#x} is not whole LMBs", "EINVAL", where=f"{HERE}:get_lmb_range", hint=f"LMBs are {mm.block_size:#x} bytes")
+        raise KernelError(
+            f"{start:#x}+{size:#x} is not whole LMBs",
+            "EINVAL",
+            where=f"{HERE}:get_lmb_range",
+            hint=f"LMBs are {mm.block_size:#x} bytes",
+        )
 
 
 def _undo(mm: Mm, base: int, *, add: bool, nid: int) -> None:

@@ -1,7 +1,8 @@
 """arch/powerpc/mm/pgtable-frag.c: page tables that are smaller than a page share one.
 
-A page is cut into fragments, handed out one after the other; it goes back when the last of them is given out and all
-are freed. Source: arch/powerpc/mm/pgtable-frag.c (v6.12): a page of 64K holds 16 PMD tables or 256 PTE tables (radix).
+A page is cut into fragments, handed out one after the other; it goes back when the last of them is given out
+and all are freed. Source: arch/powerpc/mm/pgtable-frag.c (v6.12): a page of 64K holds 16 PMD tables or 256
+PTE tables (radix).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from memshell.mm.state import Mm, Table
 
 
 def fragment_alloc(mm: Mm, level: str, fragments: int, nid: int, *, atomic: bool = False) -> int | None:
-    """Return the pfn of the page that the next table of *level* lies in, a new page when the last is full; None without memory."""
+    """Return the pfn of the page that the next table of *level* lies in; None without memory."""
     page, left = f"{level}_frag.page", f"{level}_frag.left"
     if not mm.counters.get(left):
         pfn = alloc_pages(mm, 0, Owner.PAGETABLE, nid=nid, atomic=atomic)
@@ -39,5 +40,8 @@ def fragment_free(mm: Mm, level: str, table: Table) -> None:
 
 
 def set_fragments_left(mm: Mm, level: str, left: int) -> None:
-    """Say that boot left a page of *level* tables with *left* fragments to hand out. That page is never freed: others hold it."""
+    """Say that boot left a page of *level* tables with *left* fragments to hand out.
+
+    That page is never freed: others hold it.
+    """
     mm.counters[f"{level}_frag.page"], mm.counters[f"{level}_frag.left"] = 0, left

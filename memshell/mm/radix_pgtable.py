@@ -1,7 +1,7 @@
-"""arch/powerpc/mm/book3s64/radix_pgtable.c: page tables of the radix MMU, the direct map and the vmemmap in them.
+"""arch/powerpc/mm/book3s64/radix_pgtable.c: the radix MMU's page tables, the direct map and the vmemmap.
 
-A PUD table is a slab object; PMD tables (4K) and PTE tables (256 bytes) are fragments of 64K pages, whole pages where
-pages are 4K.
+A PUD table is a slab object; PMD tables (4K) and PTE tables (256 bytes) are fragments of 64K pages, whole
+pages where pages are 4K.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ HERE = "arch/powerpc/mm/book3s64/radix_pgtable.c"
 
 
 def radix_tables(mm: Mm, va: int, nid: int, *, early: bool = False, pte: bool = False) -> None:
-    """Make sure of the tables above *va*: PUD and PMD table, with *pte* the PTE table too. Raises `OutOfMemory`."""
+    """Make sure of the tables above *va*: PUD and PMD table, with *pte* the PTE table too.
+
+    Raises `OutOfMemory`.
+    """
     large = mm.arch.page_shift == 16
     ensure_table(mm, "pud", va, P4D, nid, early=early, per_page=0)
     ensure_table(mm, "pmd", va, PUD, nid, early=early, per_page=16 if large else 1)
@@ -41,9 +44,17 @@ def free_radix_tables(mm: Mm, va: int) -> None:
     free_empty_table(mm, "pud", va, P4D, ("pmd", PUD))
 
 
-@mirrors("arch/powerpc/mm/book3s64/radix_pgtable.c:radix__create_section_mapping", "v6.12", "simplified", "no 64K or 4K leaves: ranges are whole 2M")
+@mirrors(
+    "arch/powerpc/mm/book3s64/radix_pgtable.c:radix__create_section_mapping",
+    "v6.12",
+    "simplified",
+    "no 64K or 4K leaves: ranges are whole 2M",
+)
 def radix_create_section_mapping(mm: Mm, start: int, end: int, nid: int, *, early: bool = False) -> None:
-    """Map [start, end) bytes of RAM: 1G leaves where aligned and a memory block is that large, else 2M. Raises `OutOfMemory`."""
+    """Map [start, end) bytes of RAM: 1G leaves where aligned and a memory block is that large, else 2M.
+
+    Raises `OutOfMemory`.
+    """
     at, offset = start, mm.arch.page_offset
     while at < end:
         huge = mm.block_size >= PUD and at % PUD == 0 and at + PUD <= end
@@ -60,14 +71,9 @@ def radix_create_section_mapping(mm: Mm, start: int, end: int, nid: int, *, earl
 def radix_remove_section_mapping(mm: Mm, start: int, end: int) -> None:
     """Unmap [start, end) bytes of RAM, and free the tables that are empty then."""
     low, high = mm.arch.page_offset + start, mm.arch.page_offset + end
-    unmap_leaves(mm, low, high)
+    mm.leaves.delete(low, high)
     for va in range(align_down(low, PUD), high, PUD):
         free_radix_tables(mm, va)
-
-
-def unmap_leaves(mm: Mm, start: int, end: int) -> None:
-    """Take the leaves at the addresses [start, end) out of the direct map."""
-    mm.leaves.delete(start, end)
 
 
 @mirrors("arch/powerpc/mm/init_64.c:altmap_cross_boundary", "v6.12", "complete")
@@ -83,7 +89,7 @@ def altmap_cross_boundary(mm: Mm, altmap: VmemAltmap, va: int, size: int) -> boo
 
 @mirrors("arch/powerpc/mm/book3s64/radix_pgtable.c:radix__vmemmap_populate", "v6.12", "complete")
 def radix_vmemmap_populate(mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-    """Map [start, end) with a 2M leaf where one can begin and stays inside of the altmap, else with single pages (v6.6 and later)."""
+    """Map [start, end) with 2M leaves where they lie inside of the altmap, else with pages (v6.6)."""
     at = align_down(start, mm.arch.page_size)
     while at < end:
         base = align_down(at, PMD)
@@ -110,7 +116,7 @@ def _may_be_leaf(mm: Mm, va: int, altmap: VmemAltmap | None) -> bool:
 
 @mirrors("arch/powerpc/mm/book3s64/radix_pgtable.c:radix__vmemmap_pte_populate", "v6.12", "complete")
 def radix_vmemmap_pte_populate(mm: Mm, va: int, nid: int, altmap: VmemAltmap | None) -> None:
-    """Map one page: from the altmap if all its struct pages are of the altmap's range; an altmap that is full falls back."""
+    """Map one page, from the altmap if it describes only the altmap's range; a full altmap falls back."""
     size = mm.arch.page_size
     radix_tables(mm, va, nid, pte=True)
     if mm.leaves.get(va) is not None:
@@ -127,7 +133,7 @@ def radix_vmemmap_pte_populate(mm: Mm, va: int, nid: int, altmap: VmemAltmap | N
 
 @mirrors("arch/powerpc/mm/book3s64/radix_pgtable.c:radix__vmemmap_free", "v6.12", "complete")
 def radix_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
-    """Unmap those of the leaves and pages at [start, end) that hold no valid struct page any more, then empty tables.
+    """Unmap the leaves and pages at [start, end) that hold no valid struct page any more, then empty tables.
 
     A page goes back to the altmap only when it came from there.
     """
@@ -140,5 +146,7 @@ def radix_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) 
         if leaf is not None and not struct_pages_in_use(mm, base, at):
             mm.leaves.delete(base, at)
             pages = size >> mm.arch.page_shift
-            free_vmemmap_pages(mm, leaf_pfn(mm, base, leaf), pages, leaf.owner, altmap if leaf.owner == "altmap" else None)
+            free_vmemmap_pages(
+                mm, leaf_pfn(mm, base, leaf), pages, leaf.owner, altmap if leaf.owner == "altmap" else None
+            )
             free_radix_tables(mm, base)

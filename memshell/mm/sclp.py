@@ -1,7 +1,7 @@
 """drivers/s390/char/sclp_cmd.c (sclp_mem.c since v6.17): standby storage of s390.
 
-Storage comes in increments. A standby increment is there but cannot be touched until it is assigned; the memory block's
-memmap, when it lies in the block, is lost each time the storage is unassigned.
+Storage comes in increments. A standby increment is there but cannot be touched until it is assigned; the
+memory block's memmap, when it lies in the block, is lost each time the storage is unassigned.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ HERE = "drivers/s390/char/sclp_cmd.c"
 
 def insert_increments(mm: Mm, start: int, end: int, *, standby: bool) -> None:
     """Say that [start, end) bytes are storage increments, assigned or standby."""
-    mm.storage.set(start >> mm.arch.page_shift, end >> mm.arch.page_shift, "standby" if standby else "assigned")
+    mm.storage.set(
+        start >> mm.arch.page_shift, end >> mm.arch.page_shift, "standby" if standby else "assigned"
+    )
 
 
 @mirrors("drivers/s390/char/sclp_cmd.c:sclp_mem_change_state", "v6.12", "complete")
 def sclp_mem_change_state(mm: Mm, start_pfn: int, nr_pages: int, *, online: bool) -> None:
-    """Assign or unassign the increments of [start_pfn, +nr_pages). Raises EIO when the hypervisor refuses (fault sclp_assign)."""
+    """Assign or unassign the increments of [start_pfn, +nr_pages).
+
+    Raises EIO when the hypervisor refuses (fault sclp_assign).
+    """
     if online and mm.fault("sclp_assign"):
         raise KernelError("assign storage failed", "EIO", where=f"{HERE}:sclp_assign_storage")
     for start, end, _ in list(mm.storage.items(start_pfn, start_pfn + nr_pages)):
@@ -38,11 +43,12 @@ def contains_standby_increment(mm: Mm, start_pfn: int, nr_pages: int) -> bool:
 def sclp_mem_notifier(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
     """Answer the memory notifier chain. Any refusal is EPERM there (NOTIFY_BAD).
 
-    A block that holds standby storage must not go offline. Storage is assigned at MEM_PREPARE_ONLINE and unassigned at
-    MEM_FINISH_OFFLINE since v6.9 (so the block's own memmap can be in it), at MEM_GOING_ONLINE and MEM_OFFLINE before.
+    A block that holds standby storage must not go offline. Storage is assigned at MEM_PREPARE_ONLINE and
+    unassigned at MEM_FINISH_OFFLINE since v6.9 (so the block's own memmap can be in it), at MEM_GOING_ONLINE
+    and MEM_OFFLINE before.
     """
     if mm.feature("s390.standby") == "config":
-        return  # storage is configured before add_memory() and deconfigured after remove_memory(); no notifier is left
+        return  # storage is configured before it is added and deconfigured after; no notifier is left
     prepares = mm.feature("hotplug.prepare_online")
     online = "MEM_PREPARE_ONLINE" if prepares else "MEM_GOING_ONLINE"
     offline = ("MEM_FINISH_OFFLINE",) if prepares else ("MEM_CANCEL_ONLINE", "MEM_OFFLINE")
@@ -61,7 +67,8 @@ def sclp_mem_notifier(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> Non
 def sclp_add_standby_memory(mm: Mm, *, edat1: bool) -> None:
     """Add each run of standby increments, cut to whole blocks, block by block; they stay offline.
 
-    Since v6.9 the memmap may go on the memory, where the machine has 1M mappings. Not done where standby memory is configured by hand.
+    Since v6.9 the memmap may go on the memory, where the machine has 1M mappings. Not done where standby
+    memory is configured by hand.
     """
     if mm.feature("s390.standby") == "config":
         return
@@ -73,16 +80,24 @@ def sclp_add_standby_memory(mm: Mm, *, edat1: bool) -> None:
             try:
                 add_memory(mm, 0, base, mm.block_size, flags)
             except KernelError as error:
-                mm.event("StandbyNotAdded", f"{HERE}:add_memory_merged", f"{base:#x}: {error}", start=base, errno=error.errno)
+                mm.event(
+                    "StandbyNotAdded",
+                    f"{HERE}:add_memory_merged",
+                    f"{base:#x}: {error}",
+                    start=base,
+                    errno=error.errno,
+                )
 
 
 def attach_standby(mm: Mm, start: int, size: int) -> None:
-    """Let the hypervisor attach [start, +size) bytes of standby storage, and make blocks of it, offline: as boot does, or configured.
+    """Let the hypervisor attach [start, +size) bytes of standby storage, and make offline blocks of it.
 
     Raises EINVAL for what is not whole blocks, else what add_memory raises.
     """
     if start % mm.block_size or not size or size % mm.block_size:
-        raise KernelError(f"{start:#x}+{size:#x} is not whole blocks", "EINVAL", where=f"{HERE}:add_memory_merged")
+        raise KernelError(
+            f"{start:#x}+{size:#x} is not whole blocks", "EINVAL", where=f"{HERE}:add_memory_merged"
+        )
     insert_increments(mm, start, start + size, standby=True)
     fits = mm.feature("memmap_on_memory.s390")
     for base in range(start, start + size, mm.block_size):
@@ -94,7 +109,10 @@ def attach_standby(mm: Mm, start: int, size: int) -> None:
 
 @mirrors("drivers/s390/char/sclp_mem.c:sclp_config_mem_store", "v7.2", "complete")
 def sclp_config_mem_store(mm: Mm, block_id: int, *, config: bool, memmap_on_memory: bool = False) -> None:
-    """Configure or deconfigure the standby memory of one block. Raises EBUSY while it is online, else what add_memory raises."""
+    """Configure or deconfigure the standby memory of one block.
+
+    Raises EBUSY while it is online, else what add_memory raises.
+    """
     start, where = block_id * mm.block_size, "drivers/s390/char/sclp_mem.c:sclp_config_mem_store"
     block = mm.blocks.get(block_id)
     if config == (block is not None):

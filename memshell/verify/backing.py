@@ -1,8 +1,8 @@
-"""Where the memmap and the page tables of hot-added memory lie, when the recording shows that it is not where the model put them.
+"""Where memmap and page tables of hot-added memory lie, when a recording has something else in their place.
 
-Which free page the kernel takes depends on what its programs did before. The model takes one too; when the recording shows
-another owner there (slab, a free block), the memmap page or table must be one of the kernel's other pages: it is moved to
-one that nothing else claims.
+Which free page the kernel takes depends on what its programs did before. The model takes one too; when the
+recording shows another owner there (slab, a free block), the memmap page or table must be one of the kernel's
+other pages: it is moved to one that nothing else claims.
 """
 
 from __future__ import annotations
@@ -68,11 +68,14 @@ def _units(mm: Mm, item: Backing) -> list[Backing]:
     if item.level or leaf is None:
         return [item]
     size, count = leaf.size, leaf.size >> mm.arch.page_shift
-    return [Backing("", item.address + i * size, item.pfn + i * count, count) for i in range(item.nr_pages // count)]
+    return [
+        Backing("", item.address + i * size, item.pfn + i * count, count)
+        for i in range(item.nr_pages // count)
+    ]
 
 
 def _spare(hot: RangeMap[Owner], claimed: RangeMap[bool], item: Backing) -> int | None:
-    """Return as many naturally aligned pages of the kernel's, that nothing claims: in the longest run, as near as there are.
+    """Return aligned pages of the kernel's that nothing claims: in the longest run, as near as there are.
 
     A memmap is taken in long runs; a few pages between free ones are rather something else's.
     """

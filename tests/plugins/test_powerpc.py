@@ -1,4 +1,4 @@
-"""powerpc: memmap leaves that blocks share, LMBs that come one by one, fragments of page tables, the bugs of its altmaps."""
+"""powerpc: memmap leaves that blocks share, LMBs one by one, fragments of page tables, bugs of altmaps."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def cost(mm, action):
 
 
 def test_one_leaf_holds_the_memmap_of_eight_lmbs(machine):
-    """Recorded (6.12, 64K, radix): the first 256M costs 32 pages, the next nothing, and the last one to go gives them back."""
+    """Recorded (6.12, 64K): the first 256M costs 32 pages, the next none; the last one gives them back."""
     mm = machine()
     assert cost(mm, lambda: dlpar_memory_add_by_ic(mm, 0, START, LMB)) == 32
     assert cost(mm, lambda: dlpar_memory_add_by_ic(mm, 0, START + LMB, LMB)) == 0
@@ -54,10 +54,18 @@ def test_one_leaf_holds_the_memmap_of_eight_lmbs(machine):
 
 @pytest.mark.parametrize(
     ("mmu", "policy", "usable"),
-    [("radix", "buddy", 4096), ("radix", "memmap_on_memory", 4096), ("radix", "memmap_on_memory_force", 4064), ("hash", "memmap_on_memory_force", 4096)],
+    [
+        ("radix", "buddy", 4096),
+        ("radix", "memmap_on_memory", 4096),
+        ("radix", "memmap_on_memory_force", 4064),
+        ("hash", "memmap_on_memory_force", 4096),
+    ],
 )
 def test_what_a_256m_lmb_of_64k_pages_gives(machine, mmu, policy, usable):
-    """Recorded (6.12): Y is silently not used, force keeps 32 pages where 4 are needed, and hash knows neither."""
+    """Recorded (6.12):
+
+    Y is silently not used, force keeps 32 pages where 4 are needed, and hash knows neither.
+    """
     mm = machine(policy=policy, mmu=mmu, hugepages="off")
     before = mm.totalram_pages
     dlpar_memory_add_by_ic(mm, 0, START, LMB)
@@ -65,7 +73,7 @@ def test_what_a_256m_lmb_of_64k_pages_gives(machine, mmu, policy, usable):
 
 
 def test_hash_maps_the_memmap_by_pages_and_remembers_each_in_a_list_that_never_shrinks(machine):
-    """Recorded (6.12, 4K, hash): 256M costs 1024 pages and 6 or 7 pages of nodes; removal gives the 1024 back."""
+    """Recorded (6.12, 4K, hash): 256M costs 1024 pages and 6 or 7 of nodes; removal gives the 1024 back."""
     mm = machine(mmu="hash", hugepages="off", page="4K")
     nodes = -(-(1024 - mm.counters["vmemmap_list.left"]) // 170)
     assert cost(mm, lambda: add_memory(mm, 0, START, LMB)) == 1024 + nodes
@@ -97,7 +105,11 @@ def test_an_lmb_that_cannot_come_takes_the_earlier_ones_with_it(machine):
 
 
 def test_an_lmb_that_cannot_go_brings_the_earlier_ones_back(machine):
-    """Recorded: "indexed-count-remove failed, adding any removed LMBs"; they come back online, in the zone that is chosen then."""
+    """Recorded:
+
+    "indexed-count-remove failed, adding any removed LMBs"; they come back online, in the zone that is chosen
+    then.
+    """
     mm = machine()
     mm.params["auto_online_blocks"] = "online_movable"
     dlpar_memory_add_by_ic(mm, 0, START, GiB)
@@ -112,9 +124,15 @@ def test_an_lmb_that_cannot_go_brings_the_earlier_ones_back(machine):
     assert [mm.blocks[i].zone for i in (8, 9)] == [ZoneType.NORMAL] * 2
 
 
-@pytest.mark.parametrize(("release", "policy", "stuck"), [("v6.12", "buddy", True), ("v6.1", "buddy", False), ("v6.12", "memmap_on_memory", False)])
+@pytest.mark.parametrize(
+    ("release", "policy", "stuck"),
+    [("v6.12", "buddy", True), ("v6.1", "buddy", False), ("v6.12", "memmap_on_memory", False)],
+)
 def test_a_later_lmb_puts_its_memmap_into_an_earlier_one(machine, release, policy, stuck):
-    """Recorded (6.12, 4K pages, N): such an LMB can never go again. The memmap on the memory itself avoids it."""
+    """Recorded (6.12, 4K pages, N): such an LMB can never go again.
+
+    The memmap on the memory itself avoids it.
+    """
     mm = machine(release, policy, page="4K")
     dlpar_memory_add_by_ic(mm, 0, START, 2 * GiB)
     hot = [page for _, _, page in mm.pages.items(START >> 12, 4 * GiB >> 12) if page.owner is Owner.MEMMAP]
@@ -134,23 +152,31 @@ def test_sixteen_pmd_tables_share_a_page(machine):
     start = 64 * GiB
     for i in range(15 + 17):  # boot's page has room for 15 more
         add_memory(mm, 0, start + i * GiB, GiB)
-    pages = {table.pfn for (level, _), table in mm.tables.items() if level == "pmd" and table.owner == "fragment"}
+    pages = {
+        table.pfn for (level, _), table in mm.tables.items() if level == "pmd" and table.owner == "fragment"
+    }
     assert len(pages) == 2
-    full = next(table.pfn for (level, at), table in mm.tables.items() if (level, at) == ("pmd", mm.arch.page_offset + start + 15 * GiB))
+    full = next(
+        table.pfn
+        for (level, at), table in mm.tables.items()
+        if (level, at) == ("pmd", mm.arch.page_offset + start + 15 * GiB)
+    )
     for i in range(15, 31):
         assert mm.pages.get(full).owner is Owner.PAGETABLE
         remove_memory(mm, start + i * GiB, GiB)
     assert mm.pages.get(full).owner is Owner.FREE
 
 
-@pytest.mark.parametrize(("gib", "block"), [(4, GiB), (2, GiB), (2.5, 256 * MiB), (2.25, 256 * MiB), (2.0625, 64 * MiB)])
+@pytest.mark.parametrize(
+    ("gib", "block"), [(4, GiB), (2, GiB), (2.5, 256 * MiB), (2.25, 256 * MiB), (2.0625, 64 * MiB)]
+)
 def test_block_size_where_there_are_no_lmbs(machine, gib, block):
     """Since v6.6 the size is quartered from 1G until it divides the memory."""
     assert machine(ram=str(int(gib * GiB)), block="auto").block_size == block
 
 
 def test_bug_a_leaf_may_begin_in_its_middle(machine):
-    """B14 (v6.6 to 6.12.27): an LMB that is not first in its 2 GiB takes a whole leaf; since, 4 pages of 64K."""
+    """B14 (v6.6 to 6.12.27): an LMB that is not first in its 2 GiB takes a whole leaf; since, 4 pages."""
     for bug, sizes in ((True, {2 * MiB}), (False, {65536})):
         mm = machine(bugs={"bug.ppc_unaligned_pmd_leaf": bug})
         add_memory(mm, 0, 4 * GiB + LMB, LMB)

@@ -1,4 +1,4 @@
-"""s390: segments or pages, tables of 16K, two kernel zones, storage that is assigned when it is used and lost when it is not."""
+"""s390: segments or pages, tables of 16K, two kernel zones, storage that is assigned while it is used."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from memshell.mm.memory_block import state_store
 from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, add_memory, remove_memory
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import ZoneType
-from memshell.mm.page_alloc import alloc_pages, nr_free_pages
 from memshell.mm.page import Owner
+from memshell.mm.page_alloc import alloc_pages, nr_free_pages
 from memshell.mm.pfn import GiB, MiB
 from memshell.mm.profile import find_profile
 from memshell.mm.sclp import sclp_config_mem_store
@@ -45,12 +45,17 @@ def spent(mm, action):
         ("v7.2", "buddy", 128 * MiB, 512 + 128 + 2 + 4),  # s390x-s72-addmem-N, step 4: -646
         ("v7.2", "buddy", GiB, 4096 + 1024 + 16 + 4),  # step 28: -5140
         ("v7.2", "memmap_on_memory", 128 * MiB, 128 + 2 + 4),  # s390x-s72-addmov-Y-cpumax, step 16: -134
-        ("v6.12", "buddy", 256 * MiB, 1024 + 256 + 4 + 4),  # s390x-s612-addmem-N, step 4: -1289, one page of it slab
+        (
+            "v6.12",
+            "buddy",
+            256 * MiB,
+            1024 + 256 + 4 + 4,
+        ),  # s390x-s612-addmem-N, step 4: -1289, one page of it slab
         ("v6.12", "memmap_on_memory", 256 * MiB, 256 + 4 + 4),  # s390x-s612-addmem-Y, step 4: -265
     ],
 )
 def test_what_an_add_costs_without_edat(machine, release, policy, size, pages):
-    """Memmap, a page table for each MiB of direct map and of memmap, a segment table of four pages; all come back."""
+    """Memmap, a page table a MiB of direct map and memmap, a segment table of 4 pages; all come back."""
     mm = machine(release, policy, edat="off")
     assert spent(mm, lambda: add_memory(mm, 0, START, size, MHP_MEMMAP_ON_MEMORY)) == pages
     assert spent(mm, lambda: remove_memory(mm, START, size)) == -pages
@@ -68,7 +73,9 @@ def test_two_page_tables_share_a_page_until_v6_6(machine):
     assert spent(mm, lambda: add_memory(mm, 0, START, 256 * MiB)) == 1024 + 130 + 4
 
 
-@pytest.mark.parametrize(("release", "block"), [("v6.1", 256 * MiB), ("v6.18", 256 * MiB), ("v7.2", 128 * MiB)])
+@pytest.mark.parametrize(
+    ("release", "block"), [("v6.1", 256 * MiB), ("v6.18", 256 * MiB), ("v7.2", 128 * MiB)]
+)
 def test_sections_are_smaller_since_v7_2(machine, release, block):
     """Recorded: blocks of 128M on 7.2, of 256M before."""
     assert machine(release).block_size == block
@@ -96,7 +103,7 @@ def storage(mm, block):
 
 @pytest.mark.parametrize("release", ["v6.1", "v6.12"])
 def test_standby_memory_is_there_at_boot_and_assigned_while_it_is_online(machine, release):
-    """Storage that stayed assigned would be taken from other guests; storage used before it is assigned is a crash."""
+    """Storage that stays assigned is taken from others; storage used before it is assigned is a crash."""
     mm = machine(release, standby="1G")
     assert [b.state for b in mm.blocks.values() if not b.early] == ["offline"] * 4
     assert storage(mm, 8) == "standby"
@@ -118,7 +125,7 @@ def test_standby_memory_holds_its_memmap_since_v6_9(machine):
 
 
 def test_since_v7_2_standby_memory_is_configured_by_hand(machine):
-    """firmware/memory/memoryN/config: nothing is added at boot, and an online block cannot be deconfigured."""
+    """firmware/memory/memoryN/config: nothing is added at boot; an online block cannot be deconfigured."""
     mm = machine("v7.2", standby="1G")
     assert all(b.early for b in mm.blocks.values())
     sclp_config_mem_store(mm, 16, config=True)
