@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from memshell.errors import UsageError
+from memshell.errors import CommandError
 from memshell.mm.mmzone import ZoneType
 
 if TYPE_CHECKING:
@@ -32,6 +32,15 @@ class BootZone:
 
 
 @dataclass(frozen=True, slots=True)
+class BootBlock:
+    """What sysfs shows of a memory block: its one zone, where it is online in one, and its node, where that was read."""
+
+    offline: bool
+    zone: ZoneType | None = None
+    nid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BootMemory:
     """A machine as it stands after boot: read from a real one, or made by `Arch.boot_memory`.
 
@@ -46,7 +55,7 @@ class BootMemory:
     cpu_nodes: tuple[int, ...] = (0,)
     nr_memmap_boot_pages: int = 0
     standby: tuple[tuple[int, int], ...] = ()  # bytes [start, end) of s390 storage that is there but not assigned
-    block_zones: Mapping[int, str] = field(default_factory=dict)  # block id -> valid_zones, where it was read
+    blocks: Mapping[int, BootBlock] = field(default_factory=dict)  # by id, where they were read
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +134,22 @@ class Arch(ABC):
         """Return this architecture with the options of ``use`` applied (page size, MMU, ...). Raises `UsageError`."""
 
     def with_constants(self, constants: Mapping[str, int]) -> Self:
-        """Return this architecture, configured, with *constants* of a real kernel in the place of its own (by attribute).
+        """Return this architecture with *constants* of a real kernel, by attribute, in the place of its own.
 
-        A pageblock is no larger than the largest order. Raises `UsageError` for constants that no kernel can have together.
+        A pageblock is no larger than the largest order. Raises `CommandError` for what no kernel can have.
         """
         new = replace(self, **constants)  # type: ignore[arg-type]  # every constant is an int
-        if new.max_order + new.page_shift > new.section_size_bits:  # include/linux/mmzone.h has an #error for it
-            sizes = f"order {new.max_order} with pages of {new.page_size >> 10}K, sections of {1 << new.section_size_bits >> 20}M"
-            raise UsageError(f"a largest block of {sizes} cannot be", hint="a block is no larger than a section: is the page size right?")
-        size = new.mem_section_size
-        if size & (size - 1) or not 8 <= size <= new.page_size or not 21 <= new.section_size_bits < new.max_physmem_bits:
-            raise UsageError(f"struct mem_section of {size} bytes for sections of 2^{new.section_size_bits} bytes cannot be")
-        return replace(new, pageblock_order=min(new.pageblock_order, new.max_order))
+        bits, size, order = new.section_size_bits, new.mem_section_size, new.max_order
+        if not 21 <= bits < new.max_physmem_bits or size & (size - 1) or not 8 <= size <= new.page_size:
+            raise CommandError(f"struct mem_section of {size} bytes for sections of 2^{bits} bytes cannot be")
+        if order + new.page_shift > bits or constants.get("pageblock_order", 0) > order:
+            # include/linux/mmzone.h has an #error for the first
+            pages, sections = f"{new.page_size >> 10}K", f"{1 << bits >> 20}M"
+            raise CommandError(
+                f"blocks of order {order} with pages of {pages} in sections of {sections} cannot be",
+                hint="a block is no larger than a section, a pageblock no larger than a block: is page= right?",
+            )
+        return replace(new, pageblock_order=min(new.pageblock_order, order))
 
     def from_recording(
         self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, Any], profile: Profile

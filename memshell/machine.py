@@ -197,7 +197,9 @@ def boot(
         if known[name].choices and value not in known[name].choices:
             raise UsageError(f"{name}={value} cannot be", hint=f"{name} is one of {', '.join(known[name].choices)}")
         values[name] = value
-    configured = arch.configure(values, profile).with_constants(constants or {})
+    configured = arch.configure(values, profile)
+    if constants:
+        configured = configured.with_constants(constants)
     memory = configured.boot_memory(values, profile)
     return Machine(boot_mm(configured, profile, policy, memory, DEFAULT_PARAMS), command)
 

@@ -17,6 +17,8 @@ from memshell.scenario.suite import shared_plugins
 from memshell.scenario.transcript import renewed
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests" / "vmlinux"))
+import vmlinux_sample  # noqa: E402 - it lies beside the tests of images
 
 
 def renew_commands(wanted):
@@ -49,6 +51,7 @@ def main():
     wanted = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         chdir(folder)  # examples may write files
+        Path("vmlinux").write_bytes(vmlinux_sample.example())  # and read this one
         renew_commands(wanted)
         for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
             if not wanted and path.name != "commands.md":

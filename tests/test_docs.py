@@ -20,9 +20,14 @@ ROOT = Path(__file__).parent.parent
 load_builtin_commands()
 
 
+sys.path.append(str(ROOT / "tests" / "vmlinux"))
+import vmlinux_sample  # noqa: E402 - it lies beside the tests of images
+
+
 @pytest.mark.parametrize("item", REGISTERED, ids=lambda item: item.name)
 def test_the_examples_of_a_command(item, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("vmlinux").write_bytes(vmlinux_sample.example())  # a file that examples may name
     assert failures(item.examples, shared_plugins) == []
 
 

@@ -42,7 +42,9 @@ class Loaded:
     def page_flags(self, arch: Arch) -> Mapping[str, int] | None:
         """``enum pageflags``, when the image holds it and is of *arch*; else None."""
         found = self.facts.enums["pageflags"]
-        return found.values if found is not None and arch.is_machine(self.facts.arch) else None
+        if found is None or not arch.is_machine(self.facts.arch):
+            return None
+        return {name: bit for name, bit in found.values.items() if 0 <= bit < 64}
 
 
 def load(path: str) -> Loaded:
@@ -114,7 +116,7 @@ def _one(words: list[str]) -> str:
 
 
 def _lookup(loaded: Loaded, word: str) -> tuple[Struct, list[Member]]:
-    """Return the struct in ``NAME`` or ``NAME.MEMBER``, and the member with those inside it, if one is named."""
+    """Return the struct in ``NAME`` or ``NAME.MEMBER``, and the member that is named with those inside it."""
     name, dot, wanted = word.partition(".")
     with loaded.lock:
         found = loaded.image.struct(name)
@@ -172,8 +174,8 @@ def vmlinux(shell: Shell, args: Namespace) -> Result:
     arg("names", STRUCT, "a struct, union or typedef of one; behind a dot a member", nargs="+"),
     needs_machine=False,
     examples="""
-> ! struct page
-failed as it should: no kernel image is loaded; read one with: vmlinux FILE
+> struct page
+no kernel image is loaded; read one with: vmlinux FILE
 > vmlinux vmlinux | head -1
 vmlinux
 > struct mem_section
@@ -185,8 +187,8 @@ struct mem_section (16 bytes, BTF)
 struct page (64 bytes, BTF)
   offset   size
        8     16  lru
-> ! struct pgae
-failed as it should: vmlinux: no struct pgae in it; did you mean page?
+> struct pgae
+vmlinux: no struct pgae in it; did you mean page?
 """,
 )
 def struct(shell: Shell, args: Namespace) -> Result:
@@ -276,8 +278,8 @@ vmlinux
 > sym online_pages
 ADDRESS            SIZE NAME
 0x0000000081002000   64 online_pages
-> ! sym online_page
-failed as it should: vmlinux: no symbol online_page in it; did you mean online_pages?
+> sym online_page
+vmlinux: no symbol online_page in it; did you mean online_pages?
 """,
 )
 def sym(shell: Shell, args: Namespace) -> Result:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from memshell.arch import Arch
     from memshell.commands.registry import Suggestions
-    from memshell.commands.sized import Sized
     from memshell.commands.shell import Shell
+    from memshell.commands.sized import Sized
     from memshell.mm.state import Mm
 
 DEFAULT_PROFILE = "v6.12"
@@ -80,9 +80,9 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     architecture's (``use`` alone lists them), and ``profile=`` and ``policy=`` choose the
     kernel and where the memmap of added memory goes.
 
-    ``vmlinux=FILE`` sizes the machine by a real kernel: the size of struct page and of struct mem_section, page
-    size, orders, section size where the image tells it, and the profile by its release.  What is given by hand
-    wins over the file.
+    ``vmlinux=FILE`` sizes the machine by a real kernel: the size of struct page and of struct mem_section,
+    page size, orders, section size where the image tells it, and the profile by its release.  What is given
+    by hand wins over the file.
     """
     arches = shell.plugins.arches()
     if args.arch is None:
@@ -141,7 +141,12 @@ def _options(words: list[str]) -> dict[str, str]:
 
 
 def start(
-    shell: Shell, arch: Arch, options: dict[str, str], profile: str, policy: str, constants: Mapping[str, int] | None = None
+    shell: Shell,
+    arch: Arch,
+    options: dict[str, str],
+    profile: str,
+    policy: str,
+    constants: Mapping[str, int] | None = None,
 ) -> None:
     """Boot a machine and make it the shell's."""
     from memshell.machine import boot

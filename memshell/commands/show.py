@@ -78,7 +78,7 @@ def lsmem(shell: Shell, args: Namespace) -> Result:
         for row in found
     ]
     columns = tuple(
-        Column(name, text, right=name != "RANGE", default=name in names, width=5 if name == "SIZE" else 0)
+        Column(name, text, right=name != "RANGE", default=name in DEFAULT_COLUMNS, width=5 if name == "SIZE" else 0)
         for name, text in LSMEM_HELP.items()
     )
     return Result(
@@ -266,8 +266,8 @@ struct page at 0xffffea0004000000, in a 2M leaf on the memory itself (altmap) at
 def page(shell: Shell, args: Namespace) -> Result:
     """Show what a page is, and where its struct page is, as dump_page() and /proc/kpageflags do.
 
-    The flags are those of /proc/kpageflags.  With a kernel image of this architecture (`vmlinux`), the flags of
-    struct page are shown too, by that kernel's own bit numbers.
+    The flags are those of /proc/kpageflags.  With a kernel image of this architecture (`vmlinux`), the
+    flags of struct page are shown too, by that kernel's own bit numbers.
     """
     from memshell.views.pages import page_data, page_text
 

@@ -19,7 +19,7 @@ ORDERS = {"max_order": "orders to {}", "pageblock_order": "pageblock order {}"}
 
 @dataclass(slots=True)
 class Sized:
-    """What a machine takes from an image: constants of the architecture, and words for the line that says so."""
+    """What a machine takes from an image: constants of the architecture, and words that tell it."""
 
     loaded: Loaded
     options: dict[str, str]
@@ -58,7 +58,7 @@ class Sized:
 
 
 def size_by_image(arch: Arch, options: dict[str, str], arches: Mapping[str, Arch]) -> Sized:
-    """Read the image that *options* name, and put the options that follow from it in the place of that key.
+    """Read the image that *options* name, and put the options that follow from it in its place.
 
     What is given by hand wins, and a fact that was not read changes nothing.  Raises ImageError for a file
     that is no kernel, or not one of *arch*.
@@ -99,7 +99,7 @@ def _struct_page(sized: Sized, arch: Arch) -> None:
 
 
 def _page(sized: Sized, arch: Arch) -> bool:
-    """Take the page size, and return whether the orders of the file are for the pages that the machine gets."""
+    """Take the page size; return whether the machine has it, for the orders of the file belong to it."""
     from memshell.mm.pfn import format_size
 
     size = sized.fact("page_size")

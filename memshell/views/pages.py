@@ -40,7 +40,7 @@ FLAG_NAMES = {
     32: "reserved",
     37: "owner_private",
 }
-# fs/proc/page.c:stable_page_flags: bit of /proc/kpageflags -> the flag of struct page behind it, or an older name of it.
+# fs/proc/page.c:stable_page_flags: bit of /proc/kpageflags -> the flag of struct page behind it, by name.
 # The other bits (buddy, offline, pgtable, mmap, anonymous) are told by the page's type and its mapping.
 STRUCT_PAGE_FLAGS = {
     3: ("PG_uptodate",),
@@ -90,7 +90,7 @@ def flag_names(flags: int) -> list[str]:
 
 
 def struct_page_flags(flags: int, numbers: Mapping[str, int]) -> dict[str, int]:
-    """Return the flags of struct page behind the kpageflags *flags*, by name, as the ``enum pageflags`` *numbers* them.
+    """Return the flags of struct page behind the kpageflags *flags*: name -> its bit in the enum *numbers*.
 
     A flag that this kernel does not have (slab, since it is a page type) is left out.
     """

@@ -50,6 +50,30 @@ def types(page_size=64, longs=1, orders=11):
     return [page, usage, section, node, *enums]
 
 
+EXAMPLE_FLAGS = {  # the numbers of Debian's 6.12.107 for x86_64, some of them
+    "PG_locked": 0, "PG_uptodate": 3, "PG_dirty": 4, "PG_lru": 5, "PG_head": 6, "PG_owner_priv_1": 10,
+    "PG_vmemmap_self_hosted": 10, "PG_reserved": 13, "PG_swapbacked": 17, "__NR_PAGEFLAGS": 24,
+}  # fmt: skip
+EXAMPLE_MIGRATE = {
+    "MIGRATE_UNMOVABLE": 0, "MIGRATE_MOVABLE": 1, "MIGRATE_RECLAIMABLE": 2, "MIGRATE_PCPTYPES": 3,
+    "MIGRATE_HIGHATOMIC": 3, "MIGRATE_ISOLATE": 4, "MIGRATE_TYPES": 5,
+}  # fmt: skip
+
+
+def example(target="x86_64", release="6.12.0-example", page=4096, section=16, flags=None, **sizes):
+    """The "vmlinux" of the commands' examples; *sizes* as for `types`, *page* and *section* in bytes."""
+    kept = [kind for kind in types(**sizes) if kind.name not in {"pageflags", "migratetype"}]
+    enums = [
+        b.Enumeration("pageflags", flags or EXAMPLE_FLAGS),
+        b.Enumeration("migratetype", EXAMPLE_MIGRATE),
+    ]
+    next(kind for kind in kept if kind.name == "mem_section").size = section
+    name = "empty_zero_page" if target == "x86_64" else "vdso_data_store"
+    made = image(target, more=[(name, 0x81010000, page, 1, 1)] if page else [], roots=[*kept, *enums])
+    banner = f"Linux version {release} (somebody@example) #1 SMP\n".encode()
+    return made.replace(BANNER, banner[: len(BANNER) - 1].ljust(len(BANNER), b"\0"))
+
+
 def regs(*names):
     """A struct pt_regs that tells the architecture."""
     ulong = b.Int("long unsigned int", 8)
