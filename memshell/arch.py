@@ -91,6 +91,7 @@ class Arch(ABC):
 
     possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
     options: tuple[Option, ...] = ()
+    big_endian: bool = False
     machines: tuple[str, ...] = ()  # what `uname -m` gives on it, when that is not the name
 
     def is_machine(self, machine: str | None) -> bool:
@@ -200,10 +201,14 @@ class Arch(ABC):
 
     def supports_memmap_on_memory(self, vmemmap_size: int, profile: Profile) -> str | None:
         """arch_supports_memmap_on_memory(): None, or the reason against it. Generic: the memmap of a block is whole PMDs."""
-        del profile
-        if vmemmap_size % (1 << self.pmd_shift):
+        if vmemmap_size % (1 << self.pmd_shift) and profile.features["bug.force_asks_arch"]:
             return f"arch: vmemmap_size {vmemmap_size} not PMD({1 << self.pmd_shift}) aligned"
         return None
+
+    def dax_vmemmap(self, profile: Profile) -> str:
+        """How the compound pages of a DAX device share memmap: "generic", "radix" (powerpc's own way) or "" (not at all)."""
+        del profile
+        return ""
 
     def memory_notify(self, mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
         """The architecture's own memory notifier, if it has one. Raises `KernelError` to veto."""

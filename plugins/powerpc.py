@@ -211,6 +211,10 @@ class Powerpc(Arch):
         """Unmap [start, end): a mapping goes with the last valid pfn whose struct page it holds."""
         self.mmu.free(mm, start, end, altmap)
 
+    def dax_vmemmap(self, profile: Profile) -> str:
+        """Radix shares memmap since it walks its tables, v6.6."""
+        return "radix" if self.radix and profile.features["powerpc.radix_vmemmap_walk"] else ""
+
     def has_memmap_on_memory(self, profile: Profile) -> bool:
         """Since v6.6."""
         return bool(profile.features["memmap_on_memory.powerpc"])

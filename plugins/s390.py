@@ -59,6 +59,7 @@ class S390(Arch):
     """The s390 architecture, configured for one machine."""
 
     name: str = "s390"
+    big_endian: bool = True
     machines: tuple[str, ...] = ("s390x",)
     page_shift: int = 12
     section_size_bits: int = 28

@@ -171,6 +171,10 @@ class X86(Arch):
         """Map with 2M leaves; a range smaller than a section with base pages, never from the altmap."""
         x86_vmemmap_populate(mm, start, end, nid, altmap)
 
+    def dax_vmemmap(self, profile: Profile) -> str:
+        """Since v5.18."""
+        return "generic" if profile.features["dax.compound_vmemmap"] else ""
+
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
         """Unmap [start, end) and free what backed it."""
         x86_vmemmap_free(mm, start, end, altmap)

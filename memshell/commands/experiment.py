@@ -18,6 +18,7 @@ FAULTS = {
     "sparse_index_init": "no memory for a page of section roots: ENOMEM",
     "section_usage": "no memory for a section's usage map: ENOMEM",
     "add_memory_block": "no memory for a block device: ENOMEM",
+    "device_register": "a block device cannot be registered: ENOMEM",
     "MEM_GOING_ONLINE": "a notifier refuses an online: EPERM",
     "MEM_GOING_OFFLINE": "a notifier refuses an offline: EPERM",
 }

@@ -78,7 +78,8 @@ def use(shell: Shell, args: Namespace) -> str | Result:
 
     ``use x86_64 ram=4G block=256M`` boots one of an architecture that a plugin brings; the keys are the
     architecture's (``use`` alone lists them), and ``profile=`` and ``policy=`` choose the
-    kernel and where the memmap of added memory goes.
+    kernel and where the memmap of added memory goes. A feature that ``set`` knows can be a key too: it holds
+    from boot on.
 
     ``vmlinux=FILE`` sizes the machine by a real kernel: the size of struct page and of struct mem_section,
     page size, orders, section size where the image tells it, and the profile by its release.  What is given
@@ -153,11 +154,14 @@ def start(
     from memshell.mm.profile import find_profile, unknown
 
     known = [*(option.name for option in arch.options), "profile", "policy", "vmlinux"]
-    for key in options:
-        if key not in known:
+    kernel = find_profile(profile)
+    for key in list(options):
+        if key in kernel.features:
+            kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
+        elif key not in known:
             raise unknown("key", key, dict.fromkeys(known))
     shell.machine = boot(
-        arch, options, find_profile(profile), shell.plugins.policies()[policy], shell.command_text, constants
+        arch, options, kernel, shell.plugins.policies()[policy], shell.command_text, constants
     )
 
 

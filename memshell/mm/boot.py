@@ -48,7 +48,9 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
         mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
     arch.boot_mappings(mm, memory)
     init_per_zone_wmark_min(mm)
+    mm.booting = True
     arch.late_init(mm, memory)
+    mm.booting = False
     mm.events.clear()
     return mm
 
@@ -165,7 +167,7 @@ def _boot_sections(mm: Mm, memory: BootMemory) -> None:
             mm.blocks.setdefault(
                 block_id, MemoryBlock(block_id, nid, "online", zone_of_boot_block(mm, block_id, nid), early=True)
             )
-    mm.section_roots = frozenset(roots)
+    mm.section_roots = dict.fromkeys(roots)
 
 
 def zone_of_boot_block(mm: Mm, block_id: int, nid: int) -> ZoneType | None:

@@ -18,6 +18,7 @@ from memshell.mm.sparse_vmemmap import (
     vmemmap_populate_hugepages,
 )
 from memshell.mm.state import Leaf, Mm
+from memshell.mm.struct_page import page_fault
 from memshell.mm.vmemmap_rfc import fill_partly_removed_leaf, free_pagetable, marks_memmap
 
 PMD, PUD, P4D = 2 * MiB, GiB, 512 * GiB
@@ -59,7 +60,12 @@ def kernel_physical_mapping_init(mm: Mm, start: int, end: int, *, gbpages: bool)
 def x86_arch_add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None, *, gbpages: bool) -> None:
     """Direct map first, in 1G leaves where *gbpages* allows; then the sections."""
     init_memory_mapping(mm, start, start + size, gbpages=gbpages)
-    x86_add_pages(mm, nid, start >> 12, size >> 12, altmap)
+    try:
+        x86_add_pages(mm, nid, start >> 12, size >> 12, altmap)
+    except KernelError:
+        if not mm.feature("bug.add_pages_no_unwind"):
+            remove_pagetable(mm, mm.arch.page_offset + start, mm.arch.page_offset + start + size)
+        raise
 
 
 @mirrors("arch/x86/mm/init_64.c:add_pages", "v6.12", "complete")
@@ -80,6 +86,8 @@ def x86_vmemmap_populate(mm: Mm, start: int, end: int, nid: int, altmap: VmemAlt
     arch = mm.arch
     if end - start < arch.pages_per_section * arch.struct_page_size:
         vmemmap_populate_basepages(mm, start, end, nid, None)
+    elif altmap is not None and (start | end) % PMD and not mm.feature("bug.force_asks_arch"):
+        vmemmap_populate_basepages(mm, start, end, nid, altmap)
     else:
         vmemmap_populate_hugepages(mm, start, end, nid, altmap)
     if mm.trace is not None:
@@ -110,6 +118,9 @@ def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = N
         if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_fills_partly_removed_leaf"):
             remove_gigantic_leaves(mm, a, b)
             continue
+        if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_partly_removed_leaf_is_table"):
+            remove_pud_table(mm, a, b)
+            continue
         if vmemmap and altmap is None and marks_memmap(mm):
             free_marked_leaves(mm, a, b, leaf)
             continue
@@ -133,7 +144,23 @@ def free_marked_leaves(mm: Mm, start: int, end: int, leaf: Leaf) -> None:
         mm.leaves.delete(va, va + leaf.size)
 
 
-@mirrors("arch/x86/mm/init_64.c:remove_pud_table", "v4.20", "complete")
+@mirrors("arch/x86/mm/init_64.c:remove_pud_table", "v6.12", "simplified", "what the first page of the GiB holds is taken as zeros")
+def remove_pud_table(mm: Mm, start: int, end: int) -> None:
+    """Clear whole 1G leaves of the direct map; of a part, read the GiB's first page as the table that it is not.
+
+    No entry is found there, and what is left of the GiB loses its mapping with the table, whose page is freed: raises
+    `KernelCrash` where that page's struct page has gone already.
+    """
+    for base in range(align_down(start, PUD), end, PUD):
+        pfn = base - mm.arch.page_offset >> 12
+        if (base < start or base + PUD > end) and mm.sections.get(pfn) is None:
+            raise page_fault(mm.arch.vmemmap_address(pfn), "free_pagetable", "a 1G leaf is removed in part; its first page has no struct page")
+        mm.leaves.delete(base, base + PUD)
+        if base < start or base + PUD > end:
+            at = base - mm.arch.page_offset
+            mm.event("DirectMapLost", "arch/x86/mm/init_64.c:free_pmd_table", f"{at:#x}-{at + PUD - 1:#x} is mapped no more", start=at, end=at + PUD)
+
+
 def remove_gigantic_leaves(mm: Mm, start: int, end: int) -> None:
     """Clear whole 1G leaves of the direct map; of a part, only overwrite what it maps (v5.13 stopped that)."""
     for base in range(align_down(start, PUD), end, PUD):

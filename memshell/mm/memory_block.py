@@ -61,6 +61,11 @@ def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None,
     """Register one offline block. Raises EEXIST."""
     if block_id in mm.blocks:
         raise KernelError(f"memory{block_id} exists already", "EEXIST", where="drivers/base/memory.c:add_memory_block")
+    if mm.fault("device_register"):
+        if altmap is not None and mm.feature("bug.altmap_set_before_registration"):
+            where = "drivers/base/memory.c:memory_block_release"
+            mm.event("Warning", where, f"WARNING: memory{block_id} is released and still has its altmap", block=block_id)
+        raise KernelError("injected: the block's device cannot be registered", "ENOMEM", where="drivers/base/memory.c:add_memory_block")
     kept = 0
     if altmap is not None:
         kept = altmap.alloc if mm.feature("altmap.whole_block") else altmap.free
@@ -108,6 +113,13 @@ def walk_memory_blocks(mm: Mm, start: int, size: int, visit: Callable[[MemoryBlo
             visit(block)
 
 
+def _unlocked(mm: Mm, block_id: int, function: str) -> None:
+    """Say that *function* changes a zone outside of mem_hotplug_lock, in kernels where it does (bug.altmap_accounting_unlocked)."""
+    if mm.feature("bug.altmap_accounting_unlocked"):
+        text = f"{function}() for memory{block_id} without mem_hotplug_lock"
+        mm.event("Race", f"drivers/base/memory.c:{function}", text, block=block_id)
+
+
 @mirrors("drivers/base/memory.c:memory_subsys_online", "v6.12", "complete")
 def memory_subsys_online(mm: Mm, block_id: int) -> None:
     """Online one offline block as its online_type says; on an error it is offline as before. Source: also memory_block_online."""
@@ -120,6 +132,7 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
     prepare_notify(mm, "MEM_PREPARE_ONLINE", start, nr_pages)
     try:
         if kept:
+            _unlocked(mm, block_id, "mhp_init_memmap_on_memory")
             mhp_init_memmap_on_memory(mm, start, kept, key)
         try:
             online_pages(mm, start + kept, nr_pages - kept, key, block.group)
@@ -131,6 +144,7 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
         prepare_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
         raise
     if kept:
+        _unlocked(mm, block_id, "adjust_present_page_count")
         adjust_present_page_count(mm, key, block.group, kept)
     mm.blocks[block_id] = block._replace(state="online", zone=zone)
     mm.event(
@@ -150,6 +164,7 @@ def memory_subsys_offline(mm: Mm, block_id: int) -> None:
         )
     start, nr_pages, kept, key = block_start(mm, block_id), mm.block_pages, block.nr_vmemmap_pages, (block.nid, block.zone)
     if kept:
+        _unlocked(mm, block_id, "adjust_present_page_count")
         adjust_present_page_count(mm, key, block.group, -kept)
     try:
         offline_pages(mm, start + kept, nr_pages - kept, key, block.group, early=block.early)
@@ -158,6 +173,7 @@ def memory_subsys_offline(mm: Mm, block_id: int) -> None:
             adjust_present_page_count(mm, key, block.group, kept)
         raise
     if kept:
+        _unlocked(mm, block_id, "mhp_deinit_memmap_on_memory")
         mhp_deinit_memmap_on_memory(mm, start, kept, key)
     prepare_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
     mm.blocks[block_id] = block._replace(state="offline", zone=None)

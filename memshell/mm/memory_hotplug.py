@@ -34,7 +34,7 @@ MHP_MERGE_RESOURCE, MHP_MEMMAP_ON_MEMORY, MHP_NID_IS_MGID = 1, 2, 4
 
 @mirrors("mm/memory_hotplug.c:__add_pages", "v6.12", "complete")
 def add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
-    """Add the sections of [pfn, +nr_pages). What was added before an error stays: the kernel does not unwind here.
+    """Add the sections of [pfn, +nr_pages). What was added before an error stays (bug.add_pages_no_unwind).
 
     Raises EINVAL for an altmap that does not fit or a range that is not whole subsections, else what sparse_add_section raises.
     """
@@ -51,22 +51,15 @@ def add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | No
     end, first = pfn + nr_pages, pfn
     while pfn < end:
         step = min(end, align_down(pfn, mm.arch.pages_per_section) + mm.arch.pages_per_section) - pfn
-        sparse_add_section(mm, nid, pfn, step, altmap)
+        try:
+            sparse_add_section(mm, nid, pfn, step, altmap)
+        except KernelError:
+            if pfn > first and not mm.feature("bug.add_pages_no_unwind"):
+                remove_pages(mm, first, pfn - first, altmap)
+            raise
         pfn += step
     source = "nothing new" if not nr_pages else "the altmap" if altmap is not None else "existing memory"
     mm.event("SectionsAdded", where, f"pfns {first:#x}-{end - 1:#x}, memmap from {source}", start_pfn=first, end_pfn=end)
-    count_memmap(mm, first, end, 1)
-
-
-def count_memmap(mm: Mm, start_pfn: int, end_pfn: int, sign: int) -> None:
-    """Account the memmap of [start_pfn, end_pfn) in nr_memmap_pages: each section rounded up to pages, altmap or not."""
-    if not mm.feature("vmstat.nr_memmap_pages"):
-        return
-    size, total = mm.arch.pages_per_section, 0
-    whole, rest = divmod(end_pfn - start_pfn, size)
-    for pages, times in ((size, whole), (rest, 1)):
-        total += -(-pages * mm.arch.struct_page_size // mm.arch.page_size) * times
-    mm.counters["nr_memmap_pages"] = mm.counters.get("nr_memmap_pages", 0) + sign * total
 
 
 @mirrors("mm/memory_hotplug.c:__remove_pages", "v6.12", "complete")
@@ -81,7 +74,6 @@ def remove_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> 
             sparse_remove_section(mm, pfn, step, altmap)
         pfn += step
     mm.event("SectionsRemoved", f"{HERE}:__remove_pages", f"pfns {first:#x}-{end - 1:#x}", start_pfn=first, end_pfn=end)
-    count_memmap(mm, first, end, -1)
 
 
 @mirrors("mm/memory_hotplug.c:register_memory_resource", "v6.12", "complete")
@@ -162,6 +154,14 @@ def mhp_supports_memmap_on_memory(mm: Mm, nid: int, start: int, size: int) -> Pl
     return placement
 
 
+@mirrors("mm/memory_hotplug.c:get_memmap_mode", "v6.12", "complete")
+def get_memmap_mode(mm: Mm) -> str:
+    """Return what /sys/module/memory_hotplug/parameters/memmap_on_memory reads: the policy's N, Y or force."""
+    if mm.policy.parameter == "Y" and mm.arch.big_endian and mm.feature("bug.memmap_mode_read_as_bool"):
+        return "N"
+    return mm.policy.parameter
+
+
 def check_placement(mm: Mm, placement: object) -> None:
     """Refuse an answer that no kernel could carry out. Raises `PluginError`."""
     from memshell.errors import PluginError
@@ -204,7 +204,8 @@ def _add_block_with_altmap(mm: Mm, nid: int, group: int | None, start: int, plac
     try:
         create_memory_block_devices(mm, start, mm.block_size, nid, used, group)
     except KernelError:
-        mm.arch.arch_remove_memory(mm, start, mm.block_size, altmap)
+        passed = None if mm.feature("bug.error_path_frees_altmap_to_buddy") else altmap
+        mm.arch.arch_remove_memory(mm, start, mm.block_size, passed)
         raise
 
 
@@ -217,6 +218,8 @@ def remove_memory_blocks_and_altmaps(mm: Mm, start: int, size: int) -> None:
         if block is None:
             continue  # find_memory_block_by_id() found none: a WARN_ON_ONCE
         altmap = block.altmap.copy() if block.altmap else None
+        if altmap is not None and mm.feature("bug.memory_block_reference_leak"):
+            mm.counters["memory_blocks.leaked"] = mm.counters.get("memory_blocks.leaked", 0) + 1
         mm.arch.arch_remove_memory(mm, at, mm.block_size, altmap)
         if altmap is not None and altmap.alloc:
             mm.event("Warning", f"{HERE}:remove_memory_blocks_and_altmaps", "Altmap not fully unmapped", alloc=altmap.alloc)
@@ -365,7 +368,7 @@ def try_remove_memory(mm: Mm, start: int, size: int) -> None:
         # The kernel does not look whether anything is there: it warns for each block and succeeds (recorded on s390, 6.12).
         mm.event("Warning", where, f"WARNING: no memory block at {start:#x}-{start + size - 1:#x}: nothing removed", start=start, size=size)
         return
-    altmaps = [block for block in blocks if block.altmap is not None] if mm.policy.parameter != "N" else []
+    altmaps = [block for block in blocks if block.altmap is not None]
     if mm.policy.parameter != "N":
         walk_memory_blocks(mm, start, size)
     if altmaps and mm.feature("memmap_on_memory.single_block") and size != mm.block_size:

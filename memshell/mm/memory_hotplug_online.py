@@ -232,6 +232,13 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
     memory_notify(mm, "MEM_ONLINE", pfn, nr_pages)
 
 
+def _stuck(mm: Mm, text: str, function: str) -> KernelError:
+    """Return the end of a loop that only a signal ends: EINTR; EBUSY where it gives up (bug.offline_retries_forever off)."""
+    if mm.feature("bug.offline_retries_forever"):
+        return KernelError(f"{text}: retried until a signal", "EINTR", where=f"{HERE}:{function}")
+    return KernelError(text, "EBUSY", where=f"{HERE}:{function}")
+
+
 def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
     """Move every movable page of the range elsewhere: scan_movable_pages() and do_migrate_range() until none is left.
 
@@ -246,17 +253,13 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
     others = tuple(n for n, node in sorted(mm.nodes.items()) if n != key[0] and node.n_memory)
     for start, end, page in runs:
         if page.owner is Owner.PINNED:
-            raise KernelError(
-                f"pfn {start:#x} is pinned: migration is retried until a signal", "EINTR", where=f"{HERE}:do_migrate_range"
-            )
+            raise _stuck(mm, f"pfn {start:#x} is pinned and cannot be migrated", "do_migrate_range")
         pfn = start
         while pfn < end:
             order = order_of(pfn, end - pfn, mm.arch.pageblock_order)
             while alloc_pages(mm, order, page.owner, nid=key[0], movable=True, tag=page.tag, nodes=others or None) is None:
                 if not order:
-                    raise KernelError(
-                        f"no room to migrate pfn {pfn:#x} to: retried until a signal", "EINTR", where=f"{HERE}:do_migrate_range"
-                    )
+                    raise _stuck(mm, f"no room to migrate pfn {pfn:#x} to", "do_migrate_range")
                 order -= 1
             pfn += 1 << order
         mm.pages.set(start, end, Page(Owner.FREE, *key))
@@ -280,7 +283,7 @@ def _take_out(mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
         offline_isolated_pages(mm, start_pfn, end_pfn)
         return unlinked, unlinked + skipped
     managed, nr_pages = offline_isolated_pages(mm, start_pfn, end_pfn), end_pfn - start_pfn
-    return managed if mm.feature("offline.skips_page_offline") else nr_pages, nr_pages
+    return nr_pages if mm.feature("bug.offline_counts_page_offline") else managed, nr_pages
 
 
 def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
@@ -295,7 +298,7 @@ def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
         migrate_range(mm, start_pfn, end_pfn, key)
         _leaf(mm, mm.feature("offline.dissolve"))
         if not test_pages_isolated(mm, start_pfn, end_pfn):
-            raise KernelError("pages stay in use: retried until a signal", "EINTR", where=f"{HERE}:offline_pages")
+            raise _stuck(mm, "pages stay in use", "offline_pages")
     except KernelError:
         give_back(mm, start_pfn, end_pfn, key)
         undo_isolate_page_range(mm, start_pfn, end_pfn)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from memshell.errors import KernelError, OutOfMemory
 from memshell.mm import mirrors
+from memshell.mm.compound_vmemmap import populate_section_memmap
 from memshell.mm.memory_block import MemoryBlock
 from memshell.mm.memory_hotplug_online import update_pgdat_span
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.pfn import align_down
 from memshell.mm.sparse import sparse_index_init
-from memshell.mm.sparse_vmemmap import populate_section_memmap
 from memshell.mm.state import SECTION_HAS_MEM_MAP, SECTION_PRESENT, Mm, ZoneKey
 from memshell.mm.struct_page import (
     NODE_SHIFT,

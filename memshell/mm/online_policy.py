@@ -85,6 +85,8 @@ def auto_movable_zone_for_pfn(mm: Mm, nid: int, group_id: int | None, start_pfn:
 @mirrors("mm/memory_hotplug.c:zone_for_pfn_range", "v6.12", "complete")
 def zone_for_pfn_range(mm: Mm, online_type: str, nid: int, group: int | None, start_pfn: int, nr_pages: int) -> ZoneType:
     """Return the zone that onlining [start_pfn, +nr_pages) with *online_type* goes to."""
+    if mm.feature("bug.zone_for_pfn_range_32bit"):
+        start_pfn &= 0xFFFFFFFF
     if online_type == "online_kernel":
         return default_kernel_zone_for_pfn(mm, nid, start_pfn, nr_pages)
     if online_type == "online_movable":

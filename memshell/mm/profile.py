@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from memshell.errors import UsageError
+from memshell.mm.profile_bugs import BUGS
 from memshell.mm.profile_rfc import CHOICES, PROFILES_RFC, released_features
 
 # Released kernels, oldest first. A value given for one holds for the later ones until another is given.
@@ -83,9 +84,6 @@ FEATURES: dict[str, Feature] = {
     "memmap_self.reserved": Feature(
         "the memmap pages in a block are PG_reserved too (until v6.10)", {"v5.15": True, "v6.12": False}
     ),
-    "offline.skips_page_offline": Feature(
-        "offline does not subtract pages that are PageOffline from managed (v6.11)", {"v5.15": False, "v6.12": True}
-    ),
     "offline.dissolve": Feature(
         "the function that dissolves free huge pages of a range", {"v5.15": "dissolve_free_huge_pages", "v6.12": "dissolve_free_hugetlb_folios"}
     ),
@@ -103,6 +101,9 @@ FEATURES: dict[str, Feature] = {
     ),
     "acpi.retries_failed": Feature(
         "plugging a DIMM also retries those whose add failed (recorded on v6.12 and v7.2, not on v6.1)", {"v5.15": False, "v6.12": True}
+    ),
+    "dax.compound_vmemmap": Feature(
+        "compound pages of a DAX device share the memmap of their tail pages (v5.18; powerpc radix v6.6)", {"v5.15": False, "v6.1": True}
     ),
     "dax.memmap_on_memory": Feature(
         "a dax device has the attribute memmap_on_memory, and kmem passes MHP_MEMMAP_ON_MEMORY with it (v6.8)", {"v5.15": False, "v6.12": True}
@@ -122,15 +123,6 @@ FEATURES: dict[str, Feature] = {
         "radix builds the vmemmap by walking its tables: 2M leaves where one fits, else pages; before, 2M always (v6.6)",
         {"v5.15": False, "v6.6": True},
     ),
-    "bug.ppc_altmap_cross_boundary": Feature(
-        "the mapping that ends with the altmap's last page is not taken from it (fixed in v6.4.10 and 6.1.45)", {"v5.15": True, "v6.1": False}
-    ),
-    "bug.ppc_unaligned_pmd_leaf": Feature(
-        "without an altmap a vmemmap leaf can begin in its middle (v6.6 to 6.12.27)", {"v5.15": False, "v6.6": True, "v6.12": False}
-    ),
-    "bug.ppc_premapped_waste": Feature(
-        "a block keeps pages for its memmap although an earlier leaf holds that memmap already (not fixed)", {"v5.15": True}
-    ),
     # s390
     "s390.section_size_bits": Feature("SECTION_SIZE_BITS", {"v5.15": 28, "v7.2": 27}),
     "s390.half_page_tables": Feature("two page tables of the kernel's own mapping share a page", {"v5.15": True, "v6.12": False}),
@@ -138,10 +130,7 @@ FEATURES: dict[str, Feature] = {
         "standby memory is 'added' at boot, offline, or must be configured by hand first ('config': firmware/memory/memoryN/config)",
         {"v5.15": "added", "v7.2": "config"},
     ),
-    "bug.altmap_free_any": Feature(
-        "x86 and s390: removing a block with an altmap counts every vmemmap page as the altmap's, wherever it came from (not fixed)",
-        {"v5.15": True},
-    ),
+    **{name: Feature(bug.text, bug.values) for name, bug in BUGS.items()},
     **{name: Feature(text, {RELEASES[0]: value}, CHOICES.get(name, ())) for name, (text, value) in released_features().items()},
 }
 

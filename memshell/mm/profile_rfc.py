@@ -76,7 +76,7 @@ BUGS: dict[str, str] = {
 _BASE: dict[str, Any] = {  # v4.20 with "create struct mhp_restrictions" against v5.15
     "mhp.restrictions": True, "mhp.from_range": True, "online.tests_reserved": True, "zone.shrinks_at": "removal",
     "memmap_on_memory.caller_checks": False, "thp.raises_min_free_kbytes": False,
-    "offline.skips_page_offline": True, "bug.mhp_macro_parentheses": True, "bug.partial_remove": True, "bug.failed_add_stays": True,
+    "bug.offline_counts_page_offline": False, "bug.mhp_macro_parentheses": True, "bug.partial_remove": True, "bug.failed_add_stays": True,
     "bug.retry_restarts_altmap": True, "bug.x86_fills_partly_removed_leaf": True,
     **dict.fromkeys(CHECKS, True),
 }

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from memshell.errors import KernelError, OutOfMemory
 from memshell.mm import mirrors
+from memshell.mm.compound_vmemmap import populate_section_memmap
+from memshell.mm.memmap_account import account_populated, account_removed
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc import alloc_pages
+from memshell.mm.page_alloc import alloc_pages, free_pages
 from memshell.mm.pfn import align_down, align_up
-from memshell.mm.sparse_vmemmap import populate_section_memmap
 from memshell.mm.state import (
     SECTION_EARLY,
     SECTION_HAS_MEM_MAP,
@@ -46,13 +47,31 @@ def pfn_to_online_page(mm: Mm, pfn: int) -> bool:
 
 @mirrors("mm/sparse.c:sparse_index_init", "v6.12", "complete")
 def sparse_index_init(mm: Mm, section_nr: int, nid: int) -> None:
-    """Make sure that the root page of *section_nr* exists. It is never freed. Raises `OutOfMemory`."""
-    root = section_nr // (mm.arch.page_size // mm.arch.mem_section_size)
+    """Make sure that the root page of *section_nr* exists. Raises `OutOfMemory`."""
+    root = section_nr // sections_per_root(mm)
     if root in mm.section_roots:
         return
-    if mm.fault("sparse_index_init") or alloc_pages(mm, 0, Owner.SLAB, nid=nid) is None:
+    pfn = None if mm.fault("sparse_index_init") else alloc_pages(mm, 0, Owner.SLAB, nid=nid)
+    if pfn is None:
         raise OutOfMemory(f"no page for section root {root}", where="mm/sparse.c:sparse_index_alloc")
-    mm.section_roots |= {root}
+    mm.section_roots[root] = pfn
+
+
+def sections_per_root(mm: Mm) -> int:
+    """SECTIONS_PER_ROOT: how many struct mem_section are in a page."""
+    return mm.arch.page_size // mm.arch.mem_section_size
+
+
+def drop_empty_root(mm: Mm, pfn: int) -> None:
+    """Free the root page of the section of *pfn* when no section is left in it; no kernel does (bug.section_roots_stay)."""
+    if mm.feature("bug.section_roots_stay"):
+        return
+    span = sections_per_root(mm) * mm.arch.pages_per_section
+    root = pfn // span
+    page = mm.section_roots.get(root)
+    if page is not None and not mm.sections.intersects(root * span, (root + 1) * span):
+        del mm.section_roots[root]
+        free_pages(mm, page, 0)
 
 
 @mirrors("mm/sparse.c:sparse_add_section", "v6.12", "simplified", "mem_section_usage comes from slab, which is not modelled")
@@ -65,6 +84,7 @@ def sparse_add_section(mm: Mm, nid: int, start_pfn: int, nr_pages: int, altmap: 
     end_pfn = start_pfn + nr_pages
     sparse_index_init(mm, section_nr, nid)
     if mm.fault("section_usage"):
+        drop_empty_root(mm, start_pfn)
         raise OutOfMemory(f"no memory for the usage of section {section_nr}", where="mm/sparse.c:section_activate")
     if mm.sections.intersects(start_pfn, end_pfn):
         raise KernelError(f"section {section_nr} is there already", "EEXIST", where="mm/sparse.c:fill_subsection_map")
@@ -76,21 +96,31 @@ def sparse_add_section(mm: Mm, nid: int, start_pfn: int, nr_pages: int, altmap: 
             populate_section_memmap(mm, start_pfn, nr_pages, nid, altmap)
         except KernelError:
             mm.sections.set(start_pfn, end_pfn, bits)  # its subsections are marked before the memmap is tried
-            section_deactivate(mm, start_pfn, nr_pages, altmap)
+            section_deactivate(mm, start_pfn, nr_pages, altmap, populated=False)
             raise
+        account_populated(mm, start_pfn, nr_pages, altmap)
     mm.sections.set(start_pfn, end_pfn, bits)
 
 
 @mirrors("mm/sparse.c:section_deactivate", "v6.12", "complete")
-def section_deactivate(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
-    """Forget [pfn, +nr_pages) of one section: the subsections first, then their memmap. What is not there is a WARN."""
+def section_deactivate(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None, *, populated: bool = True) -> None:
+    """Forget [pfn, +nr_pages) of one section: the subsections first, then their memmap. What is not there is a WARN.
+
+    *populated* is false where section_activate() could not get the memmap, which is not counted then.
+    """
     if not mm.sections.covers(pfn, pfn + nr_pages):
         section = pfn // mm.arch.pages_per_section
         mm.event("Warning", "mm/sparse.c:section_deactivate", f"WARNING: section {section} is deactivated already", section=section)
         return
     bits = mm.sections.get(pfn) or 0
     mm.sections.delete(pfn, pfn + nr_pages)
-    if not bits & SECTION_EARLY:
+    drop_empty_root(mm, pfn)
+    early, size = bool(bits & SECTION_EARLY), mm.arch.pages_per_section
+    first = align_down(pfn, size)
+    counted = populated or mm.feature("bug.nr_memmap_pages_underflow")
+    if counted and not (early and mm.sections.intersects(first, first + size)):
+        account_removed(mm, pfn, nr_pages, altmap, early=early)
+    if not early:
         start = mm.arch.vmemmap_address(pfn)
         mm.arch.vmemmap_free(mm, start, start + nr_pages * mm.arch.struct_page_size, altmap)
 

@@ -14,6 +14,7 @@ from memshell.mm.page_alloc import alloc_pages, free_range
 from memshell.mm.pfn import align_down, format_size
 from memshell.mm.pgtable_frag import fragment_alloc, fragment_free
 from memshell.mm.state import Leaf, Mm, Table
+from memshell.mm.struct_page import page_fault
 
 
 def ensure_table(
@@ -68,6 +69,14 @@ def free_empty_table(mm: Mm, level: str, address: int, span: int, below: tuple[s
 def set_leaf(mm: Mm, address: int, end: int, size: int, pfn: int, owner: str) -> None:
     """Map [address, end) with leaves of *size* bytes to the pages from *pfn* on."""
     mm.leaves.set(address, end, Leaf(size, pfn - (address >> mm.arch.page_shift), owner))
+    if owner == "buddy":
+        _count_buddy_pages(mm, end - address >> mm.arch.page_shift)
+
+
+def _count_buddy_pages(mm: Mm, pages: int) -> None:
+    """Count what the buddy gave, and only that, where nr_memmap_pages is to be exact (bug.nr_memmap_pages_counts_altmap off)."""
+    if mm.feature("vmstat.nr_memmap_pages") and not mm.feature("bug.nr_memmap_pages_counts_altmap"):
+        mm.counters["nr_memmap_pages"] = mm.counters.get("nr_memmap_pages", 0) + pages
 
 
 def set_early_leaves(mm: Mm, start: int, end: int, size: int) -> None:
@@ -86,6 +95,8 @@ def vmemmap_alloc_block(mm: Mm, size: int, nid: int) -> int | None:
     """Return the first pfn of *size* bytes from the buddy, of the node first, or None. GFP_KERNEL | __GFP_RETRY_MAYFAIL."""
     order = (size >> mm.arch.page_shift).bit_length() - 1
     nodes = mm.placement.nodes if mm.placement else ()
+    if not mm.feature("bug.memmap_off_node"):
+        nodes = (nid,)
     pfn = alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=nodes or None)
     if mm.trace is not None:
         page = None if pfn is None else mm.pages.get(pfn)
@@ -111,13 +122,6 @@ def altmap_alloc_block_buf(mm: Mm, size: int, altmap: VmemAltmap) -> int | None:
     return pfn
 
 
-@mirrors("mm/sparse-vmemmap.c:__populate_section_memmap", "v6.12", "complete")
-def populate_section_memmap(mm: Mm, pfn: int, nr_pages: int, nid: int, altmap: VmemAltmap | None) -> None:
-    """Map the struct pages of *nr_pages* pages (whole subsections) from *pfn* on."""
-    start = mm.arch.vmemmap_address(pfn)
-    mm.arch.vmemmap_populate(mm, start, start + nr_pages * mm.arch.struct_page_size, nid, altmap)
-
-
 def struct_pages_in_use(mm: Mm, start: int, end: int) -> bool:
     """Whether the addresses [start, end) hold the struct page of any valid pfn: vmemmap_populated()."""
     base, size = mm.arch.vmemmap_base, mm.arch.struct_page_size
@@ -130,6 +134,25 @@ def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: Vmem
         altmap.free_block(nr_pages)
     elif owner == "buddy":
         free_range(mm, pfn, pfn + nr_pages)
+        _count_buddy_pages(mm, -nr_pages)
+    elif owner == "altmap" and mm.feature("bug.error_path_frees_altmap_to_buddy"):
+        _free_never_initialised(mm, pfn, nr_pages)
+
+
+def _free_never_initialised(mm: Mm, pfn: int, nr_pages: int) -> None:
+    """__free_pages() of a block whose struct pages were never initialised, while its section is being removed.
+
+    Their refcount is 0 and becomes -1: a single page goes nowhere. Of a larger block the parts behind the first page go on
+    to the buddy, which asks for the migratetype of their pageblock; the usage of the section is NULL by now. Raises
+    `KernelCrash`. Sources: mm/page_alloc.c:__free_pages, mm/sparse.c:section_deactivate.
+    """
+    if nr_pages == 1:
+        return
+    arch, features = mm.arch, mm.profile.features
+    subsections = arch.pages_per_section // arch.pages_per_subsection
+    bit = ((pfn + nr_pages // 2) % arch.pages_per_section >> arch.pageblock_order) * features["pageblock.flag_bits"]
+    flags = (16 if features["sparse.usage_rcu"] else 0) + 8 * -(-subsections // 64)
+    raise page_fault(flags + bit // 64 * 8, "get_pfnblock_flags_mask", f"the memmap in the block is freed to the buddy, pfn {pfn:#x}")
 
 
 @mirrors("mm/sparse-vmemmap.c:vmemmap_populate_hugepages", "v6.12", "complete")

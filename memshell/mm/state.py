@@ -74,7 +74,7 @@ class Mm:
     pages: RangeMap[Page] = field(default_factory=RangeMap)
     pageblocks: RangeMap[MigrateType] = field(default_factory=RangeMap)
     sections: RangeMap[int] = field(default_factory=RangeMap)  # pfn -> SECTION_* bits; valid pfns are those that are set
-    section_roots: frozenset[int] = frozenset()
+    section_roots: dict[int, int | None] = field(default_factory=dict)  # root -> its page; None: of boot
     blocks: dict[int, MemoryBlock] = field(default_factory=dict)
     groups: dict[int, MemoryGroup] = field(default_factory=dict)
     resources: list[Resource] = field(default_factory=list)
@@ -94,6 +94,8 @@ class Mm:
     crashed: str | None = None
     restrictions: int | None = None  # mhp_restrictions.flags of the add that runs, in kernels that have them
     placement: Placement | None = None  # the policy's answer for the add that runs
+    pgmap: Pagemap | None = None  # the device memory that is being mapped or unmapped
+    booting: bool = False  # system_state is SYSTEM_BOOTING
     events: list[Event] = field(default_factory=list)  # of the command that runs
     trace: Trace | None = None
 
@@ -108,6 +110,7 @@ class Mm:
             pages=self.pages.copy(),
             pageblocks=self.pageblocks.copy(),
             sections=self.sections.copy(),
+            section_roots=self.section_roots.copy(),
             blocks=self.blocks.copy(),
             groups=self.groups.copy(),
             resources=self.resources.copy(),

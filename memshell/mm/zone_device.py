@@ -33,6 +33,7 @@ class Pagemap:
     size: int
     nid: int
     altmap: VmemAltmap | None = None
+    vmemmap_shift: int = 0  # order of the device's compound pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,10 @@ def nd_pfn_geometry(start: int, size: int, *, align: int, page_size: int, on_dev
 
 
 @mirrors("mm/memremap.c:memremap_pages", "v6.12", "complete")
-def memremap_pages(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None = None) -> None:
+def memremap_pages(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, vmemmap_shift: int = 0) -> None:
     """Give device memory struct pages in ZONE_DEVICE; its span grows, present and managed do not.
+
+    With *vmemmap_shift*, in compound pages of that order, as device-dax does.
 
     Raises ENXIO where it meets System RAM, ENOMEM where another device is mapped, EINVAL when it is not whole subsections.
     """
@@ -74,11 +77,15 @@ def memremap_pages(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap |
         raise KernelError(f"{start:#x}-{end - 1:#x} meets System RAM", "ENXIO", where=where)
     if any(p.start < end and p.start + p.size > start for p in mm.pagemaps.values()):
         raise KernelError(f"{start:#x}-{end - 1:#x} is mapped already", "ENOMEM", where=where)
-    mm.arch.arch_add_memory(mm, nid, start, size, altmap)
+    mm.pgmap = pagemap = Pagemap(start, size, nid, altmap, vmemmap_shift)
+    try:
+        mm.arch.arch_add_memory(mm, nid, start, size, altmap)
+    finally:
+        mm.pgmap = None
     pfn, nr_pages, key = start >> mm.arch.page_shift, size >> mm.arch.page_shift, (nid, ZoneType.DEVICE)
     move_pfn_range_to_zone(mm, key, pfn, nr_pages, MigrateType.MOVABLE)
     memmap_init_zone_device(mm, pfn, nr_pages, nid)
-    mm.pagemaps[start] = Pagemap(start, size, nid, altmap)
+    mm.pagemaps[start] = pagemap
     mm.event("DeviceMapped", where, f"{start:#x}-{end - 1:#x} ({format_size(size)})", start=start, size=size)
 
 
@@ -97,7 +104,9 @@ def memunmap_pages(mm: Mm, start: int) -> None:
     pfn, nr_pages = start >> mm.arch.page_shift, pagemap.size >> mm.arch.page_shift
     remove_pfn_range_from_zone(mm, (pagemap.nid, ZoneType.DEVICE), pfn, nr_pages)
     altmap = pagemap.altmap.copy() if pagemap.altmap else None
+    mm.pgmap = pagemap
     mm.arch.arch_remove_memory(mm, start, pagemap.size, altmap)
+    mm.pgmap = None
     mm.pages.delete(pfn, pfn + nr_pages)
     mm.pageblocks.delete(pfn, pfn + nr_pages)
     del mm.pagemaps[start]

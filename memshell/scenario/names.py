@@ -37,7 +37,11 @@ TOP = {
     "free": "pages free, all zones",
     "block_size": "bytes of a memory block",
     "page_size": "bytes of a page",
-    "blocks": "blocks.total, blocks.online, blocks.offline",
+    "blocks": "blocks.total, blocks.online, blocks.offline, blocks.leaked",
+    "warnings": "kernel warnings of the last step",
+    "races": "changes that the last step made without the lock that they need",
+    "section_roots": "pages that hold the roots of the sections",
+    "direct_map": "bytes that the kernel's direct map covers",
     "block": "block.47.state|zone|node|vmemmap_pages|altmap.alloc and so on",
     "memmap": "memmap.buddy, memmap.altmap, memmap.early: pages behind the struct pages, by where they are",
     "zone": "zone.Movable.present|managed|spanned|free|start_pfn; zone.1.Normal.present for node 1 alone",
@@ -139,9 +143,25 @@ class State:
     def _blocks(self, rest: str) -> Quantity:
         blocks = self.mm.blocks.values()
         counts = {"total": len(blocks)}
+        counts["leaked"] = self.mm.counters.get("memory_blocks.leaked", 0)
         for state in ("online", "offline"):
             counts[state] = sum(str(block.state) == state for block in blocks)
         return Quantity(_pick(counts, rest, f"blocks.{rest}"))
+
+    def _warnings(self, _rest: str) -> Quantity:
+        return self._events("Warning")
+
+    def _races(self, _rest: str) -> Quantity:
+        return self._events("Race")
+
+    def _events(self, kind: str) -> Quantity:
+        return Quantity(sum(event.kind == kind for event in self.shell.need_machine().step.events))
+
+    def _section_roots(self, _rest: str) -> Quantity:
+        return Quantity(len(self.mm.section_roots), self.mm.arch.page_size)
+
+    def _direct_map(self, _rest: str) -> Quantity:
+        return Quantity(sum(end - start for start, end, leaf in self.mm.leaves.items() if leaf.owner == "ram"), 1)
 
     def _block(self, rest: str) -> Any:
         number, _dot, field = rest.partition(".")
@@ -180,7 +200,10 @@ class State:
         return Quantity(sum(getattr(zone, field) for zone in zones), self.mm.arch.page_size)
 
     def _param(self, rest: str) -> Any:
-        return plain(_pick(self.mm.params, rest, f"param.{rest}"))
+        from memshell.mm.memory_hotplug import get_memmap_mode
+
+        params = {**self.mm.params, "memmap_on_memory": get_memmap_mode(self.mm)}
+        return plain(_pick(params, rest, f"param.{rest}"))
 
     def _feature(self, rest: str) -> Any:
         return plain(_pick(self.mm.profile.features, rest, f"feature.{rest}"))
