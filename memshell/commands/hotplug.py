@@ -125,6 +125,9 @@ def _add(mm: Mm, via: str, nid: int, start: int, size: int) -> None:
     elif via == "acpi":
         drivers.acpi_memory_device_add(mm, nid, start, size)
     elif via == "probe":
+        if size % mm.block_size:
+            block = _text(mm, mm.block_pages)
+            raise UsageError(f"a write to probe adds a block of {block}", hint=f"use multiples of {block}")
         for at in range(start, start + size, mm.block_size):
             drivers.probe_store(mm, nid, at)
     elif via == "dlpar":

@@ -14,7 +14,8 @@ from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner
 from memshell.mm.ranges import RangeMap
 from memshell.mm.sparse_vmemmap import leaf_pfn
-from memshell.mm.state import SECTION_DEVICE, SECTION_EARLY, SECTION_ONLINE, Leaf, Mm, ZoneKey
+from memshell.mm.state import SECTION_ONLINE, Leaf, Mm, ZoneKey
+from memshell.mm.vmemmap_rfc import marks_memmap
 
 Rule = Callable[[Mm], Iterator[str]]
 NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.OFFLINE, Owner.DEVICE})
@@ -105,11 +106,12 @@ def _compare_free(mm: Mm, key: ZoneKey, listed: RangeMap[bool]) -> Iterator[str]
     for start, end, page in mm.pages.items():
         if page.owner is Owner.FREE and (page.nid, page.zone) == key:
             free.set(start, end, value=True)
-    if free != listed:
-        here, there = set(free.items()), set(listed.items())
-        for start, end, _ in sorted(here ^ there)[:1]:
-            which = "free and on no list" if (start, end, True) in here else "on a free list and not free"
-            yield f"{_name(key)}: of {start:#x}-{end:#x} some are {which}"
+    for start, end, _ in free.items():
+        for a, b in listed.gaps(start, end):
+            yield f"{_name(key)}: {a:#x}-{b:#x} is free and on no list"
+    for start, end, _ in listed.items():
+        for a, b in free.gaps(start, end):
+            yield f"{_name(key)}: {a:#x}-{b:#x} is on a free list and not free"
 
 
 def memmap_backing(mm: Mm) -> Iterator[str]:
@@ -133,18 +135,24 @@ def memmap_backing(mm: Mm) -> Iterator[str]:
             yield f"pages {start:#x}-{end:#x} are memmap and back nothing"
 
 
+def blocks_mapped(mm: Mm) -> Iterator[str]:
+    """The direct map covers every block that was added.
+
+    Sections without a block are what an add left that failed in its middle: the kernel unmaps and forgets them.
+    """
+    base = mm.arch.page_offset
+    for number, block in mm.blocks.items():
+        low = base + number * mm.block_size
+        if not block.early and not mm.leaves.covers(low, low + mm.block_size):
+            yield f"memory{number} is not in the direct map"
+
+
 def memmap_mapped(mm: Mm) -> Iterator[str]:
     """The struct pages of all valid pfns are mapped, and nothing but struct pages of valid pfns is."""
-    for start, end, bits in mm.sections.items():
+    for start, end, _ in mm.sections.items():
         low, high = mm.arch.vmemmap_address(start), mm.arch.vmemmap_address(end)
         if not mm.leaves.covers(low, high):
             yield f"the struct pages of {start:#x}-{end:#x} are not mapped"
-        base = mm.arch.page_offset
-        shift = mm.arch.page_shift
-        if not bits & (SECTION_EARLY | SECTION_DEVICE) and not mm.leaves.covers(
-            base + (start << shift), base + (end << shift)
-        ):
-            yield f"the direct map does not cover {start:#x}-{end:#x}"
     size = mm.arch.struct_page_size
     for a, b, leaf in _vmemmap_leaves(mm):
         for va in range(a, b, leaf.size):
@@ -244,6 +252,21 @@ def resources(mm: Mm) -> Iterator[str]:
             yield f"memory{number} is in no System RAM resource"
 
 
+def removal_is_over(mm: Mm) -> Iterator[str]:
+    """No removal is half done: current_vmemmap_page is NULL between two operations."""
+    if mm.vmemmap_head is not None:
+        yield f"current_vmemmap_page is {mm.vmemmap_head:#x} though no removal goes on"
+
+
+def memmap_frames(mm: Mm) -> Iterator[str]:
+    """In kernels that mark memmap pages, the frames of a memmap are memory that is there."""
+    if not marks_memmap(mm):
+        return
+    for a, b, leaf in _vmemmap_leaves(mm):
+        for start, end in mm.sections.gaps(leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)):
+            yield f"the memmap at {a:#x} lies in pages {start:#x}-{end:#x}, which are gone"
+
+
 RULES: tuple[Rule, ...] = (
     zone_sums,
     zone_spans,
@@ -251,9 +274,12 @@ RULES: tuple[Rule, ...] = (
     free_lists,
     memmap_backing,
     memmap_mapped,
+    blocks_mapped,
     page_tables,
     altmap_counts,
     blocks_and_pages,
     groups_and_blocks,
     resources,
+    removal_is_over,
+    memmap_frames,
 )

@@ -1,0 +1,113 @@
+"""add, online, offline, remove, eject: what they say, what they refuse, and what a failure leaves."""
+
+import pytest
+
+from memshell.mm.invariants import violations
+
+
+def test_add_puts_a_dimm_where_qemu_does(prompt):
+    """Recordings x86_64-k612-*-128M-*: the first DIMM of a 2G guest is at 4G; others fill the lowest gap."""
+    prompt("add 1G; add 256M; add 128M; remove 40-41; add 128M")
+    starts = [r.start for r in prompt.mm.resources if r.start >= 4 << 30 and r.name == "System RAM"]
+    assert starts == [0x100000000, 0x140000000, 0x150000000]
+
+
+def test_add_goes_behind_boot_memory_above_4g(prompt):
+    prompt("use x86_64 ram=3200M; add 128M")
+    assert max(prompt.mm.blocks) * prompt.mm.block_size == 0x180000000  # 4G + 1152M, aligned to 1G
+
+
+@pytest.mark.parametrize(
+    "command, errno",
+    [
+        ("add 100M", "EINVAL"),
+        ("add 0x100001000 128M", "EINVAL"),
+        ("add 0 128M", "EEXIST"),
+        ("add 64T 128M", "E2BIG"),
+        ("add 1G node=9", "EINVAL"),
+        ("add 0x100001000 128M via=probe", "EINVAL"),
+        ("online memory0", "EINVAL"),
+        ("offline memory0", "EINVAL"),
+        ("remove memory3", "EBUSY"),
+        ("remove 4G 64M", "EINVAL"),
+    ],
+)
+def test_the_kernel_refuses_with_errno_function_and_state_as_it_was(prompt, command, errno):
+    before = prompt.mm
+    message = prompt.fails(command)
+    assert f"({errno} from " in message
+    assert ".c" in message.partition(" from ")[2]
+    assert "\n" not in message
+    changed = {change.path for change in prompt.machine.diff(0, 1)}
+    assert changed <= {"counter.next_group", "memory.0.online_type"}  # the kernel keeps these
+    assert len(prompt.mm.blocks) == len(before.blocks)
+
+
+@pytest.mark.parametrize(
+    "command, hint",
+    [
+        ("add 1G via=acpy", "did you mean acpi?"),
+        ("add 1.5G", "write it as 128M"),
+        ("add 100M via=probe", "multiples of 128M"),
+        ("add", "usage: add [ADDR] SIZE"),
+        ("online 99", "the nearest is memory15"),
+        ("online all movabel", "names no memory block"),
+        ("online movable", "online all movable"),
+        ("eject 3", "on no DIMM"),
+    ],
+)
+def test_what_is_typed_wrong_is_told_with_the_way_out(prompt, command, hint):
+    assert hint in prompt.fails(command)
+    assert len(prompt.machine.steps) == 1
+
+
+def test_the_classic_a_small_guest_cannot_pay_for_12g(prompt):
+    """kata-containers issue 4847: 64 bytes for each of 3,145,728 pages are 192M."""
+    message = prompt.fails("use x86_64 ram=256M; add 12G")
+    assert message.startswith("the memmap of 12G needs 192M, ")
+    assert "ENOMEM" in message
+    assert "policy memmap_on_memory" in message
+    assert violations(prompt.mm) == []
+    prompt("undo; policy memmap_on_memory; add 12G; online all movable")
+    assert prompt.mm.zones[0, 3].managed == (12 << 30 >> 12) - 96 * 512
+
+
+def test_a_row_of_blocks_goes_on_after_a_failure_and_tells_the_first(prompt):
+    prompt("add 512M; online 32-35; alloc 4M unmovable at=4224M")
+    message = prompt.fails("offline 32-35")
+    assert message.startswith("memory33: pfn ")
+    assert "3 of 4 blocks are offline" in message
+    assert [block.state for number, block in prompt.mm.blocks.items() if number >= 32] == [
+        "offline", "online", "offline", "offline",
+    ]  # fmt: skip
+
+
+def test_blocks_that_are_there_already_are_left_alone(prompt):
+    assert prompt("online all") == "nothing to do: these blocks are online already\n"
+    prompt("add 256M; online 32")
+    assert prompt("online 32-33 kernel") == "memory33 online in Normal: 128M\n"
+
+
+def test_a_dimm_goes_whole_and_in_parts(prompt):
+    prompt("add 512M; remove 33")
+    assert [number for number in prompt.mm.blocks if number >= 32] == [32, 34, 35]
+    prompt("remove 32,34".replace(",", " "))
+    prompt("eject 35")
+    assert max(prompt.mm.blocks) == 15
+    assert not prompt.mm.groups
+    assert violations(prompt.mm) == []
+
+
+def test_a_rejected_eject_brings_blocks_back_in_another_zone(prompt):
+    """Recordings x86_64-k6*-N-eject-online-movable: EBUSY, and blocks come back with the default type."""
+    prompt("add 256M; online 32 kernel; online 33 movable; alloc 4M unmovable at=4G")
+    assert "EBUSY" in prompt.fails("eject 32")
+    assert {prompt.mm.blocks[n].state for n in (32, 33)} == {"online"}
+    assert prompt.mm.blocks[33].zone.label == "Normal"
+
+
+def test_thousands_of_blocks_are_told_in_a_line(prompt):
+    prompt("use x86_64 ram=64G block=128M policy=memmap_on_memory")
+    lines = prompt("add 64G; online all movable").splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 100
