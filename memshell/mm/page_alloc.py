@@ -32,6 +32,9 @@ FALLBACKS = {
 LOWMEM_RESERVE_RATIO = {ZoneType.DMA: 256, ZoneType.DMA32: 256, ZoneType.NORMAL: 32, ZoneType.MOVABLE: 0}
 
 
+HEADS = 64  # ranges at the list heads before those without a free block are forgotten
+
+
 class Chunk(NamedTuple):
     """One free block: its first pfn, its order and the list that it stands on."""
 
@@ -142,9 +145,15 @@ class FreeArea:
         return next(runs.items())[0]
 
     def to_head(self, start: int, end: int) -> None:
-        """Put the largest blocks of [start, end) at the heads of their lists, the highest pfn first."""
-        alive = [(a, b) for a, b in self._heads if any(runs.intersects(a, b) for runs in self._top.values())]
-        self._heads = [*((a, b) for a, b in alive if b <= start or a >= end), (start, end)]
+        """Put the largest blocks of [start, end) at the heads of their lists, the highest pfn first.
+
+        A range that begins where the newest ends makes one with it: the order is the same.
+        """
+        if self._heads and self._heads[-1][1] == start:
+            start = self._heads.pop()[0]
+        self._heads.append((start, end))
+        if len(self._heads) > HEADS:
+            self._heads = [h for h in self._heads if any(runs.intersects(*h) for runs in self._top.values())]
 
     def free_range(self, start: int, end: int, migratetype: MigrateType) -> None:
         """Free [start, end), merging: the largest aligned blocks at once, the rest one by one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import insort
+
 from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.state import Mm, Resource
@@ -27,8 +29,7 @@ def request_region(mm: Mm, start: int, size: int, name: str) -> Resource:
             )
         depth += 1
     new = Resource(start, end, name, depth)
-    mm.resources.append(new)
-    mm.resources.sort(key=lambda r: (r.start, -r.end, r.depth))
+    insort(mm.resources, new, key=lambda r: (r.start, -r.end, r.depth))
     return new
 
 
