@@ -48,6 +48,9 @@ def renew_document(path):
 def main():
     """Renew the commands of the named modules, or everything."""
     load_builtin_commands()
+    broken = [plugin.name for plugin in shared_plugins().found if plugin.state == "failed"]
+    if broken:
+        sys.exit(f"not while plugins cannot be loaded ({', '.join(broken)}): their errors would be written down")
     wanted = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         chdir(folder)  # examples may write files

@@ -139,19 +139,33 @@ def _hint(item: Command, word: str, parser: argparse.ArgumentParser) -> str:
     return close or f"usage: {synopsis(item)}"
 
 
-def help_text(item: Command) -> str:
-    """Return a command's help: synopsis, text, arguments and examples with their output."""
-    lines = [f"{item.name} - {item.summary}", "", f"    {synopsis(item)}", ""]
-    if item.text:
-        lines += [item.text, ""]
+def help_text(item: Command, width: int = 0) -> str:
+    """Return a command's help: synopsis, text, arguments and examples with their output.
+
+    *width* is the terminal's, 0 where there is none; lines are no longer than 100 columns in any case.
+    """
+    room = min(width, 100) if width else 100
+    lines = [*_wrapped(f"{item.name} - {item.summary}", room, "  "), "", f"    {synopsis(item)}", ""]
+    for paragraph in item.text.split("\n\n") if item.text else ():
+        lines += [*_wrapped(paragraph, room), ""]
     rows = argument_rows(item)
     rows += [("-F FORMAT", _FORMAT), ("-o COLS", "columns to show: A,B or +C")]
     rows += [("--explain", "show the kernel's call chain and the arithmetic of each step")]
     wide = max(len(left) for left, _ in rows)
-    lines += [f"    {left:<{wide}}  {right}" for left, right in rows]
+    for left, right in rows:
+        lines += _wrapped(f"    {left:<{wide}}  {right}", room, " " * (wide + 6))
     if item.examples:
         lines += ["", "EXAMPLES", *(f"    {line}".rstrip() for line in item.examples.splitlines())]
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, room: int, indent: str = "") -> list[str]:
+    """Return a paragraph in lines of at most *room* columns; one with a layout of its own stays as it is."""
+    from textwrap import wrap
+
+    if any(line.startswith(" ") for line in text.splitlines()[1:]):
+        return text.splitlines()
+    return wrap(text, room, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def argument_rows(item: Command) -> list[tuple[str, str]]:
@@ -173,7 +187,7 @@ def invoke(
     """Run a command and return what it found, with the arguments that say how to draw it."""
     args = parse(item, words, shell, tail)
     if args.help:
-        return Result(text=help_text(item)), args
+        return Result(text=help_text(item, shell.options.width)), args
     if item.needs_machine:
         shell.need_machine()
     if args.explain:

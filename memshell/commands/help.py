@@ -46,7 +46,7 @@ def help_(shell: Shell, args: Namespace) -> str:
         return f"{form}\n\n    {text}\n"
     if args.topic in shell.aliases:
         return f"{args.topic} is an alias for: {shell.aliases[args.topic]}\n"
-    return help_text(shell.find_command(args.topic))
+    return help_text(shell.find_command(args.topic), shell.options.width)
 
 
 def _overview(shell: Shell) -> str:

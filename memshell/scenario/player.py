@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from memshell.commands.dispatch import invoke, shown
 from memshell.commands.registry import did_you_mean
-from memshell.errors import CommandError, ExpectFailed, KernelCrash, KernelError, MemshellError, ScenarioError, UsageError
+from memshell.errors import (
+    CommandError,
+    ExpectFailed,
+    KernelCrash,
+    KernelError,
+    MemshellError,
+    ScenarioError,
+    UsageError,
+)
 from memshell.scenario.expression import Names, Quantity, evaluate, show, why_not
 from memshell.scenario.files import read_scenario, run_shell, write_output
 from memshell.scenario.golden import mismatch
@@ -229,6 +237,7 @@ class Player:
                 raise
             self.shell.last_error = error
             self._current.errno = error.errno
+            self._output(statement, f"failed as it should: {error}\n")
             return
         if statement.must_fail:
             self.shell.last_error = None

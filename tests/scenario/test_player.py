@@ -64,6 +64,12 @@ def test_a_command_that_must_fail(player):
     assert "had to fail, and did not: ! true" in _fails(player, "! true")
 
 
+def test_what_failed_as_it_should_is_shown_and_compared(player):
+    player.play_text("use x86_64 ram=2G\n! undo\n----\nfailed as it should: there is nothing to undo\n", "f")
+    assert player.shell.out.text.endswith("failed as it should: there is nothing to undo\n")
+    assert "output differs" in _fails(player, "! undo\n----\nsomething else\n")
+
+
 def test_a_mistyped_command_is_no_failure_that_a_script_may_expect(player):
     # Otherwise `! ofline memory0` would pass for ever.
     assert "unknown command 'tru'; did you mean true?" in _fails(player, "! tru")
