@@ -42,6 +42,7 @@ def _use_words(shell: Shell, prefix: str) -> Suggestions:
     """Complete the architecture, then its keys, then the values of a key."""
     arches = shell.plugins.arches()
     yield from ((name, "architecture") for name in arches)
+    yield from ((name, "machine file") for name, _ in FILE.complete(shell, prefix) if name.endswith((".json", "/")))
     key, equals, typed = prefix.partition("=")
     for arch in arches.values():
         for option in arch.options:
@@ -65,7 +66,7 @@ ARCH = ArgType("ARCH", TEXT.convert, _use_words)
 
 @command(
     "machine",
-    arg("arch", ARCH, "an architecture; without it, list them and their keys", nargs="?"),
+    arg("arch", ARCH, "an architecture or a machine file; without it, list the architectures' keys", nargs="?"),
     arg("options", USE_WORD, "its options, profile=v6.12 and policy=NAME", nargs="*"),
     needs_machine=False,
     examples="""
@@ -78,16 +79,21 @@ def use(shell: Shell, args: Namespace) -> str | Result:
 
     ``use x86_64 ram=4G block=256M`` boots one of an architecture that a plugin brings; the keys are the
     architecture's (``use`` alone lists them), and ``profile=`` and ``policy=`` choose the
-    kernel and where the memmap of added memory goes. A feature that ``set`` knows can be a key too: it holds
-    from boot on.
+    kernel and where the memmap of added memory goes. A parameter or a feature that ``set`` knows can be a
+    key too, such as online_policy=auto-movable or auto_online=online_movable: it holds from boot on.
 
     ``vmlinux=FILE`` sizes the machine by a real kernel: the size of struct page and of struct mem_section,
     page size, orders, section size where the image tells it, and the profile by its release.  What is given
     by hand wins over the file.
+
+    ``use FILE`` boots the machine that ``memshell capture -o FILE`` read: its kernel chooses the profile, its
+    memmap_on_memory the policy.  Keys that do not say how much memory there is may follow.
     """
     arches = shell.plugins.arches()
     if args.arch is None:
         return _list_arches(arches)
+    if args.arch not in arches and _names_file(args.arch):
+        return _use_file(shell, args.arch, _options(args.options or []))
     if args.arch not in arches:
         hint = did_you_mean(args.arch, arches) or "known: " + ", ".join(arches)
         raise UsageError(
@@ -103,6 +109,30 @@ def use(shell: Shell, args: Namespace) -> str | Result:
         return line
     shell.image = sized.loaded
     return f"{line}\n{sized}"
+
+
+def _names_file(word: str) -> bool:
+    from pathlib import Path
+
+    return "/" in word or word.endswith(".json") or Path(word).is_file()
+
+
+def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
+    """Boot the machine of a machine file; its kernel and parameters choose what *options* do not."""
+    from memshell.capture import boot_file, load_machine_file, profile_of
+    from memshell.mm.profile import find_profile
+
+    file = load_machine_file(path)
+    name = options.pop("profile", None)
+    kernel = profile_of(file) if name is None else find_profile(name)
+    policy = shell.plugins.policies()[POLICY.convert(options.pop("policy"), shell)] if "policy" in options else None
+    params = {key: _parameter(key, options.pop(key)) for key in list(options) if key in PARAMETERS}
+    for key in [key for key in options if key in kernel.features]:
+        kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
+    machine = boot_file(file, shell.plugins, options, kernel, policy, shell.command_text)
+    machine.mm.params.update(params)
+    shell.machine = machine
+    return describe(machine.mm)
 
 
 def _sized(shell: Shell, arch: Arch, options: dict[str, str]) -> Sized | None:
@@ -155,14 +185,19 @@ def start(
 
     known = [*(option.name for option in arch.options), "profile", "policy", "vmlinux"]
     kernel = find_profile(profile)
+    params: dict[str, str] = {}
     for key in list(options):
-        if key in kernel.features:
+        parameter = "auto_online_blocks" if key == "auto_online" else key
+        if parameter in PARAMETERS:
+            params[parameter] = _parameter(parameter, options.pop(key))
+        elif key in kernel.features:
             kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
         elif key not in known:
-            raise unknown("key", key, dict.fromkeys(known))
+            raise unknown("key", key, dict.fromkeys([*known, "auto_online", *PARAMETERS]))
     shell.machine = boot(
         arch, options, kernel, shell.plugins.policies()[policy], shell.command_text, constants
     )
+    shell.machine.mm.params.update(params)
 
 
 def describe(mm: Mm) -> str:
@@ -244,6 +279,7 @@ PARAMETERS = {
     "auto_movable_numa_aware": Parameter(("Y", "N"), "memory_hotplug.auto_movable_numa_aware"),
     "movable_node": Parameter(("Y", "N"), "movable_node on the command line"),
     "hugetlb_free_vmemmap": Parameter(("Y", "N"), "hugetlb_free_vmemmap on the command line"),
+    "backed": Parameter((), "of each added range, the MiB that the hypervisor backs before it is onlined; empty: all"),
     "memmap_content": Parameter((), "what new struct pages hold (profiles rfc-*, patch-*): stale, zero, poison, random:SEED, byte:N, count:N"),
 }
 
