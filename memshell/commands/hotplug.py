@@ -217,7 +217,7 @@ class Written(NamedTuple):
     failed: list[tuple[int, KernelError]]
 
 
-def _write_states(mm: Mm, numbers: list[int], value: str) -> Written:
+def _write_states(mm: Mm, numbers: Iterable[int], value: str) -> Written:
     """Write *value* to each block's state in turn, as a loop over sysfs does, also after a failure."""
     from memshell.mm.memory_block import state_store
 
@@ -290,7 +290,7 @@ def online(shell: Shell, args: Namespace) -> str:
         )
     with shell.change() as mm:
         wanted = _left_to_do(mm, numbers, "online")
-        written = _write_states(mm, wanted, value)
+        written = _write_states(mm, shell.track(wanted), value)
         if not wanted:
             return (
                 "nothing to do: these blocks are online already"
@@ -335,7 +335,7 @@ def offline(shell: Shell, args: Namespace) -> str:
     """
     with shell.change() as mm:
         wanted = _left_to_do(mm, args.blocks, "offline")
-        written = _write_states(mm, wanted, "offline")
+        written = _write_states(mm, shell.track(wanted), "offline")
         if not wanted:
             return "nothing to do: these blocks are offline already"
         _raise_first(written, "offline")
