@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memshell.commands.registry import arg, command
-from memshell.commands.types import FILE, INT, PFN
+from memshell.commands.types import FILE, INT, PFN, TEXT
 from memshell.errors import UsageError
 from memshell.report import Column, Result
 
@@ -40,6 +40,119 @@ MUTANT_COLUMNS = (
     Column("SITE"), Column("CHECK", drop=2), Column("FIRST"), Column("FUNCTION"), Column("STEP", right=True), Column("COMMAND"),
     Column("ADDRESS", right=True), Column("SILENT", drop=1),
 )
+
+
+@command(
+    "what if",
+    arg("depth=", INT, "operations in a sequence, at most", default=4),
+    arg("blocks=", INT, "memory blocks in an add, at most", default=3),
+    arg("limit=", INT, "states to look at, at most", default=20000),
+    arg("--scenarios", None, "print a scenario that replays each finding"),
+    examples="""
+> use x86_64 profile=rfc-2018
+x86_64, <...>
+> explore depth=2
+STEPS FAULT <...>
+<...>
+""",
+)
+def explore(shell: Shell, args: Namespace) -> Result:
+    """Search all short sequences of adds, onlines, offlines and removals for one that breaks something.
+
+    From the machine as it stands, breadth first, so the first sequence for a fault is a shortest one. Adds may fail half way
+    (no memory for a section's usage map), removals may be of a part. After each operation the invariants are checked, and a
+    process runs that reads the memory blocks and the free lists.
+    """
+    from memshell.experiment.explore import explore as search
+    from memshell.experiment.explore import scenario
+
+    machine = shell.need_machine()
+    found = search(machine.mm, depth=args.depth, sections=args.blocks, limit=args.limit)
+    start = "\n".join(step.command for step in machine.steps if step.error is None)
+    if args.scenarios:
+        return Result(text="\n".join(scenario(start, finding) for finding in found.findings) or "nothing found")
+    rows = [
+        {"steps": len([line for line in f.lines if not line.startswith("expect")]), "fault": f.what, "text": f.text, "sequence": "; ".join(f.lines)}
+        for f in found.findings
+    ]
+    tally = f"{found.states} states, {found.operations} operations, up to {found.depth} deep{'; the limit of states is reached' if found.capped else ''}"
+    columns = (Column("STEPS", right=True), Column("FAULT"), Column("SEQUENCE"), Column("TEXT", drop=1))
+    return Result(rows=rows, columns=columns, footer=f"{tally}: {len(rows) or 'no'} fault{'s' if len(rows) != 1 else ''}")
+
+
+@command(
+    "what if",
+    arg("kernels", TEXT, "PROFILE, POLICY, PROFILE:POLICY or ARCH, each with options: 'powerpc,ram=16G,rfc-2018'", nargs="+"),
+    arg("file=", FILE, "a scenario instead of commands; its `use` lines are left out"),
+    needs_machine=False,
+    tail=True,
+    examples="""
+> compare buddy memmap_on_memory rfc-2018 -- add 1G; online offline movable; offline 39 38 37 36 35 34 33 32; remove 32-39
+KERNEL           EXISTING INSIDE WASTED LARGEST 1G  VISITS TABLES LEFT OUTCOME
+buddy <...>
+""",
+)
+def compare(shell: Shell, args: Namespace) -> Result:
+    """Play the same commands on several kernels, policies or architectures, and put what they cost side by side.
+
+    EXISTING and INSIDE are the memmap taken from memory that was there and from the range; WASTED is padding; LARGEST is the
+    longest run of free added memory, 1G how many aligned 1 GiB runs are free, VISITS the struct pages that the online code of
+    the series looks at beyond initialising them, TABLES the new page-table pages, LEFT what is not free again when all is removed.
+    """
+    from memshell.experiment.compare import row
+
+    if shell.play_fresh is None:
+        raise UsageError("there is no scenario player here")
+    text = _commands_of(args)
+    rows = [row(kernel, shell.play_fresh(f"{_use(shell, kernel)}\n{text}")) for kernel in args.kernels]
+    shown = [{**r, **{name: _size(r[name]) for name in ("existing", "inside", "wasted", "largest", "left")}} for r in rows]
+    return Result(rows=shown, columns=COMPARED, data=rows)
+
+
+COMPARED = (
+    Column("KERNEL"), Column("EXISTING", right=True), Column("INSIDE", right=True), Column("WASTED", right=True),
+    Column("LARGEST", right=True), Column("1G", right=True, key="gigantic"), Column("VISITS", right=True),
+    Column("TABLES", right=True), Column("LEFT", right=True), Column("OUTCOME"),
+)
+
+
+def _size(value: int | None) -> str:
+    from memshell.mm.pfn import format_size
+
+    return "" if value is None else format_size(value)
+
+
+def _commands_of(args: Namespace) -> str:
+    if args.file:
+        from pathlib import Path
+
+        try:
+            lines = Path(args.file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read {args.file}: {error}") from error
+        return "\n".join(line for line in lines if not line.startswith("use "))
+    if not args.tail:
+        raise UsageError("compare what?", hint="compare v6.1 v6.12 -- add 1G; online offline movable")
+    return str(args.tail).replace(";", "\n")
+
+
+def _use(shell: Shell, kernel: str) -> str:
+    """Return the ``use`` line of one kernel: words joined by colons or commas, each a profile, policy, architecture or key=value."""
+    from memshell.mm.profile import PROFILES
+
+    arch, options = "x86_64", []
+    for word in kernel.replace(":", ",").split(","):
+        if word in shell.plugins.arches():
+            arch = word
+        elif word in PROFILES or f"v{word}" in PROFILES:
+            options.append(f"profile={word}")
+        elif word in shell.plugins.policies():
+            options.append(f"policy={word}")
+        elif "=" in word:
+            options.append(word)
+        else:
+            raise UsageError(f"{word!r} is no profile, policy or architecture", hint="such as v6.12:memmap_on_memory, rfc-2018")
+    return " ".join(["use", arch, *options])
 
 
 @command(

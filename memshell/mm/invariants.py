@@ -138,7 +138,7 @@ def memmap_backing(mm: Mm) -> Iterator[str]:
 def blocks_mapped(mm: Mm) -> Iterator[str]:
     """The direct map covers every block that was added.
 
-    Sections without a block are what an add left that failed in its middle: the kernel unmaps and forgets them.
+    Sections without a block are what an add left that failed in its middle: the kernel only unmaps them.
     """
     base = mm.arch.page_offset
     for number, block in mm.blocks.items():
@@ -167,7 +167,7 @@ def memmap_mapped(mm: Mm) -> Iterator[str]:
 
 def _vmemmap_leaves(mm: Mm) -> Iterator[tuple[int, int, Leaf]]:
     """Yield the leaves of the vmemmap that were not there at boot; those of the direct map are "ram"."""
-    yield from ((a, b, leaf) for a, b, leaf in mm.leaves.items() if leaf.owner in ("buddy", "altmap"))
+    yield from ((a, b, leaf) for a, b, leaf in mm.leaves.items() if leaf.owner in ("buddy", "altmap", "leaked"))
 
 
 def page_tables(mm: Mm) -> Iterator[str]:

@@ -7,7 +7,7 @@ section by section. Sources: "[RFC PATCH 2/4] mm, memory_hotplug: provide a more
 
 from __future__ import annotations
 
-from memshell.errors import KernelError, OutOfMemory
+from memshell.errors import KernelCrash, KernelError, OutOfMemory
 from memshell.mm import mirrors
 from memshell.mm.compound_vmemmap import populate_section_memmap
 from memshell.mm.memory_block import MemoryBlock
@@ -79,6 +79,7 @@ def add_pages_restricted(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: Vmem
         altmap = begin_altmap(mm, pfn, nr_pages)
     if altmap is not None and (altmap.base_pfn != pfn or altmap.offset > nr_pages):
         raise KernelError("memory add fail, invalid altmap", "EINVAL", where=where)
+    require_backing(mm, pfn, nr_pages, altmap)
     done = pfn
     try:
         for done in range(pfn, pfn + nr_pages, mm.arch.pages_per_section):
@@ -91,6 +92,18 @@ def add_pages_restricted(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: Vmem
             mark_vmemmap_range(mm, altmap, whole)
     source = "existing memory" if altmap is None else "the range"
     mm.event("SectionsAdded", where, f"pfns {pfn:#x}-{pfn + nr_pages - 1:#x}, memmap from {source}", start_pfn=pfn, end_pfn=pfn + nr_pages)
+
+
+def require_backing(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """The first struct pages that are written lie at the start of the range: a hypervisor must back them before anything is online.
+
+    The parameter ``backed`` is how many MiB of each range it does (Xen and Hyper-V: a part). Raises `KernelCrash`.
+    """
+    backed = mm.params.get("backed")
+    needed = nr_pages // mm.arch.pages_per_section * (mm.arch.pages_per_section * mm.arch.struct_page_size)
+    if altmap is not None and backed and needed > int(backed) << 20:
+        at = mm.arch.page_offset + (pfn << mm.arch.page_shift) + (int(backed) << 20)
+        raise KernelCrash("access to memory that is not backed", "sparse_add_one_section", at, "the memmap lies in the range")
 
 
 def _add_section(mm: Mm, nid: int, pfn: int, altmap: VmemAltmap | None, flags: int) -> None:

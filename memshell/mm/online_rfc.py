@@ -191,6 +191,8 @@ def require_resource(mm: Mm, start_pfn: int, nr_pages: int) -> None:
     """walk_system_ram_range(): EPERM where no System RAM resource covers the block, as after an add that failed."""
     start, end = start_pfn << mm.arch.page_shift, (start_pfn + nr_pages << mm.arch.page_shift) - 1
     if not any(r.name.startswith("System RAM") and r.start <= start and r.end >= end for r in mm.resources):
+        mm.pages.delete(start_pfn, start_pfn + nr_pages)  # the struct pages stay initialised, the zone's span stays grown
+        mm.pageblocks.delete(start_pfn, start_pfn + nr_pages)
         raise KernelError(f"{start:#x}-{end:#x} is no System RAM", "EPERM", where="mm/memory_hotplug.c:online_pages")
 
 

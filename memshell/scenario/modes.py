@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import argparse
 
     from memshell.experiment.mutate import Verdict
+    from memshell.machine import Step
 
 
 def make_shell(args: argparse.Namespace) -> Shell:
@@ -44,6 +45,7 @@ def make_player(args: argparse.Namespace) -> Player:
     player = Player(make_shell(args), keep_going=args.keep_going)
     player.shell.play_file = player.play_file
     player.shell.mutate_file = partial(_mutate, player.shell)
+    player.shell.play_fresh = partial(_play_fresh, player.shell)
     if args.plugin or args.strict_plugins:
         _ = player.shell.plugins
     return player
@@ -53,6 +55,12 @@ def _mutate(shell: Shell, path: str, *, pairs: bool, jobs: int | None) -> list[V
     from memshell.scenario.mutants import mutate
 
     return mutate(find_scenario(path), pairs=pairs, jobs=jobs, loader=shell.loader)
+
+
+def _play_fresh(shell: Shell, text: str) -> list[Step]:
+    from memshell.scenario.mutants import play_fresh
+
+    return play_fresh(text, shell.loader)
 
 
 def tell(failure: MemshellError, *, debug: bool) -> int:
@@ -213,11 +221,13 @@ def plugins(args: argparse.Namespace, rest: list[str]) -> int:
 
 def vmlinux(args: argparse.Namespace, rest: list[str]) -> int:
     """``memshell vmlinux FILE``."""
+    from shutil import get_terminal_size
+
     from memshell.vmlinux.cli import main_vmlinux
 
     parser = mode_parser("vmlinux", "facts from a kernel image: vmlinux, bzImage, vmlinuz or a BTF file")
     parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--symbols", action="append", default=[], metavar="NAME,...", help="addresses of symbols"
     )
@@ -229,7 +239,12 @@ def vmlinux(args: argparse.Namespace, rest: list[str]) -> int:
     )
     args = parser.parse_args(rest, namespace=args)
     text = main_vmlinux(
-        args.file, as_json=args.json, structs=args.struct, symbols=args.symbols, config=args.config
+        args.file,
+        as_json=args.json or args.form == "json",
+        structs=args.struct,
+        symbols=args.symbols,
+        config=args.config,
+        columns=get_terminal_size().columns if sys.stdout.isatty() else 0,
     )
     sys.stdout.write(text)
     return 0

@@ -11,9 +11,10 @@ from typing import Any
 
 from memshell.commands import load_builtin_commands
 from memshell.commands.shell import Shell
-from memshell.errors import KernelCrash, KernelError
+from memshell.errors import KernelCrash, KernelError, UsageError
 from memshell.experiment.mutate import Shown, Sites, Verdict, judge, mutants, numbers
 from memshell.experiment.trouble import Trouble, troubles
+from memshell.machine import Step
 from memshell.plugins import Plugins
 from memshell.scenario.player import Played, Player
 
@@ -68,6 +69,21 @@ def show(path: str, features: Mapping[str, Any], loader: Loader | None = None) -
     shell.play_file = player.play_file
     player.play_file(path)
     return Shown(tuple(watcher.found), tuple(watcher.numbers))
+
+
+def play_fresh(text: str, loader: Loader | None) -> list[Step]:
+    """Play *text*, which starts a machine, on a fresh shell, whatever fails in it; return the machine's steps."""
+    load_builtin_commands()
+    shell = Shell(loader=loader, out=io.StringIO(), err=io.StringIO())
+    player = Player(shell, keep_going=True, echo=False, capture=True)
+    shell.play_file = player.play_file
+    player.play_text(text, "compare")
+    for failure in player.failures:
+        if isinstance(failure.cause, UsageError):
+            raise failure
+    if shell.machine is None:
+        raise player.failures[0] if player.failures else UsageError("no machine was started")
+    return shell.machine.steps
 
 
 def _job(path: str, loader: Loader | None, sites: Sites) -> Shown:

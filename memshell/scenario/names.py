@@ -28,6 +28,8 @@ TOP = {
     "crashed": "whether the modelled kernel has crashed",
     "crash": "crash.kind, crash.function, crash.address of what the kernel died of",
     "series": "series.head_count, .marked, .freed, .misaligned and so on: what a memmap in the added range went through",
+    "added": "added.largest, added.gigantic, added.stuck: of added memory the longest free run, the free aligned 1G runs, and the"
+    " memmap pages in ZONE_MOVABLE",
     "arch": "the architecture's name",
     "policy": "the memmap policy's name",
     "profile": "the kernel profile's name",
@@ -115,6 +117,18 @@ class State:
         from memshell.experiment.series import numbers
 
         return _plain(_pick(numbers(self.shell.need_machine().steps), rest, f"series.{rest}"))
+
+    def _added(self, rest: str) -> Quantity:
+        from memshell.experiment.compare import free_runs, gigantic_runs
+        from memshell.mm.use_rfc import lost_movable
+
+        page, runs = self.mm.arch.page_size, free_runs(self.mm)
+        values = {
+            "largest": Quantity(max((end - start for start, end, _ in runs.items()), default=0), page),
+            "gigantic": Quantity(gigantic_runs(self.mm, runs)),
+            "stuck": Quantity(lost_movable(self.mm), page),
+        }
+        return _pick(values, rest, f"added.{rest}")
 
     def _arch(self, _rest: str) -> str:
         return self.mm.arch.name

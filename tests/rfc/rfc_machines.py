@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 
-from memshell.errors import KernelCrash, KernelError
-from memshell.machine import boot
-from memshell.mm.memory_block import state_store
-from memshell.mm.memory_hotplug import add_memory, remove_memory
-from memshell.mm.profile import find_profile
 from memshell_plugins.memmap_from_range import MemmapFromRange
 from memshell_plugins.memmap_policies import Buddy
 from memshell_plugins.powerpc import Powerpc
 from memshell_plugins.s390 import S390
 from memshell_plugins.x86_64 import X86
+
+from memshell.errors import KernelCrash, KernelError
+from memshell.machine import boot
+from memshell.mm.memory_block import state_store
+from memshell.mm.memory_hotplug import add_memory, remove_memory
+from memshell.mm.profile import find_profile
 
 GIB = 1 << 30
 MIB = 1 << 20
