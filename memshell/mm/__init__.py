@@ -29,6 +29,7 @@ class Mark(NamedTuple):
     version: str  # the newest kernel whose text the function was compared with
     word: Word
     note: str  # what a simplified function leaves out
+    module: str  # where the model has it
 
     @property
     def name(self) -> str:
@@ -46,11 +47,11 @@ def mirrors(
 
     The marked function is entered in the ledger; while a trace is on (`Mm.trace`), each call of it is recorded.
     """
-    mark = Mark(where, version, word, note)
-    LEDGER[mark.where] = mark
-    name = mark.name
+    name = where.rpartition(":")[2]
 
     def wrap(function: Callable[Concatenate[Mm, P], R]) -> Callable[Concatenate[Mm, P], R]:
+        LEDGER[where] = Mark(where, version, word, note, function.__module__)
+
         @functools.wraps(function)
         def call(mm: Mm, /, *args: P.args, **kwargs: P.kwargs) -> R:
             if mm.trace is None:

@@ -62,7 +62,7 @@ def vmemmap_populate_compound_pages(mm: Mm, pfn: int, start: int, end: int, nid:
 def _tables(mm: Mm, va: int, nid: int) -> None:
     mm.arch.vmemmap_tables(mm, va, nid)
     span = 1 << mm.arch.pmd_shift
-    fragments = mm.arch.dax_vmemmap(mm.profile) == "radix" and mm.arch.page_shift == 16  # noqa: PLR2004  # 64K
+    fragments = mm.arch.dax_vmemmap(mm.profile) == "radix" and mm.arch.page_shift == 16  # 64K
     ensure_table(mm, "pte", va, span, nid, per_page=256 if fragments else 1)
 
 
