@@ -121,7 +121,7 @@ def _add(mm: Mm, via: str, nid: int, start: int, size: int) -> None:
 
     _check_driver(mm, via)
     if via == "driver" and mm.feature("mhp.restrictions"):
-        memory_hotplug.add_memory(mm, nid, start, size)  # before memory groups and add_memory_driver_managed()
+        memory_hotplug.add_memory(mm, nid, start, size)  # before add_memory_driver_managed()
     elif via == "acpi":
         drivers.acpi_memory_device_add(mm, nid, start, size)
     elif via == "probe":
@@ -426,7 +426,7 @@ def _removed(mm: Mm, before: set[int]) -> str:
 
 
 def _old_dimms(mm: Mm, blocks: Iterable[int]) -> list[tuple[int, int]]:
-    """Return (start, size) of the DIMMs of *blocks* in kernels before memory groups: what one add has added."""
+    """Return (start, size) of the DIMMs of *blocks* in kernels before memory groups: what one add added."""
     if not mm.feature("mhp.restrictions"):
         return []
     found = {
@@ -442,7 +442,7 @@ def _old_dimms(mm: Mm, blocks: Iterable[int]) -> list[tuple[int, int]]:
 @command(
     "hotplug",
     arg("blocks", BLOCKS, "any block of the DIMMs", nargs="+"),
-    arg("via=", choice("caller", {"acpi": "DIMMs", "dlpar": "powerpc: LMBs"}), "who takes them", default="acpi"),
+    arg("via=", choice("caller", {"acpi": "DIMMs", "dlpar": "powerpc: LMBs"}), "who does it", default="acpi"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>

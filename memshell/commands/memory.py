@@ -21,6 +21,7 @@ KINDS = {
     "movable": "a process's memory: offline can migrate it away",
     "unmovable": "the kernel's own: offline fails with EBUSY where it lies in a kernel zone",
     "pinned": "movable memory with a reference that migration cannot drop",
+    "ballooned": "PageOffline: a driver holds it, managed does not count it; it goes offline with its block",
 }
 KIND = choice("kind", KINDS)
 
@@ -28,7 +29,9 @@ KIND = choice("kind", KINDS)
 def _owner(kind: str) -> Owner:
     from memshell.mm.page import Owner
 
-    return {"movable": Owner.USER, "unmovable": Owner.KERNEL, "pinned": Owner.PINNED}[kind]
+    owners = {"movable": Owner.USER, "unmovable": Owner.KERNEL}
+    owners |= {"pinned": Owner.PINNED, "ballooned": Owner.OFFLINE}
+    return owners[kind]
 
 
 def _kind(owner: Owner) -> str:
@@ -107,7 +110,7 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
 
 
 def _allocate(mm: Mm, args: Namespace) -> str:
-    from memshell.mm.page_alloc_bulk import alloc_at, alloc_bulk
+    from memshell.mm.page_alloc_bulk import adjust_managed_page_count, alloc_at, alloc_bulk
 
     pages, owner = args.size // mm.arch.page_size, _owner(args.kind)
     tag = mm.counters.get("allocations", 0) + 1
@@ -127,6 +130,7 @@ def _allocate(mm: Mm, args: Namespace) -> str:
             tag=tag,
         )
     mm.counters["allocations"] = tag
+    adjust_managed_page_count(mm, tag, -1)
     place = _where(mm, tag)
     mm.event(
         "PagesAllocated",

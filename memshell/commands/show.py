@@ -78,7 +78,7 @@ def lsmem(shell: Shell, args: Namespace) -> Result:
         for row in found
     ]
     columns = tuple(
-        Column(name, text, right=name != "RANGE", default=name in DEFAULT_COLUMNS, width=5 if name == "SIZE" else 0)
+        Column(name, text, name != "RANGE", name in DEFAULT_COLUMNS, width=5 if name == "SIZE" else 0)
         for name, text in LSMEM_HELP.items()
     )
     return Result(
@@ -399,7 +399,7 @@ M memmap   K kernel   R reserved   . free   - offline   small letter: a part of 
 
 NODE ZONE      PRESENT   MEMMAP   KERNEL RESERVED     FREE
    0 DMA         15.6M              512K     632K    14.5M
-   0 DMA32        1.9G               63M   141.4M     1.7G
+   0 DMA32       2031M               63M   141.4M    1827M
    0 Movable      512M       8M                       504M
      offline: 512M in 4 blocks
 """,

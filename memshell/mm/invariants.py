@@ -167,7 +167,9 @@ def memmap_mapped(mm: Mm) -> Iterator[str]:
 
 def _vmemmap_leaves(mm: Mm) -> Iterator[tuple[int, int, Leaf]]:
     """Yield the leaves of the vmemmap that were not there at boot; those of the direct map are "ram"."""
-    yield from ((a, b, leaf) for a, b, leaf in mm.leaves.items() if leaf.owner in ("buddy", "altmap", "leaked"))
+    for a, b, leaf in mm.leaves.items():
+        if leaf.owner in ("buddy", "altmap", "leaked"):
+            yield a, b, leaf
 
 
 def page_tables(mm: Mm) -> Iterator[str]:

@@ -196,10 +196,10 @@ def _columns(head: str, cells: list[str]) -> str:
 
 
 def _size(mm: Mm, pages: int) -> str:
-    """Return pages in the largest unit that leaves 10 of it, with one decimal below 1000; nothing for none."""
+    """Return pages in the largest unit that leaves 10 of it or divides it, one decimal; nothing for none."""
     size = pages << mm.arch.page_shift
     for unit, shift in (("T", 40), ("G", 30), ("M", 20), ("K", 10)):
-        if size >= 10 << shift or (size and unit == "K"):
+        if size >= 10 << shift or (size >= 1 << shift and size % (1 << shift) == 0):
             whole, tenths = divmod(size * 10 >> shift, 10)
             return f"{whole}.{tenths}{unit}" if tenths and whole < 1000 else f"{whole}{unit}"
     return ""
