@@ -57,13 +57,16 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
 
 def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
     key = (boot.nid, boot.type)
-    ranges = zone_ranges(boot, memory)
+    ranges = zone_ranges(boot, memory, mm.block_pages)
     present = sum(end - start for start, end in ranges)
+    holes = max(present - boot.present, 0) if boot.present else 0  # where RAM is known by whole blocks only
     area = mm.free[key]
     free = place_free_blocks(ranges, _with_pcp(boot.orders, boot.pcp, mm.arch.max_order), mm.arch.max_order)
     reserved = max(boot.present - boot.managed, 0)
     for start, end in ranges:
-        for a, b in list(free.gaps(start, end)):
+        for low, b in list(free.gaps(start, end)):
+            a = min(b, low + holes)
+            holes -= a - low
             cut = min(b, a + reserved)
             reserved -= cut - a
             mm.pages.set(a, cut, Page(Owner.RESERVED, *key))
@@ -86,11 +89,17 @@ def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
     )
 
 
-def zone_ranges(boot: BootZone, memory: BootMemory) -> list[tuple[int, int]]:
-    """Return the pfn ranges of RAM that lie in the zone."""
+def zone_ranges(boot: BootZone, memory: BootMemory, block_pages: int) -> list[tuple[int, int]]:
+    """Return the pfn ranges of RAM that lie in the zone: of its span, what no block puts elsewhere."""
     low, high = boot.start_pfn, boot.start_pfn + boot.spanned
-    clipped = [(max(a, low), min(b, high)) for a, b, nid in memory.ram if nid == boot.nid]
-    return [(a, b) for a, b in clipped if a < b]
+    ranges: RangeMap[bool] = RangeMap()
+    for a, b, nid in memory.ram:
+        if nid == boot.nid:
+            ranges.set(max(a, low), min(b, high), value=True)
+    for number, block in memory.blocks.items():
+        if block.offline or block.zone not in (None, boot.type):
+            ranges.delete(number * block_pages, (number + 1) * block_pages)
+    return [(a, b) for a, b, _ in ranges.items()]
 
 
 def _with_pcp(orders: tuple[int, ...], pcp: int, max_order: int) -> list[int]:
@@ -120,27 +129,24 @@ def place_free_blocks(ranges: list[tuple[int, int]], orders: list[int], max_orde
             free.set(high - (take << max_order), high, value=True)
             left.delete(high - (take << max_order), high)
             want -= take
-    chosen: set[tuple[int, int]] = set()
     for order in range(max_order - 1, -1, -1):
-        for _ in range(orders[order]):
-            pfn = _find_place(left, order, chosen)
-            if pfn is None:
-                break
-            chosen.add((pfn, order))
+        for pfn in _find_places(left, order, orders[order]):
             free.set(pfn, pfn + (1 << order), value=True)
             left.delete(pfn, pfn + (1 << order))
     return free
 
 
-def _find_place(left: RangeMap[bool], order: int, chosen: set[tuple[int, int]]) -> int | None:
-    size = 1 << order
+def _find_places(left: RangeMap[bool], order: int, count: int) -> list[int]:
+    """Return the *count* highest places for a block of *order* in *left*, or as many as there are; never both buddies."""
+    size, found, chosen = 1 << order, list[int](), set[int]()
     for start, end, _ in reversed(list(left.items())):
-        pfn = align_down(end, size) - size
-        while pfn >= start:
-            if (pfn ^ size, order) not in chosen:
-                return pfn
-            pfn -= size
-    return None
+        for pfn in range(align_down(end, size) - size, start - 1, -size):
+            if len(found) >= count:
+                return found
+            if pfn ^ size not in chosen:
+                chosen.add(pfn)
+                found.append(pfn)
+    return found
 
 
 def _boot_nodes(mm: Mm) -> None:
@@ -164,9 +170,14 @@ def _boot_sections(mm: Mm, memory: BootMemory) -> None:
         first, last = start // mm.arch.pages_per_section, (end - 1) // mm.arch.pages_per_section
         roots.update(range(first // per_root, last // per_root + 1))
         for block_id in range(start // mm.block_pages, (end - 1) // mm.block_pages + 1):
-            mm.blocks.setdefault(
-                block_id, MemoryBlock(block_id, nid, "online", zone_of_boot_block(mm, block_id, nid), early=True)
-            )
+            read = memory.blocks.get(block_id)
+            zone = read.zone if read and read.zone is not None else zone_of_boot_block(mm, block_id, nid)
+            mm.blocks.setdefault(block_id, MemoryBlock(block_id, nid, "online", zone, early=True))
+    for block_id, read in memory.blocks.items():
+        if read.offline:
+            first = block_id * mm.block_pages
+            mm.sections.set(first, first + mm.block_pages, SECTION_PRESENT | SECTION_HAS_MEM_MAP)
+            mm.blocks[block_id] = mm.blocks[block_id]._replace(state="offline", zone=None, early=False)
     mm.section_roots = dict.fromkeys(roots)
 
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from memshell.arch import Arch, BootMemory, BootZone
+from memshell.arch import Arch
+from memshell.capture.reader import boot_state
 from memshell.errors import RecordingError
-from memshell.machine import DEFAULT_PARAMS, Machine
-from memshell.mm.boot import boot
+from memshell.machine import Machine
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
 from memshell.mm.page import (
     KPF_ANON,
@@ -30,8 +30,6 @@ from memshell.policy import Policy
 from memshell.verify import rfc
 from memshell.verify.recording import Recording
 
-PARAMS = ("online_policy", "auto_movable_ratio", "auto_movable_numa_aware")
-
 
 def boot_machine(recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy]) -> Machine:
     """Return a machine in the recording's boot state. Raises `RecordingError` for an architecture that no plugin has."""
@@ -40,59 +38,11 @@ def boot_machine(recording: Recording, arches: dict[str, Arch], policies: dict[s
         raise RecordingError(f"{recording.name}: no plugin for architecture {recording.arch!r}")
     state = recording.steps[0]["state"]
     arch = arches[name].from_recording(recording.config, recording.cmdline, recording.qemu_args, state, recording.profile)
-    memory = boot_memory(arch, state)
-    params = {**DEFAULT_PARAMS, "auto_online_blocks": state.get("auto_online_blocks", "offline")}
     parameter = state.get("params", {}).get("memmap_on_memory", "N")
     policy = next((p for p in policies.values() if p.parameter == parameter), policies["buddy"])
     if rfc.is_rfc(recording):
         policy = policies[rfc.policy_name(recording)]
-    mm = boot(arch, recording.profile, policy, memory, params)
-    read_params(mm, state)
-    for key, zone in list(mm.zones.items()):
-        mm.change_zone(key, initialized=bool(zone.spanned))
-    return Machine(mm)
-
-
-def read_params(mm: Mm, state: dict[str, Any]) -> None:
-    """Take the writable module parameters and auto_online_blocks as a step left them: somebody wrote them."""
-    given = state.get("params", {})
-    mm.params.update({name: given[name] for name in PARAMS if name in given})
-    if "auto_online_blocks" in state:
-        mm.params["auto_online_blocks"] = state["auto_online_blocks"]
-
-
-def boot_memory(arch: Arch, state: dict[str, Any]) -> BootMemory:
-    """Return the boot memory that a recorded state describes."""
-    size = arch.page_size
-    spans = [(z["start_pfn"], z["start_pfn"] + z["spanned"], z["node"]) for z in state["zones"] if z.get("spanned")]
-    ram = []
-    for depth, start, end, name in state["iomem"]:
-        if depth == 0 and name.startswith("System RAM"):
-            first, last = -(-start // size), (end + 1) // size
-            ram += [(max(first, a), min(last, b), nid) for a, b, nid in spans if max(first, a) < min(last, b)]
-    orders = {(b["node"], b["zone"]): tuple(b["orders"]) for b in state.get("buddyinfo", ())}
-    zones = tuple(
-        BootZone(
-            z["node"], ZONE_BY_LABEL[z["zone"]], z["start_pfn"], z["spanned"], z["present"], z["managed"],
-            orders.get((z["node"], z["zone"]), ()), z.get("pcp_pages", 0),
-        )
-        for z in state["zones"]
-        if z.get("spanned") and ZONE_BY_LABEL[z["zone"]] is not ZoneType.DEVICE
-    )
-    nodes = tuple(sorted({z["node"] for z in state["zones"]}))
-    return BootMemory(
-        tuple(sorted(ram)), zones, tuple(tuple(line) for line in state["iomem"]), state["block_size_bytes"], nodes=nodes,
-        cpu_nodes=_cpu_nodes(state, nodes), nr_memmap_boot_pages=state.get("vmstat", {}).get("nr_memmap_boot_pages", 0),
-    )
-
-
-def _cpu_nodes(state: dict[str, Any], nodes: tuple[int, ...]) -> tuple[int, ...]:
-    text = state.get("nodes", {}).get("has_cpu", "")
-    found: list[int] = []
-    for part in text.split(",") if text else ():
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return tuple(found) or nodes
+    return Machine(boot_state(arch, recording.profile, policy, state))
 
 
 def used_ranges(mm: Mm) -> list[tuple[int, int, Page]]:

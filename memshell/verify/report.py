@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from memshell.arch import Arch
+from memshell.capture.reader import read_params
 from memshell.machine import Machine
 from memshell.mm.page_alloc import nr_free_pages
 from memshell.mm.state import Mm
@@ -14,7 +15,7 @@ from memshell.policy import Policy
 from memshell.verify import rfc
 from memshell.verify.backing import settle_backing
 from memshell.verify.calls import compare_calls, first_difference, visible_names
-from memshell.verify.inputs import boot_machine, read_dumped, read_pages, read_params
+from memshell.verify.inputs import boot_machine, read_dumped, read_pages
 from memshell.verify.pages import page_quantities
 from memshell.verify.quantity import Quantity, Verdict, compare
 from memshell.verify.recording import Recording

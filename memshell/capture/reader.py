@@ -1,0 +1,179 @@
+"""From a state of /proc and /sys to boot memory: one reader for recordings and machine files.
+
+What a state lacks is derived here and nowhere else: RAM and zones from the memory blocks, free blocks from
+a zone's free pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from memshell.arch import Arch, BootBlock, BootMemory, BootZone
+from memshell.errors import RecordingError
+from memshell.machine import DEFAULT_PARAMS
+from memshell.mm.boot import boot
+from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
+from memshell.mm.ranges import RangeMap
+from memshell.mm.state import Mm
+
+if TYPE_CHECKING:
+    from memshell.mm.profile import Profile
+    from memshell.policy import Policy
+
+PARAMS = ("online_policy", "auto_movable_ratio", "auto_movable_numa_aware")
+
+
+def boot_state(arch: Arch, profile: Profile, policy: Policy, state: Mapping[str, Any]) -> Mm:
+    """Return a machine's memory as *state* shows it, its parameters too."""
+    mm = boot(arch, profile, policy, boot_memory(arch, state), {**DEFAULT_PARAMS})
+    read_params(mm, state)
+    if "nr_memmap_pages" in mm.counters:
+        mm.counters["nr_memmap_pages"] = state.get("vmstat", {}).get("nr_memmap_pages", 0)
+    return mm
+
+
+def read_params(mm: Mm, state: Mapping[str, Any]) -> None:
+    """Take the writable module parameters and auto_online_blocks as a step left them: somebody wrote them."""
+    given = state.get("params", {})
+    mm.params.update({name: given[name] for name in PARAMS if name in given})
+    if "auto_online_blocks" in state:
+        mm.params["auto_online_blocks"] = state["auto_online_blocks"]
+
+
+def boot_memory(arch: Arch, state: Mapping[str, Any]) -> BootMemory:
+    """Return the boot memory that a state describes. Raises `RecordingError` where no RAM lies in a zone."""
+    block_pages = state["block_size_bytes"] // arch.page_size
+    blocks = {int(number): _block(shown) for number, shown in state.get("memory_blocks", {}).items()}
+    lines = state["zones"] if "zones" in state else zones_of_blocks(arch, blocks, block_pages)
+    spanned = [
+        z
+        for z in lines
+        if z.get("spanned") and "start_pfn" in z and ZONE_BY_LABEL[z["zone"]] is not ZoneType.DEVICE
+    ]
+    iomem = (
+        tuple(tuple(line) for line in state["iomem"])
+        if "iomem" in state
+        else _iomem_of_blocks(blocks, state["block_size_bytes"])
+    )
+    orders = {(b["node"], b["zone"]): tuple(b["orders"]) for b in state.get("buddyinfo", ())}
+    zones = tuple(
+        BootZone(
+            z["node"],
+            ZONE_BY_LABEL[z["zone"]],
+            z["start_pfn"],
+            z["spanned"],
+            z["present"],
+            z["managed"],
+            orders.get((z["node"], z["zone"]), ())
+            if "buddyinfo" in state
+            else largest(z["free"], arch.max_order),
+            z.get("pcp_pages", 0),
+        )
+        for z in spanned
+    )
+    ram = _ram(arch, iomem, spanned, blocks, block_pages)
+    if not ram or not zones:
+        raise RecordingError("no System RAM lies in a zone")
+    nodes = tuple(sorted({z["node"] for z in lines}))
+    return BootMemory(
+        ram,
+        zones,
+        iomem,
+        state["block_size_bytes"],
+        nodes=nodes,
+        cpu_nodes=_cpu_nodes(state, nodes),
+        nr_memmap_boot_pages=state.get("vmstat", {}).get("nr_memmap_boot_pages", 0),
+        blocks=blocks,
+    )
+
+
+def _block(shown: Mapping[str, Any]) -> BootBlock:
+    """Read what sysfs shows of a block. The zones of an offline one are those that it may go to."""
+    offline = shown["state"] == "offline"
+    zone = None if offline else ZONE_BY_LABEL.get(shown.get("valid_zones", ""))
+    return BootBlock(offline, zone, shown.get("node"))
+
+
+def _ram(
+    arch: Arch,
+    iomem: tuple[tuple[int, int, int, str], ...],
+    zones: list[dict[str, Any]],
+    blocks: Mapping[int, BootBlock],
+    block_pages: int,
+) -> tuple[tuple[int, int, int], ...]:
+    """Return the runs of RAM that lie in a zone or an offline block, each with its node."""
+    ram: RangeMap[int] = RangeMap()
+    for _, start, end, name in iomem:
+        if name.startswith("System RAM"):
+            first, last = -(-start // arch.page_size), (end + 1) // arch.page_size
+            for z in zones:
+                ram.set(max(first, z["start_pfn"]), min(last, z["start_pfn"] + z["spanned"]), z["node"])
+    for number, block in blocks.items():
+        first, last = number * block_pages, (number + 1) * block_pages
+        if block.offline:
+            ram.set(first, last, block.nid or 0)
+        elif block.nid is not None:
+            for start, end, _ in list(ram.items(first, last)):
+                ram.set(start, end, block.nid)
+    return tuple(ram.items())
+
+
+def _cpu_nodes(state: Mapping[str, Any], nodes: tuple[int, ...]) -> tuple[int, ...]:
+    text = state.get("nodes", {}).get("has_cpu", "")
+    found: list[int] = []
+    for part in text.split(",") if text else ():
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found) or nodes
+
+
+# --- where a file was not readable ---
+
+
+def zones_of_blocks(arch: Arch, blocks: Mapping[int, BootBlock], block_pages: int) -> list[dict[str, Any]]:
+    """Return zones of the online blocks, all pages free: those that sysfs shows, else the architecture's."""
+    found: dict[tuple[int, ZoneType], list[tuple[int, int]]] = {}
+    for number, block in sorted(blocks.items()):
+        for start, end, kind in (
+            _parts(arch, number * block_pages, (number + 1) * block_pages, block) if not block.offline else ()
+        ):
+            found.setdefault((block.nid or 0, kind), []).append((start, end))
+    zones = []
+    for (nid, kind), runs in sorted(found.items()):
+        pages, start = sum(b - a for a, b in runs), runs[0][0]
+        counts = dict.fromkeys(("present", "managed", "free"), pages)
+        zones.append(
+            {"node": nid, "zone": kind.label, "start_pfn": start, "spanned": runs[-1][1] - start, **counts}
+        )
+    return zones
+
+
+def _parts(arch: Arch, start: int, end: int, block: BootBlock) -> Iterator[tuple[int, int, ZoneType]]:
+    """Yield a block's pages cut at the zone limits, where its one zone is not known."""
+    cuts = (
+        []
+        if block.zone is not None
+        else sorted(limit for _, limit in arch.zone_limits if start < limit < end)
+    )
+    for a, b in zip([start, *cuts], [*cuts, end], strict=True):
+        yield a, b, block.zone if block.zone is not None else arch.kernel_zone_of(a)
+
+
+def _iomem_of_blocks(
+    blocks: Mapping[int, BootBlock], block_size: int
+) -> tuple[tuple[int, int, int, str], ...]:
+    """Return a line of System RAM for each run of blocks."""
+    runs: RangeMap[bool] = RangeMap()
+    for number in blocks:
+        runs.set(number * block_size, (number + 1) * block_size, value=True)
+    return tuple((0, start, end - 1, "System RAM") for start, end, _ in runs.items())
+
+
+def largest(free: int, max_order: int) -> tuple[int, ...]:
+    """Return the fewest free blocks that *free* pages make, as counts by order.
+
+    >>> largest(13, 2)
+    (1, 0, 3)
+    """
+    return (*(free >> order & 1 for order in range(max_order)), free >> max_order)
