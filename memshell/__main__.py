@@ -18,6 +18,7 @@ memshell -c 'CMD; CMD'                  run commands
 memshell run FILE... [--json]           play scenarios
 memshell test [FILE|DIR]...             play scenarios as tests (--junit F --ktap --update -k NAME -j N)
 memshell vmlinux FILE [--json]          facts from a kernel image (--symbols NAME,... --struct NAME,...)
+memshell capture [--root DIR] [-o FILE] this machine, or a copied /proc and /sys -> a file for `use FILE`
 memshell verify RECORDING... [--json]   replay what a real kernel did and compare
 memshell plugins [--json] [--time]      the plugins and how they fare
 memshell export KIND OUT [FILE...]      play FILEs and write the machine as sysroot, svg, html or json
@@ -56,6 +57,7 @@ MODES = {
     "vmlinux": "memshell.scenario.modes:vmlinux",
     "mutate": "memshell.scenario.mutants:mode",
     "verify": "memshell.verify.cli:main",
+    "capture": "memshell.scenario.capture_mode:capture",
     "plugins": "memshell.scenario.modes:plugins",
     "export": "memshell.scenario.modes:export",
 }

@@ -42,7 +42,8 @@ def _use_words(shell: Shell, prefix: str) -> Suggestions:
     """Complete the architecture, then its keys, then the values of a key."""
     arches = shell.plugins.arches()
     yield from ((name, "architecture") for name in arches)
-    yield from ((name, "machine file") for name, _ in FILE.complete(shell, prefix) if name.endswith((".json", "/")))
+    files = (name for name, _ in FILE.complete(shell, prefix) if name.endswith((".json", "/")))
+    yield from ((name, "machine file") for name in files)
     key, equals, typed = prefix.partition("=")
     for arch in arches.values():
         for option in arch.options:
@@ -66,7 +67,7 @@ ARCH = ArgType("ARCH", TEXT.convert, _use_words)
 
 @command(
     "machine",
-    arg("arch", ARCH, "an architecture or a machine file; without it, list the architectures' keys", nargs="?"),
+    arg("arch", ARCH, "an architecture or a machine file; without it, list the keys", nargs="?"),
     arg("options", USE_WORD, "its options, profile=v6.12 and policy=NAME", nargs="*"),
     needs_machine=False,
     examples="""
@@ -119,17 +120,19 @@ def _names_file(word: str) -> bool:
 
 def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     """Boot the machine of a machine file; its kernel and parameters choose what *options* do not."""
-    from memshell.capture import boot_file, load_machine_file, profile_of
+    from memshell.capture import boot_file, load_machine_file, policy_of, profile_of
     from memshell.mm.profile import find_profile
 
     file = load_machine_file(path)
     name = options.pop("profile", None)
     kernel = profile_of(file) if name is None else find_profile(name)
-    policy = shell.plugins.policies()[POLICY.convert(options.pop("policy"), shell)] if "policy" in options else None
+    policies = shell.plugins.policies()
+    word = options.pop("policy", None)
+    policy = policy_of(file, policies) if word is None else policies[POLICY.convert(word, shell)]
     params = {key: _parameter(key, options.pop(key)) for key in list(options) if key in PARAMETERS}
     for key in [key for key in options if key in kernel.features]:
         kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
-    machine = boot_file(file, shell.plugins, options, kernel, policy, shell.command_text)
+    machine = boot_file(file, kernel, options, shell.plugins.arches(), policy, shell.command_text)
     machine.mm.params.update(params)
     shell.machine = machine
     return describe(machine.mm)

@@ -1,0 +1,60 @@
+"""``memshell capture``: write a machine file for ``use FILE``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memshell.errors import CommandError
+from memshell.scenario.modes import mode_parser
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def capture(args: argparse.Namespace, rest: list[str]) -> int:
+    """Read a machine; the file goes to stdout or to -o, what could not be read to stderr."""
+    from memshell.capture import capture as read_machine
+
+    parser = mode_parser(
+        "capture", "read this machine, or a copied /proc and /sys tree, into a file for `use FILE`"
+    )
+    parser.add_argument(
+        "--root", type=Path, metavar="DIR", help="a folder with proc and sys, or the output of lsmem -J"
+    )
+    parser.add_argument("--arch", metavar="NAME", help="the architecture, where the root does not say it")
+    parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="write here instead of stdout")
+    args = parser.parse_args(rest, namespace=args)
+    machine = read_machine(args.root, args.arch)
+    for note in machine["notes"]:
+        print(f"memshell: {note}", file=sys.stderr)
+    text = as_text(machine)
+    if args.out is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        args.out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"cannot write {args.out}: {error.strerror or error}") from error
+    print(f"{args.out}: {summary(machine)}")
+    return 0
+
+
+def as_text(machine: dict[str, Any]) -> str:
+    """Return the file: a line for each key, of the state too, so that two files can be compared."""
+    state = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in machine["state"].items())
+    values = {key: json.dumps(value) for key, value in machine.items()} | {"state": f"{{\n{state}\n }}"}
+    return "{\n" + ",\n".join(f" {json.dumps(key)}: {value}" for key, value in values.items()) + "\n}\n"
+
+
+def summary(machine: dict[str, Any]) -> str:
+    """Return a line about a machine file."""
+    from memshell.mm.pfn import format_size
+
+    blocks = machine["state"]["memory_blocks"].values()
+    online = sum(block["state"] == "online" for block in blocks)
+    size = format_size(machine["state"]["block_size_bytes"])
+    kernel = machine["kernel"].removeprefix("Linux version ") or "kernel not known"
+    return f"{machine['arch']}, {kernel}, {online} of {len(blocks)} blocks of {size} online"
