@@ -166,7 +166,7 @@ def vmlinux(shell: Shell, args: Namespace) -> Result:
     if args.file is not None:
         shell.image = load(args.file)
     facts = need_image(shell).facts
-    return Result(text=render(facts), data=facts.to_json())
+    return Result(text=render(facts, columns=shell.options.width), data=facts.to_json())
 
 
 @command(

@@ -53,7 +53,7 @@ class Sized:
 
     def __str__(self) -> str:
         release = self.loaded.facts.release or "release not in the file"
-        line = f"from {self.path} ({release}): {', '.join(self.taken)}"
+        line = f"from {self.path} ({release}): {', '.join(self.taken) or 'nothing'}"
         return f"{line}; given by hand: {', '.join(self.given)}" if self.given else line
 
 
@@ -135,6 +135,8 @@ def _profile(sized: Sized) -> None:
     if name is not None:
         older = "" if release.startswith(name[1:]) else ", the newest that is not newer"
         sized.option("profile", name, f"profile {name}{older}")
-    elif "profile" not in sized.options:
+    elif "profile" in sized.options:
+        sized.given.append(f"profile={sized.options['profile']} (in the file: {release}, older than any)")
+    else:
         hint = f"profile={RELEASES[0]} plays the oldest that is known"
         raise ImageError(f"{sized.path}: no profile is as old as {release}", hint=hint)

@@ -15,15 +15,17 @@ def main_vmlinux(
     structs: Iterable[str] = (),
     symbols: Iterable[str] = (),
     config: str | None = None,
+    columns: int = 0,
 ) -> str:
     """What the command prints, with its newline; ImageError (exit 1) when the file cannot be read.
 
-    *structs* and *symbols* are names; each may also be several, with commas between them.
+    *structs* and *symbols* are names; each may also be several, with commas between them. *columns* is the
+    width of the terminal, 0 for no limit.
     """
     wanted = names(structs)
     facts = read_facts(file, structs=wanted, symbols=names(symbols), config=config)
     if not as_json:
-        return render(facts, wanted)
+        return render(facts, wanted, columns)
     import json
 
     return json.dumps(facts.to_json()) + "\n"

@@ -8,10 +8,13 @@ from memshell.vmlinux.facts import ENUMS, Facts
 from memshell.vmlinux.layout import Enum, Struct
 
 
-def render(facts: Facts, structs: Iterable[str] = ()) -> str:
-    """All of it as lines; the *structs* that were asked for come with their members."""
+def render(facts: Facts, structs: Iterable[str] = (), columns: int = 0) -> str:
+    """All of it as lines; the *structs* that were asked for come with their members.
+
+    What is long goes on in the next line when a terminal has only so many *columns*; 0 is no limit.
+    """
     asked = list(structs)
-    lines = [*_head(facts), "", *_facts(facts), "", *_sizes(facts)]
+    lines = [*_head(facts), "", *_facts(facts, columns), "", *_sizes(facts)]
     for name in asked:
         found = facts.structs.get(name)
         lines += ["", *(struct_lines(found) if found else [f"struct {name}: not in the file"])]
@@ -30,11 +33,23 @@ def _head(facts: Facts) -> Iterator[str]:
     )
 
 
-def _facts(facts: Facts) -> Iterator[str]:
+def _facts(facts: Facts, columns: int) -> Iterator[str]:
     width = max(len(name) for name in facts.facts)
     for name, fact in facts.facts.items():
         mark = " " if fact.read else "?"
-        yield f"{mark} {name:{width}} {'-' if fact.value is None else fact.value!s:>10}  {fact.how}"
+        start = f"{mark} {name:{width}} {'-' if fact.value is None else fact.value!s:>10}  "
+        yield from _wrapped(start, fact.how, columns)
+
+
+def _wrapped(start: str, text: str, columns: int) -> list[str]:
+    """Return *text* behind *start*, and what is too long for it below, as far in as there is room."""
+    if not columns or len(start) + len(text) <= columns:
+        return [start + text]
+    from textwrap import wrap
+
+    return wrap(
+        text, max(columns, 40), initial_indent=start, subsequent_indent=" " * min(len(start), columns // 2)
+    )
 
 
 def _sizes(facts: Facts) -> Iterator[str]:
