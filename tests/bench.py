@@ -1,4 +1,4 @@
-"""``make bench``: whole-process figures, as medians, and as ratios to what starting Python costs on the same machine."""
+"""``make bench``: whole-process figures, as medians and as ratios to starting Python on the same machine."""
 
 import statistics
 import subprocess

@@ -121,8 +121,17 @@ def runs_of(mm: Mm, tag: int) -> list[tuple[int, int, Page]]:
     return [(start, end, page) for start, end, page in mm.pages.items() if page.tag == tag]
 
 
+def adjust_managed_page_count(mm: Mm, tag: int, sign: int) -> None:
+    """Take the PageOffline pages of *tag* off their zones' managed pages (*sign* -1), or add them again."""
+    for start, end, page in runs_of(mm, tag):
+        if page.owner is Owner.OFFLINE:
+            key = (page.nid, page.zone)
+            mm.change_zone(key, managed=mm.zones[key].managed + sign * (end - start))
+
+
 def free_bulk(mm: Mm, tag: int) -> int:
     """Give all pages of the allocation *tag* back; return how many they were."""
+    adjust_managed_page_count(mm, tag, 1)
     runs = runs_of(mm, tag)
     for start, end, _ in runs:
         free_range(mm, start, end)
