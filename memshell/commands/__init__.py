@@ -80,7 +80,7 @@ __all__ = [
 ]
 
 
-FAMILY_MODULES = ("machine", "hotplug", "memory", "show", "image", "experiment", "series", "session", "truth", "checkup", "export", "help")
+FAMILY_MODULES = ("machine", "hotplug", "device", "memory", "show", "image", "experiment", "series", "session", "truth", "checkup", "export", "help")
 
 
 def load_builtin_commands() -> None:

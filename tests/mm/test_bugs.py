@@ -1,0 +1,55 @@
+"""The bugs of released kernels: every switch is documented, has its scenario, and does what its profile says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from memshell.mm.profile import FEATURES, PROFILES, RELEASES
+from memshell.mm.profile_bugs import BUGS
+from memshell.scenario.suite import play_case
+
+ROOT = Path(__file__).parent.parent.parent
+REGRESS = ROOT / "scenarios" / "regress"
+ROW = re.compile(r"^\| ([BL][\d, BL]*) \| `(bug\.\w+)` \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
+WITHOUT_SCENARIO = {"bug.arm64_subsection_leaf"}  # there is no arm64 plugin
+
+
+def test_the_table_in_the_document_is_the_table_in_the_code():
+    rows = ROW.findall((ROOT / "docs" / "bugs.md").read_text(encoding="utf-8"))
+    assert [row[:2] for row in rows] == [(bug.id, name) for name, bug in BUGS.items()]
+    for _, name, where, scenario in rows:
+        on = [release for release in RELEASES if PROFILES[release].features[name]]
+        assert where == ("all" if on == list(RELEASES) else ", ".join(on) or "none")
+        expected = "none: needs an arm64 plugin" if name in WITHOUT_SCENARIO else f"`{name[4:]}.mem`"
+        assert scenario == expected
+
+
+def test_every_bug_has_a_scenario_that_says_why_and_every_scenario_is_one_of_a_bug():
+    assert {path.stem for path in REGRESS.glob("*.mem")} == {name[4:] for name in set(BUGS) - WITHOUT_SCENARIO}
+    for path in REGRESS.glob("*.mem"):
+        assert path.read_text(encoding="utf-8").startswith("# why: ")
+
+
+def flipped(text, name):
+    """Return a scenario with every use of its switch turned round, and without what it expects of the switch itself."""
+    other = {"on": "off", "off": "on"}
+    text = re.sub(rf"\n *expect feature\.{re.escape(name)} == \w+", "", text)
+    return re.sub(rf"({re.escape(name)}[ =])(on|off)\b", lambda match: match[1] + other[match[2]], text)
+
+
+@pytest.mark.parametrize("name", sorted(set(BUGS) - WITHOUT_SCENARIO))
+def test_a_scenario_shows_the_bug_on_and_off_and_fails_with_the_switch_the_wrong_way(name, tmp_path):
+    path = REGRESS / f"{name[4:]}.mem"
+    assert play_case(str(path)).ok
+    text = path.read_text(encoding="utf-8")
+    wrong = tmp_path / path.name
+    wrong.write_text(flipped(text, name), encoding="utf-8")
+    assert wrong.read_text(encoding="utf-8") != text
+    assert not play_case(str(wrong)).ok
+
+
+def test_the_series_before_released_kernels_keeps_its_own_values():
+    """The profiles of 2017 to 2019 start from v5.15; what the series did otherwise is said there."""
+    assert FEATURES["bug.offline_counts_page_offline"].values["v5.15"]
+    assert not PROFILES["rfc-2018"].features["bug.offline_counts_page_offline"]
