@@ -8,6 +8,7 @@ from typing import Any
 
 from memshell.arch import Arch
 from memshell.capture.reader import read_params
+from memshell.errors import RecordingError
 from memshell.machine import Machine
 from memshell.mm.page_alloc import nr_free_pages
 from memshell.mm.state import Mm
@@ -35,7 +36,20 @@ Watcher = Callable[[set[str], list[Quantity]], None]  # the kernel functions tha
 def verify_recording(
     recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy], watch: Watcher | None = None
 ) -> list[Quantity]:
-    """Replay *recording* and return every compared quantity; *watch* is told after each step."""
+    """Replay *recording* and return every compared quantity; *watch* is told after each step.
+
+    Raises `RecordingError` for a file whose parts are missing or of another form.
+    """
+    try:
+        return _verify(recording, arches, policies, watch)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise RecordingError(f"{recording.name} holds something that cannot be read ({what})", hint="is it whole?") from error
+
+
+def _verify(
+    recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy], watch: Watcher | None
+) -> list[Quantity]:
     replay = Replay(boot_machine(recording, arches, policies), traced=watch is not None)
     steps = _rfc_steps if rfc.is_rfc(recording) else _steps
     quantities: list[Quantity] = []
