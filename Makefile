@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= auto
 
-.PHONY: demo test lint bench docs grammar clean
+.PHONY: demo test lint bench bench-vmlinux docs grammar clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,10 @@ fidelity: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python tests/bench.py
+
+# Beside pahole, drgn, gdb and plain pyelftools, where they are installed: make bench-vmlinux KERNEL=vmlinux-6.12
+bench-vmlinux: .venv/.dev
+	$(BIN)/python tests/bench_vmlinux.py $(KERNEL)
 
 # Rewrites the examples of commands and documents, and the command reference: read the difference.
 docs: .venv/.dev
