@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memshell.api import Machine as Machine
     from memshell.arch import Arch as Arch
     from memshell.arch import BootMemory as BootMemory
     from memshell.arch import BootZone as BootZone
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from memshell.errors import UsageError as UsageError
     from memshell.hookspecs import Context as Context
     from memshell.hookspecs import hookimpl as hookimpl
-    from memshell.machine import Machine as Machine
     from memshell.mm import mirrors as mirrors
     from memshell.mm.init_64_powerpc import PowerMmu as PowerMmu
     from memshell.mm.init_64_x86 import map_range as map_range
@@ -92,13 +92,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "memshell.api": "Machine",
     "memshell.arch": "Arch BootMemory BootZone Option",
     "memshell.commands.public": (
         "ADDRESS BLOCKS FILE INT PFN SIZE TEXT Arg ArgType Column Command Result Shell arg choice command"
     ),
     "memshell.errors": "CommandError KernelError MemshellError OutOfMemory PluginError UsageError",
     "memshell.hookspecs": "Context hookimpl",
-    "memshell.machine": "Machine",
     "memshell.mm": "mirrors",
     "memshell.mm.init_64_x86": (
         "map_range x86_arch_add_memory x86_arch_remove_memory x86_vmemmap_free x86_vmemmap_populate"

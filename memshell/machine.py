@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memshell.errors import CommandError, KernelCrash, KernelError, MemshellError, UsageError
@@ -32,7 +32,7 @@ class Step:
 
     n: int
     command: str
-    mm: Mm
+    mm: Mm = field(repr=False)
     events: tuple[Event, ...] = ()
     error: KernelError | KernelCrash | None = None
     trace: Trace | None = None

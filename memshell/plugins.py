@@ -227,7 +227,7 @@ class GuardedPolicy:
 
     def __init__(self, policy: Policy, title: str) -> None:
         self.policy = policy
-        self.title = title
+        self.origin = f"{title}: policy {policy.name}"
         self.name = str(policy.name)
         self.summary = str(policy.summary)
         self.parameter = str(policy.parameter)
@@ -240,7 +240,7 @@ class GuardedPolicy:
         except MemshellError:
             raise
         except (Exception, SystemExit) as error:
-            raise PluginError(f"{self.title}: policy {self.name} failed: {_one_line(error)}") from error
+            raise PluginError(f"{self.origin}: place_memmap failed: {_one_line(error)}") from error
         return answer
 
 

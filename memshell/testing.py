@@ -1,6 +1,7 @@
-"""For pytest: every ``*.mem`` file is a test.  Loaded through the entry point ``pytest11``.
+"""For tests of plugins: fixtures, `run_scenario`, the conformance kit.  Every ``*.mem`` file is a test.
 
-Importing this module costs next to nothing: every pytest run of an environment with memshell loads it.
+Loaded through the entry point ``pytest11``.  Importing this module costs next to nothing: every pytest run
+of an environment with memshell loads it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from memshell.api import Machine
+    from memshell.arch import Arch
+    from memshell.conformance import Report
+    from memshell.policy import Policy
     from memshell.scenario.suite import Case
+
+__all__ = ["arch_conformance", "machine", "policy_conformance", "run_file", "run_scenario", "shell"]
 
 
 class ScenarioFailed(Exception):
@@ -81,3 +88,47 @@ def run_scenario(text: str, name: str = "scenario") -> ScenarioResult:
     from memshell.scenario.suite import play_text_case
 
     return ScenarioResult(play_text_case(name, text))
+
+
+@pytest.fixture
+def machine() -> Callable[..., Machine]:
+    """Return a function that boots a machine: ``machine("x86_64", ram="2G", policy="memmap_on_memory")``.
+
+    It takes what `memshell.Machine.boot` takes; the installed plugins are loaded once for all tests.
+    """
+    from functools import partial
+
+    from memshell.api import Machine
+    from memshell.scenario.suite import shared_plugins
+
+    return partial(Machine.boot, plugins=shared_plugins())
+
+
+@pytest.fixture
+def shell() -> Callable[[str], str]:
+    """Return a session as a function: ``shell("use x86_64; add 1G")`` returns what is shown."""
+    from memshell.api import Session
+    from memshell.scenario.suite import shared_plugins
+
+    return Session(shared_plugins()).run
+
+
+def policy_conformance(policy: Policy, *, arches: Iterable[Arch] | None = None, examples: int = 20) -> Report:
+    """Try a policy on every installed architecture: ``policy_conformance(Mine()).assert_ok()``.
+
+    Every order of add, online, offline and remove, and a random user that plays *examples* times on a
+    machine, with all invariants after every step.  The report says in words what is wrong, and after what.
+    """
+    from memshell.conformance import policy_conformance
+
+    return policy_conformance(policy, arches=arches, examples=examples)
+
+
+def arch_conformance(arch: Arch, *, policies: Iterable[Policy] | None = None, examples: int = 20) -> Report:
+    """Try an architecture with all its options: ``arch_conformance(Mine()).assert_ok()``.
+
+    As `policy_conformance`, under each of the policies of released kernels, or *policies*.
+    """
+    from memshell.conformance import arch_conformance
+
+    return arch_conformance(arch, policies=policies, examples=examples)

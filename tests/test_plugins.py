@@ -128,7 +128,7 @@ def memshell_policies(ctx):
 @pytest.mark.parametrize(
     "body, message",
     [
-        ("raise ValueError('boom')", "plugin strange: policy bad failed: ValueError: boom"),
+        ("raise ValueError('boom')", "plugin strange: policy bad: place_memmap failed: ValueError: boom"),
         ("return None", "NoneType"),
         ("return Placement(reserve_pages=1)", "reserve_pages"),
         ("return Placement(reserve_pages=10**9)", "reserve_pages"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memshell.errors import KernelError
+from memshell.errors import KernelError, PluginError
 from memshell.mm import mirrors
 from memshell.mm.memory_block import (
     MemoryBlock,
@@ -137,14 +137,14 @@ def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) ->
         force_known=mm.feature("memmap_on_memory.force"),
         arch_refusal=mm.arch.supports_memmap_on_memory(block_memmap, mm.profile),
         free_pages=tuple(sorted(free.items())),
+        cpu_nodes=tuple(sorted(node for node, record in mm.nodes.items() if record.has_cpu)),
     )
 
 
 @mirrors("mm/memory_hotplug.c:mhp_supports_memmap_on_memory", "v6.12", "complete")
 def mhp_supports_memmap_on_memory(mm: Mm, nid: int, start: int, size: int) -> Placement:
     """Ask the policy where the memmap of the range goes."""
-    placement = mm.policy.place_memmap(memmap_request(mm, nid, start, size, offered=True))
-    check_placement(mm, placement)
+    placement = ask_policy(mm, nid, start, size, offered=True)
     if mm.trace is not None:
         size_of = mm.arch.struct_page_size
         pages = -(-mm.block_pages * size_of // mm.arch.page_size)
@@ -162,25 +162,37 @@ def get_memmap_mode(mm: Mm) -> str:
     return mm.policy.parameter
 
 
-def check_placement(mm: Mm, placement: object) -> None:
-    """Refuse an answer that no kernel could carry out. Raises `PluginError`."""
-    from memshell.errors import PluginError
+def ask_policy(mm: Mm, nid: int, start: int, size: int, *, offered: bool) -> Placement:
+    """Return the policy's answer about [start, start+size) bytes. Raises `PluginError` for one that cannot be."""
+    placement = mm.policy.place_memmap(memmap_request(mm, nid, start, size, offered=offered))
+    check_placement(mm, placement)
+    return placement
 
-    name = getattr(mm.policy, "name", "?")
+
+def check_placement(mm: Mm, placement: object) -> None:
+    """Refuse an answer that no kernel could carry out. Raises `PluginError`, which names the plugin."""
+    fault = placement_fault(mm, placement)
+    if fault:
+        who = getattr(mm.policy, "origin", "") or f"policy {getattr(mm.policy, 'name', '?')}"
+        raise PluginError(f"{who}: place_memmap: {fault}")
+
+
+def placement_fault(mm: Mm, placement: object) -> str:
+    """Return what is wrong with a policy's answer, or nothing."""
     if not isinstance(placement, Placement):
-        raise PluginError(f"policy {name!r}: place_memmap returned {type(placement).__name__}, not a Placement")
+        return f"it returned {type(placement).__name__}, not a Placement"
+    reserve, nodes = placement.reserve_pages, placement.nodes
+    if not isinstance(reserve, int) or not isinstance(nodes, tuple):
+        return f"reserve_pages is a number and nodes a tuple, not {reserve!r} and {nodes!r}"
     if placement.from_range and not mm.feature("mhp.from_range"):
-        raise PluginError(f"policy {name!r}: the kernel {mm.profile.name} cannot take the memmap of a whole add from the range")
+        return f"the kernel {mm.profile.name} cannot take the memmap of a whole add from the range"
     needed = -(-mm.block_pages * mm.arch.struct_page_size // mm.arch.page_size)
-    if placement.reserve_pages and not needed <= placement.reserve_pages < mm.block_pages:
-        raise PluginError(
-            f"policy {name!r}: reserve_pages is {placement.reserve_pages}; a block of {mm.block_pages} pages needs {needed} for its memmap"
-        )
-    if placement.reserve_pages % mm.arch.pageblock_nr_pages:
-        raise PluginError(f"policy {name!r}: reserve_pages {placement.reserve_pages} is not a multiple of the pageblock")
-    strangers = [nid for nid in placement.nodes if nid not in mm.nodes]
-    if strangers:
-        raise PluginError(f"policy {name!r}: there is no node {strangers[0]}")
+    if reserve and not needed <= reserve < mm.block_pages:
+        return f"reserve_pages is {reserve}; a block of {mm.block_pages} pages needs {needed} for its memmap"
+    if reserve % mm.arch.pageblock_nr_pages:
+        return f"reserve_pages is {reserve}, no multiple of the pageblock ({mm.arch.pageblock_nr_pages} pages)"
+    strangers = [nid for nid in nodes if nid not in mm.nodes]
+    return f"there is no node {strangers[0]}" if strangers else ""
 
 
 @mirrors("mm/memory_hotplug.c:create_altmaps_and_memory_blocks", "v6.12", "complete")
@@ -289,10 +301,10 @@ def choose_placement(mm: Mm, nid: int, start: int, size: int, flags: int) -> Pla
     Until v6.5 the caller has asked before it set the flag, and a refusal here is EINVAL.
     """
     if not flags & MHP_MEMMAP_ON_MEMORY:
-        return Placement(nodes=mm.policy.place_memmap(memmap_request(mm, nid, start, size, offered=False)).nodes)
+        return Placement(nodes=ask_policy(mm, nid, start, size, offered=False).nodes)
     if not mm.feature("memmap_on_memory.caller_checks"):
         return mhp_supports_memmap_on_memory(mm, nid, start, size)
-    placement = mm.policy.place_memmap(memmap_request(mm, nid, start, size, offered=True))
+    placement = ask_policy(mm, nid, start, size, offered=True)
     if not placement.reserve_pages:
         raise KernelError(f"memmap_on_memory: {placement.refusal}", "EINVAL", where=f"{HERE}:add_memory_resource")
     return placement
