@@ -22,9 +22,14 @@ class MemmapFromRange:
     parameter: str = "range"
 
     def place_memmap(self, request: MemmapRequest) -> Placement:
-        """Always, in kernels that can: add_memory_resource() of the series sets the flag without asking anybody."""
+        """Always, in kernels that can.
+
+        Add_memory_resource() of the series sets the flag without asking anybody.
+        """
         if not request.from_range:
-            return Placement(refusal="this kernel has no MHP_MEMMAP_FROM_RANGE: profile rfc-2017, rfc-2018, rfc-v2-2019 or patch-v1-2019")
+            return Placement(
+                refusal="this kernel has no MHP_MEMMAP_FROM_RANGE: the profiles rfc-* and patch-v1-2019 do"
+            )
         return Placement(from_range=request.offered)
 
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 def mutate(shell: Shell, args: Namespace) -> Result:
     """Play a scenario once per check of the 2018 series with that check off, and show what goes wrong first.
 
-    "What happens when we get one wrong?" (Dave Hansen, 2018-11-16). After each step a process runs that reads the memory
-    blocks and the free lists, in every play. "silent" means that numbers differ and nothing complains.
+    "What happens when we get one wrong?" (Dave Hansen, 2018-11-16). After each step a process runs that reads
+    the memory blocks and the free lists, in every play. "silent" means that numbers differ and nothing
+    complains.
     """
     from memshell.experiment.mutate import rows
 
@@ -37,8 +38,14 @@ def mutate(shell: Shell, args: Namespace) -> Result:
 
 
 MUTANT_COLUMNS = (
-    Column("SITE"), Column("CHECK", drop=2), Column("FIRST"), Column("FUNCTION"), Column("STEP", right=True), Column("COMMAND"),
-    Column("ADDRESS", right=True), Column("SILENT", drop=1),
+    Column("SITE"),
+    Column("CHECK", drop=2),
+    Column("FIRST"),
+    Column("FUNCTION"),
+    Column("STEP", right=True),
+    Column("COMMAND"),
+    Column("ADDRESS", right=True),
+    Column("SILENT", drop=1),
 )
 
 
@@ -59,9 +66,9 @@ STEPS FAULT <...>
 def explore(shell: Shell, args: Namespace) -> Result:
     """Search all short sequences of adds, onlines, offlines and removals for one that breaks something.
 
-    From the machine as it stands, breadth first, so the first sequence for a fault is a shortest one. Adds may fail half way
-    (no memory for a section's usage map), removals may be of a part. After each operation the invariants are checked, and a
-    process runs that reads the memory blocks and the free lists.
+    From the machine as it stands, breadth first, so the first sequence for a fault is a shortest one. Adds
+    may fail half way (no memory for a section's usage map), removals may be of a part. After each operation
+    the invariants are checked, and a process runs that reads the memory blocks and the free lists.
     """
     from memshell.experiment.explore import explore as search
     from memshell.experiment.explore import scenario
@@ -70,34 +77,52 @@ def explore(shell: Shell, args: Namespace) -> Result:
     found = search(machine.mm, depth=args.depth, sections=args.blocks, limit=args.limit)
     start = "\n".join(step.command for step in machine.steps if step.error is None)
     if args.scenarios:
-        return Result(text="\n".join(scenario(start, finding) for finding in found.findings) or "nothing found")
+        return Result(
+            text="\n".join(scenario(start, finding) for finding in found.findings) or "nothing found"
+        )
     rows = [
-        {"steps": len([line for line in f.lines if not line.startswith("expect")]), "fault": f.what, "text": f.text, "sequence": "; ".join(f.lines)}
+        {
+            "steps": len([line for line in f.lines if not line.startswith("expect")]),
+            "fault": f.what,
+            "text": f.text,
+            "sequence": "; ".join(f.lines),
+        }
         for f in found.findings
     ]
-    tally = f"{found.states} states, {found.operations} operations, up to {found.depth} deep{'; the limit of states is reached' if found.capped else ''}"
+    tally = f"{found.states} states, {found.operations} operations, up to {found.depth} deep"
+    tally += "; the limit of states is reached" if found.capped else ""
     columns = (Column("STEPS", right=True), Column("FAULT"), Column("SEQUENCE"), Column("TEXT", drop=1))
-    return Result(rows=rows, columns=columns, footer=f"{tally}: {len(rows) or 'no'} fault{'s' if len(rows) != 1 else ''}")
+    return Result(
+        rows=rows,
+        columns=columns,
+        footer=f"{tally}: {len(rows) or 'no'} fault{'s' if len(rows) != 1 else ''}",
+    )
 
 
 @command(
     "what if",
-    arg("kernels", TEXT, "PROFILE, POLICY, PROFILE:POLICY or ARCH, each with options: 'powerpc,ram=16G,rfc-2018'", nargs="+"),
+    arg(
+        "kernels",
+        TEXT,
+        "PROFILE, POLICY, PROFILE:POLICY or ARCH, each with options: 'powerpc,ram=16G,rfc-2018'",
+        nargs="+",
+    ),
     arg("file=", FILE, "a scenario instead of commands; its `use` lines are left out"),
     needs_machine=False,
     tail=True,
     examples="""
-> compare buddy memmap_on_memory rfc-2018 -- add 1G; online offline movable; offline 39 38 37 36 35 34 33 32; remove 32-39
-KERNEL           EXISTING INSIDE WASTED LARGEST 1G  VISITS TABLES LEFT OUTCOME
+> compare buddy memmap_on_memory rfc-2018 -- add 1G; online offline movable
+KERNEL           EXISTING INSIDE WASTED LARGEST 1G VISITS TABLES LEFT OUTCOME
 buddy <...>
 """,
 )
 def compare(shell: Shell, args: Namespace) -> Result:
-    """Play the same commands on several kernels, policies or architectures, and put what they cost side by side.
+    """Play the same commands on several kernels, policies or architectures, and compare what they cost.
 
-    EXISTING and INSIDE are the memmap taken from memory that was there and from the range; WASTED is padding; LARGEST is the
-    longest run of free added memory, 1G how many aligned 1 GiB runs are free, VISITS the struct pages that the online code of
-    the series looks at beyond initialising them, TABLES the new page-table pages, LEFT what is not free again when all is removed.
+    EXISTING and INSIDE are the memmap taken from memory that was there and from the range; WASTED is padding;
+    LARGEST is the longest run of free added memory, 1G how many aligned 1 GiB runs are free, VISITS the
+    struct pages that the online code of the series looks at beyond initialising them, TABLES the new
+    page-table pages, LEFT what is not free again when all is removed.
     """
     from memshell.experiment.compare import row
 
@@ -105,14 +130,24 @@ def compare(shell: Shell, args: Namespace) -> Result:
         raise UsageError("there is no scenario player here")
     text = _commands_of(args)
     rows = [row(kernel, shell.play_fresh(f"{_use(shell, kernel)}\n{text}")) for kernel in args.kernels]
-    shown = [{**r, **{name: _size(r[name]) for name in ("existing", "inside", "wasted", "largest", "left")}} for r in rows]
+    shown = [
+        {**r, **{name: _size(r[name]) for name in ("existing", "inside", "wasted", "largest", "left")}}
+        for r in rows
+    ]
     return Result(rows=shown, columns=COMPARED, data=rows)
 
 
 COMPARED = (
-    Column("KERNEL"), Column("EXISTING", right=True), Column("INSIDE", right=True), Column("WASTED", right=True),
-    Column("LARGEST", right=True), Column("1G", right=True, key="gigantic"), Column("VISITS", right=True),
-    Column("TABLES", right=True), Column("LEFT", right=True), Column("OUTCOME"),
+    Column("KERNEL"),
+    Column("EXISTING", right=True),
+    Column("INSIDE", right=True),
+    Column("WASTED", right=True),
+    Column("LARGEST", right=True),
+    Column("1G", right=True, key="gigantic"),
+    Column("VISITS", right=True),
+    Column("TABLES", right=True),
+    Column("LEFT", right=True),
+    Column("OUTCOME"),
 )
 
 
@@ -137,7 +172,10 @@ def _commands_of(args: Namespace) -> str:
 
 
 def _use(shell: Shell, kernel: str) -> str:
-    """Return the ``use`` line of one kernel: words joined by colons or commas, each a profile, policy, architecture or key=value."""
+    """Return the ``use`` line of one kernel.
+
+    Its words are joined by colons or commas; each is a profile, a policy, an architecture or key=value.
+    """
     from memshell.mm.profile import PROFILES
 
     arch, options = "x86_64", []
@@ -151,7 +189,10 @@ def _use(shell: Shell, kernel: str) -> str:
         elif "=" in word:
             options.append(word)
         else:
-            raise UsageError(f"{word!r} is no profile, policy or architecture", hint="such as v6.12:memmap_on_memory, rfc-2018")
+            raise UsageError(
+                f"{word!r} is no profile, policy or architecture",
+                hint="such as v6.12:memmap_on_memory, rfc-2018",
+            )
     return " ".join(["use", arch, *options])
 
 
@@ -169,7 +210,7 @@ nobody stumbled
 """,
 )
 def touch(shell: Shell, args: Namespace) -> str:
-    """Let a process run that reads the memory blocks and the free lists: there a memmap that was lost is noticed."""
+    """Let a process run that reads the blocks and the free lists: there a memmap that was lost is noticed."""
     from memshell.mm.use_rfc import process_runs
 
     with shell.change() as mm:

@@ -18,13 +18,20 @@ GIGANTIC = 1 << 30
 
 def memmap_bytes(mm: Mm, owner: str) -> int:
     """Return the bytes of struct pages that leaves of *owner* ("buddy", "altmap") map."""
-    return sum(end - start for start, end, leaf in mm.leaves.items() if leaf.owner == owner and start >= mm.arch.vmemmap_base)
+    return sum(
+        end - start
+        for start, end, leaf in mm.leaves.items()
+        if leaf.owner == owner and start >= mm.arch.vmemmap_base
+    )
 
 
 def wasted_bytes(mm: Mm) -> int:
     """Return what blocks keep from the buddy beyond the pages of their memmap."""
     needed = -(-mm.block_pages * mm.arch.struct_page_size // mm.arch.page_size)
-    return sum(max(block.nr_vmemmap_pages - needed, 0) for block in mm.blocks.values() if block.nr_vmemmap_pages) * mm.arch.page_size
+    return (
+        sum(max(block.nr_vmemmap_pages - needed, 0) for block in mm.blocks.values() if block.nr_vmemmap_pages)
+        * mm.arch.page_size
+    )
 
 
 def free_runs(mm: Mm) -> RangeMap[bool]:
@@ -32,7 +39,9 @@ def free_runs(mm: Mm) -> RangeMap[bool]:
     runs: RangeMap[bool] = RangeMap()
     for block in mm.blocks.values():
         if not block.early:
-            for start, end, page in mm.pages.items(block.id * mm.block_pages, (block.id + 1) * mm.block_pages):
+            for start, end, page in mm.pages.items(
+                block.id * mm.block_pages, (block.id + 1) * mm.block_pages
+            ):
                 if page.owner is Owner.FREE:
                     runs.set(start, end, value=True)
     return runs
@@ -41,7 +50,9 @@ def free_runs(mm: Mm) -> RangeMap[bool]:
 def gigantic_runs(mm: Mm, runs: RangeMap[bool]) -> int:
     """Return how many aligned 1 GiB runs are free."""
     pages = GIGANTIC >> mm.arch.page_shift
-    return sum(max(align_down(end, pages) - align_up(start, pages), 0) // pages for start, end, _ in runs.items())
+    return sum(
+        max(align_down(end, pages) - align_up(start, pages), 0) // pages for start, end, _ in runs.items()
+    )
 
 
 def table_pages(mm: Mm) -> int:
@@ -65,8 +76,12 @@ def row(name: str, steps: Sequence[Step]) -> dict[str, Any]:
         "gigantic": max(gigantic_runs(mm, run) for mm, run in zip(states, runs, strict=True)),
         "visits": series_numbers(steps)["visits"],
         "tables": max(map(table_pages, states)),
-        "left": (free_bytes(boot) - free_bytes(last)) if not last.blocks.keys() - boot.blocks.keys() else None,
-        "outcome": died["function"] if last.crashed else next((s.error.errno for s in steps if s.error), None) or "ok",
+        "left": (free_bytes(boot) - free_bytes(last))
+        if not last.blocks.keys() - boot.blocks.keys()
+        else None,
+        "outcome": died["function"]
+        if last.crashed
+        else next((s.error.errno for s in steps if s.error), None) or "ok",
     }
 
 

@@ -1,6 +1,7 @@
 """Search all short sequences of hotplug operations for one that crashes the kernel or breaks an invariant.
 
-Breadth first, so that the first sequence found for a fault is a shortest one; states that are equal by value are visited once.
+Breadth first, so that the first sequence found for a fault is a shortest one; states that are equal by value
+are visited once.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ class Search:
 
 
 def explore(start: Mm, *, depth: int = 4, sections: int = 3, limit: int = 20000) -> Search:
-    """Try every sequence of up to *depth* operations from *start*, with adds of 1 to *sections* memory blocks.
+    """Try every sequence of up to *depth* operations from *start*, with adds of 1 to *sections* blocks.
 
-    A state in which a rule is broken is gone on from, a crash is not. Returns one finding for each kind of fault.
+    A state in which a rule is broken is gone on from, a crash is not. Returns one finding for each kind of
+    fault.
     """
     search = Search()
     known = {what for what, _ in broken(start)}
@@ -91,13 +93,17 @@ def attempt(mm: Mm, op: Op) -> tuple[Mm, tuple[str, ...], list[tuple[str, str]]]
         expected = (f"expect error == {error.errno}",) if error.errno else ()
         lines = (*op.lines[:-1], f"! {op.lines[-1]}", *expected)
     except KernelCrash as crash:
-        return work, (*op.lines[:-1], f"! {op.lines[-1]}", "expect crashed"), [(f"crash: {crash.kind} in {crash.function}", crash.message)]
+        return (
+            work,
+            (*op.lines[:-1], f"! {op.lines[-1]}", "expect crashed"),
+            [(f"crash: {crash.kind} in {crash.function}", crash.message)],
+        )
     work.events = []
     return work, lines, broken(work)
 
 
 def broken(mm: Mm) -> list[tuple[str, str]]:
-    """Return the rules that do not hold, each with its first sentence, and what a process that runs now would die of."""
+    """Return the rules that do not hold, with a sentence each, and what a process that runs now dies of."""
     found = []
     for rule in RULES:
         sentence = next(rule(mm), None)
@@ -118,7 +124,10 @@ def first_address(mm: Mm) -> int:
 
 
 def operations(mm: Mm, base: int, sections: int) -> Iterator[Op]:
-    """Yield what can be tried in this state: adds (that fail, too), online, offline, remove whole or in part."""
+    """Yield what can be tried in this state.
+
+    Adds (that fail, too), online, offline, remove whole or in part.
+    """
     size = mm.block_size
     first = base // size
     here = [number for number in range(first, first + 2 * sections + 1) if number in mm.blocks]
@@ -155,7 +164,9 @@ def _words(numbers: list[int]) -> str:
 
 def _add(mm: Mm, start: int, blocks: int) -> Op:
     size = blocks * mm.block_size
-    return Op((f"add {start:#x} {format_size(size)}",), lambda work: acpi_memory_device_add(work, 0, start, size))
+    return Op(
+        (f"add {start:#x} {format_size(size)}",), lambda work: acpi_memory_device_add(work, 0, start, size)
+    )
 
 
 def _failing_add(mm: Mm, start: int, blocks: int, at: int) -> Op:
@@ -190,15 +201,26 @@ def digest(mm: Mm) -> int:
     """Return a number that equal states share: everything that a later operation can see."""
     altmaps = tuple((n, repr(block)) for n, block in sorted(mm.blocks.items()))
     free = tuple((key, tuple(sorted(area.runs()))) for key, area in sorted(mm.free.items()))
-    maps = tuple(tuple(runs.items()) for runs in (mm.pages, mm.pageblocks, mm.sections, mm.leaves, mm.struct_pages))
-    rest = (tuple(sorted(mm.zones.items())), tuple(sorted(mm.nodes.items())), tuple(sorted(mm.tables)), tuple(mm.resources))
+    maps = tuple(
+        tuple(runs.items()) for runs in (mm.pages, mm.pageblocks, mm.sections, mm.leaves, mm.struct_pages)
+    )
+    rest = (
+        tuple(sorted(mm.zones.items())),
+        tuple(sorted(mm.nodes.items())),
+        tuple(sorted(mm.tables)),
+        tuple(mm.resources),
+    )
     counters = tuple(sorted((name, value) for name, value in mm.counters.items() if name != "next_group"))
-    return hash((altmaps, free, maps, rest, counters, tuple(sorted(mm.faults.items())), mm.vmemmap_head, mm.crashed))
+    return hash(
+        (altmaps, free, maps, rest, counters, tuple(sorted(mm.faults.items())), mm.vmemmap_head, mm.crashed)
+    )
 
 
 def scenario(use: str, finding: Finding) -> str:
     """Return a scenario that replays a finding on the machine that *use* starts."""
-    return "\n".join([f"# why: {finding.what}: {finding.text}", use, *finding.lines, *_ending(finding)]) + "\n"
+    return (
+        "\n".join([f"# why: {finding.what}: {finding.text}", use, *finding.lines, *_ending(finding)]) + "\n"
+    )
 
 
 def _ending(finding: Finding) -> list[str]:

@@ -30,7 +30,9 @@ class Verdict(NamedTuple):
 
     sites: Sites
     first: Trouble | None  # None: no difference
-    silent: tuple[int, str, str] | None  # (step, command, what) where numbers differ before anything complains
+    silent: (
+        tuple[int, str, str] | None
+    )  # (step, command, what) where numbers differ before anything complains
 
 
 def mutants(pairs: bool) -> list[Sites]:
@@ -68,7 +70,9 @@ def first_trouble(plain: Sequence[Trouble], mutant: Sequence[Trouble]) -> Troubl
     return next((trouble for trouble in mutant if _signature(trouble) not in known), None)
 
 
-def first_number(plain: Sequence[tuple[int, str, dict[str, int]]], mutant: Sequence[tuple[int, str, dict[str, int]]]) -> tuple[int, str, str] | None:
+def first_number(
+    plain: Sequence[tuple[int, str, dict[str, int]]], mutant: Sequence[tuple[int, str, dict[str, int]]]
+) -> tuple[int, str, str] | None:
     """Return the first step after which a number differs, and which."""
     for (step, command, before), (_, _, after) in zip(plain, mutant, strict=False):
         for name in [*before, *(name for name in after if name not in before)]:
@@ -78,20 +82,22 @@ def first_number(plain: Sequence[tuple[int, str, dict[str, int]]], mutant: Seque
 
 
 def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Return the table: site, what went wrong first, in which function, at which step, with the address or pfn."""
+    """Return the table: site, what went wrong first, in which function, at which step, at which address."""
     table = []
     for verdict in verdicts:
         first, silent = verdict.first, verdict.silent
         numbered = " + ".join(CHECKS[name][0] for name in verdict.sites)
-        table.append({
-            "site": numbered,
-            "check": " + ".join(name.removeprefix("check.") for name in verdict.sites),
-            "first": first.kind if first else "no difference" if not silent else "silent",
-            "function": first.function if first else "",
-            "step": first.step if first else silent[0] if silent else None,
-            "command": first.command if first else silent[1] if silent else "",
-            "address": None if first is None or first.address is None else f"{first.address:#x}",
-            "silent": silent[2] if silent else "",
-            "text": first.text if first else "",
-        })
+        table.append(
+            {
+                "site": numbered,
+                "check": " + ".join(name.removeprefix("check.") for name in verdict.sites),
+                "first": first.kind if first else "no difference" if not silent else "silent",
+                "function": first.function if first else "",
+                "step": first.step if first else silent[0] if silent else None,
+                "command": first.command if first else silent[1] if silent else "",
+                "address": None if first is None or first.address is None else f"{first.address:#x}",
+                "silent": silent[2] if silent else "",
+                "text": first.text if first else "",
+            }
+        )
     return table

@@ -1,4 +1,7 @@
-"""What the steps of a machine did to a memmap in the added range, in numbers: for expectations, tables and comparisons."""
+"""What the steps of a machine did to a memmap in the added range, in numbers.
+
+For expectations, tables and comparisons.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ LAST = {
 
 
 def numbers(steps: Iterable[Step]) -> dict[str, int]:
-    """Return every number of *steps*; of ``first_freed`` the first event counts, of the others of `LAST` the last."""
+    """Return every number of *steps*.
+
+    Of ``first_freed`` the first event counts, of the others of `LAST` the last.
+    """
     events = [event for step in steps for event in step.events]
     found = {name: _sum(events, kind, what) for name, (kind, what) in SUMS.items()}
     for name, (kind, what) in LAST.items():
@@ -43,7 +49,9 @@ def numbers(steps: Iterable[Step]) -> dict[str, int]:
         found[name] = (values[0] if name.startswith("first") else values[-1]) if values else 0
     found["heads"] = len({event.data["head"] for event in events if event.kind == "VmemmapMarked"})
     for order in (8, 9, 10):
-        found[f"order{order}"] = sum(e.data["orders"].get(order, 0) for e in events if e.kind == "PagesOnlined")
+        found[f"order{order}"] = sum(
+            e.data["orders"].get(order, 0) for e in events if e.kind == "PagesOnlined"
+        )
     return found
 
 
@@ -55,5 +63,9 @@ def crash(steps: Iterable[Step]) -> dict[str, Any]:
     """Return kind, function and address of the crash that ended *steps*; empty ones without."""
     for step in steps:
         if isinstance(step.error, KernelCrash):
-            return {"kind": step.error.kind, "function": step.error.function, "address": step.error.address or 0}
+            return {
+                "kind": step.error.kind,
+                "function": step.error.function,
+                "address": step.error.address or 0,
+            }
     return {"kind": "none", "function": "none", "address": 0}

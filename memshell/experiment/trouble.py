@@ -9,11 +9,21 @@ from memshell.errors import KernelCrash
 from memshell.machine import Step
 from memshell.mm.events import Event
 
-KINDS = ("Crash", "Warning", "BadPageState", "DoubleFree", "MemmapOverwritten", "FramesFreed", "MemoryOverwritten", "FramesLeaked", "MappingLeaked")
+KINDS = (
+    "Crash",
+    "Warning",
+    "BadPageState",
+    "DoubleFree",
+    "MemmapOverwritten",
+    "FramesFreed",
+    "MemoryOverwritten",
+    "FramesLeaked",
+    "MappingLeaked",
+)
 
 
 class Trouble(NamedTuple):
-    """One thing that went wrong: what, in which kernel function, at which step, and the address or pfn that it names."""
+    """One thing that went wrong: what, in which kernel function, at which step, at which address or pfn."""
 
     step: int
     command: str
@@ -37,5 +47,14 @@ def troubles(steps: Iterable[Step], kinds: Sequence[str] = KINDS) -> list[Troubl
     for step in steps:
         found += [of_event(step, event) for event in step.events if event.kind in kinds]
         if step.error is not None and not isinstance(step.error, KernelCrash):
-            found.append(Trouble(step.n, step.command, step.error.errno or "failed", step.error.where.rpartition(":")[2], None, step.error.message))
+            found.append(
+                Trouble(
+                    step.n,
+                    step.command,
+                    step.error.errno or "failed",
+                    step.error.where.rpartition(":")[2],
+                    None,
+                    step.error.message,
+                )
+            )
     return found

@@ -1,8 +1,9 @@
 """Adding and removing memory in kernels with struct mhp_restrictions: v4.20 with the series of 2017 to 2019.
 
-One altmap for the whole add; sections and memory blocks appear one by one, and stay when a later one fails; removal goes
-section by section. Sources: "[RFC PATCH 2/4] mm, memory_hotplug: provide a more generic restrictions for memory hotplug" and
-3/4 of the same series, O. Salvador, 2018-11-16; mm/memory_hotplug.c and mm/sparse.c of v4.20.
+One altmap for the whole add; sections and memory blocks appear one by one, and stay when a later one fails;
+removal goes section by section. Sources: "[RFC PATCH 2/4] mm, memory_hotplug: provide a more generic
+restrictions for memory hotplug" and 3/4 of the same series, O. Salvador, 2018-11-16; mm/memory_hotplug.c and
+mm/sparse.c of v4.20.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ def undo_add(mm: Mm, start: int, size: int) -> None:
 
 
 def veto_from_range(mm: Mm) -> None:
-    """``restrictions->flags &= ~MHP_MEMMAP_FROM_RANGE`` of an architecture that cannot: ~1<<1 clears MHP_MEMBLOCK_API too."""
+    """``restrictions->flags &= ~MHP_MEMMAP_FROM_RANGE`` of an architecture that cannot.
+
+    ~1<<1 clears MHP_MEMBLOCK_API too.
+    """
     if mm.restrictions is not None and mm.feature("check.s390_veto"):
         mm.restrictions &= ~1 << 1 if mm.feature("bug.mhp_macro_parentheses") else ~MHP_MEMMAP_FROM_RANGE
 
@@ -72,7 +76,8 @@ def veto_from_range(mm: Mm) -> None:
 def add_pages_restricted(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Add the sections of [pfn, +nr_pages), each with its memory block. What was added before an error stays.
 
-    Raises EINVAL for an altmap that does not fit (a reserve that was never set), ENOMEM where a section's memory cannot be had.
+    Raises EINVAL for an altmap that does not fit (a reserve that was never set), ENOMEM where a section's
+    memory cannot be had.
     """
     flags, where = mm.restrictions or 0, f"{HERE}:__add_pages"
     if altmap is None and flags & MHP_MEMMAP_FROM_RANGE:
@@ -91,19 +96,33 @@ def add_pages_restricted(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: Vmem
         if isinstance(altmap, RangeAltmap) and mm.feature("vmemmap.mark") == "range":
             mark_vmemmap_range(mm, altmap, whole)
     source = "existing memory" if altmap is None else "the range"
-    mm.event("SectionsAdded", where, f"pfns {pfn:#x}-{pfn + nr_pages - 1:#x}, memmap from {source}", start_pfn=pfn, end_pfn=pfn + nr_pages)
+    mm.event(
+        "SectionsAdded",
+        where,
+        f"pfns {pfn:#x}-{pfn + nr_pages - 1:#x}, memmap from {source}",
+        start_pfn=pfn,
+        end_pfn=pfn + nr_pages,
+    )
 
 
 def require_backing(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
-    """The first struct pages that are written lie at the start of the range: a hypervisor must back them before anything is online.
+    """The first struct pages that are written lie at the start of the range.
 
-    The parameter ``backed`` is how many MiB of each range it does (Xen and Hyper-V: a part). Raises `KernelCrash`.
+    A hypervisor must back them before anything is online.
+
+    The parameter ``backed`` is how many MiB of each range it does (Xen and Hyper-V: a part). Raises
+    `KernelCrash`.
     """
     backed = mm.params.get("backed")
     needed = nr_pages // mm.arch.pages_per_section * (mm.arch.pages_per_section * mm.arch.struct_page_size)
     if altmap is not None and backed and needed > int(backed) << 20:
         at = mm.arch.page_offset + (pfn << mm.arch.page_shift) + (int(backed) << 20)
-        raise KernelCrash("access to memory that is not backed", "sparse_add_one_section", at, "the memmap lies in the range")
+        raise KernelCrash(
+            "access to memory that is not backed",
+            "sparse_add_one_section",
+            at,
+            "the memmap lies in the range",
+        )
 
 
 def _add_section(mm: Mm, nid: int, pfn: int, altmap: VmemAltmap | None, flags: int) -> None:
@@ -111,21 +130,32 @@ def _add_section(mm: Mm, nid: int, pfn: int, altmap: VmemAltmap | None, flags: i
     if mm.sections.get(pfn) is not None:
         if mm.feature("bug.retry_restarts_altmap"):
             return
-        raise KernelError(f"section {pfn // mm.arch.pages_per_section} is there already", "EEXIST", where=f"{HERE}:__add_section")
+        raise KernelError(
+            f"section {pfn // mm.arch.pages_per_section} is there already",
+            "EEXIST",
+            where=f"{HERE}:__add_section",
+        )
     sparse_add_one_section(mm, nid, pfn, altmap)
     if flags & MHP_MEMBLOCK_API:
         hotplug_memory_register(mm, nid, pfn)
 
 
-@mirrors("mm/sparse.c:sparse_add_one_section", "v4.20 + series", "simplified", "the usemap comes from slab, which is not modelled")
+@mirrors(
+    "mm/sparse.c:sparse_add_one_section",
+    "v4.20 + series",
+    "simplified",
+    "the usemap comes from slab, which is not modelled",
+)
 def sparse_add_one_section(mm: Mm, nid: int, pfn: int, altmap: VmemAltmap | None) -> None:
-    """Add one section: its memmap is mapped, then its usemap allocated, then its memmap's pages are marked. Raises ENOMEM."""
+    """Add one section: map its memmap, allocate its usemap, mark its memmap's pages. Raises ENOMEM."""
     size, number = mm.arch.pages_per_section, pfn // mm.arch.pages_per_section
     sparse_index_init(mm, number, nid)
     populate_section_memmap(mm, pfn, size, nid, altmap)
     if mm.fault("section_usage"):
         kfree_section_memmap(mm, pfn, size, altmap)
-        raise OutOfMemory(f"no memory for the usemap of section {number}", where="mm/sparse.c:sparse_add_one_section")
+        raise OutOfMemory(
+            f"no memory for the usemap of section {number}", where="mm/sparse.c:sparse_add_one_section"
+        )
     _first_content(mm, pfn, altmap)
     if isinstance(altmap, RangeAltmap) and mm.feature("vmemmap.mark") == "section":
         mark_vmemmap_pages(mm, altmap)
@@ -164,7 +194,12 @@ def remove_range(mm: Mm, start: int, size: int) -> None:
     mm.arch.arch_remove_memory(mm, start, size, None)
 
 
-@mirrors("mm/memory_hotplug.c:__remove_section", "v4.20 + series", "simplified", "clear_hwpoisoned_pages() is left out: no page is poisoned")
+@mirrors(
+    "mm/memory_hotplug.c:__remove_section",
+    "v4.20 + series",
+    "simplified",
+    "clear_hwpoisoned_pages() is left out: no page is poisoned",
+)
 def remove_section(mm: Mm, pfn: int, altmap: VmemAltmap | None) -> None:
     """Remove one section: its memory block, its part of the zone's span, itself, its memmap."""
     size = mm.arch.pages_per_section
@@ -186,7 +221,7 @@ def page_zone(mm: Mm, pfn: int) -> ZoneKey:
 
 
 def shrink_zone_span(mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> None:
-    """Take a removed section off the zone's span, on to the next section whose first struct page is in the zone.
+    """Take a removed section off the zone's span, on to the next section that is in the zone.
 
     Source: mm/memory_hotplug.c:shrink_zone_span of v4.20, which goes by valid sections, not by online ones.
     """
@@ -205,7 +240,7 @@ def shrink_zone_span(mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> None
 
 
 def zone_runs(mm: Mm, start: int, end: int, key: ZoneKey) -> list[tuple[int, int]]:
-    """Return the runs of valid sections whose struct pages say that they are in the zone (of boot memory: whose pages are)."""
+    """Return the runs of valid sections whose struct pages (of boot memory: whose pages) are in the zone."""
     found = []
     for low, high, _ in mm.sections.items(start, end):
         found += [(a, b) for a, b, page in mm.pages.items(low, high) if (page.nid, page.zone) == key]

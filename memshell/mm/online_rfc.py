@@ -1,11 +1,12 @@
 """How kernels with marked memmap pages online and offline the rest of a block (the series of 2017 to 2019).
 
-Each function is the part of its namesake in mm/memory_hotplug.c or mm/page_alloc.c that looks at marks; the callers there
-branch here when the profile has marks.
+Each function is the part of its namesake in mm/memory_hotplug.c or mm/page_alloc.c that looks at marks; the
+callers there branch here when the profile has marks.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from memshell.errors import KernelCrash, KernelError
@@ -47,9 +48,14 @@ def memmap_init_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int) -> Non
     """
     for a, b, content in list(runs(mm, start_pfn, start_pfn + nr_pages)):
         if mm.feature("config.debug_vm_pgflags") and content == filled(0xFF):
-            raise KernelCrash("kernel BUG at include/linux/page-flags.h:304!", "__init_single_page", None, "PagePoisoned(page)")
+            raise KernelCrash(
+                "kernel BUG at include/linux/page-flags.h:304!",
+                "__init_single_page",
+                None,
+                "PagePoisoned(page)",
+            )
         mark = isinstance(content, StructPage) and content.vmemmap
-        update(mm, a, b, "__init_single_page", lambda page, mark=mark: init_single_page(mm, key, page, mark=mark))  # type: ignore[misc]
+        update(mm, a, b, "__init_single_page", partial(init_single_page, mm, key, mark=mark))
     for a, b in marked_runs(mm, start_pfn, start_pfn + nr_pages):
         mm.pages.set(a, b, Page(Owner.VMEMMAP, *key))
 
@@ -81,8 +87,13 @@ def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> On
         pieces = [(start_pfn + skipped, end_pfn)]
     freed = sum(online_pages_blocks(mm, a, b, key) for a, b in pieces if a < b and _reserved(mm, a))
     mm.event(
-        "RangeOnlined", RANGE, f"pfn {start_pfn:#x}: {freed} of {nr_pages} pages, {visits} struct pages visited",
-        pfn=start_pfn, onlined=freed, vmemmap=int(bool(marks)), visits=visits,
+        "RangeOnlined",
+        RANGE,
+        f"pfn {start_pfn:#x}: {freed} of {nr_pages} pages, {visits} struct pages visited",
+        pfn=start_pfn,
+        onlined=freed,
+        vmemmap=int(bool(marks)),
+        visits=visits,
     )
     return Onlined(freed, skipped if mm.feature("present.counts_vmemmap") else 0)
 
@@ -102,7 +113,10 @@ def _between(marks: list[tuple[int, int]], start: int, end: int) -> list[tuple[i
 
 
 def _by_section(mm: Mm, marks: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
-    """Return for each section what is left behind as many pages as are marked in it: marked pages are taken for a prefix."""
+    """Return for each section what is left behind as many pages as are marked in it.
+
+    Marked pages are taken for a prefix.
+    """
     size, pieces = mm.arch.pages_per_section, []
     for section in range(start, end, size):
         count = sum(max(min(b, section + size) - max(a, section), 0) for a, b in marks)
@@ -112,9 +126,12 @@ def _by_section(mm: Mm, marks: list[tuple[int, int]], start: int, end: int) -> l
 
 @mirrors("mm/memory_hotplug.c:online_pages_blocks", "v4.20 + series", "complete")
 def online_pages_blocks(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> int:
-    """Free [start_pfn, end_pfn) in chunks; return the pages, which may be more when the last chunk reaches over the end.
+    """Free [start_pfn, end_pfn) in chunks.
 
-    Each chunk is as large as get_order() of what is left, up to the largest order; aligned only where the fault is off.
+    Return the pages, which may be more when the last chunk reaches over the end.
+
+    Each chunk is as large as get_order() of what is left, up to the largest order; aligned only where the
+    fault is off.
     """
     orders: dict[int, int] = {}
     misaligned: list[int] = []
@@ -129,11 +146,18 @@ def online_pages_blocks(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> i
         online_chunks(mm, pfn, order, count, key)
         pfn += count << order
     over = max(pfn - end_pfn, 0)
+    chunks = ", ".join(f"{count} of order {order}" for order, count in sorted(orders.items(), reverse=True))
     mm.event(
-        "PagesOnlined", "mm/memory_hotplug.c:online_pages_blocks",
-        f"pfn {start_pfn:#x}: {', '.join(f'{n} of order {o}' for o, n in sorted(orders.items(), reverse=True))}"
-        + (f"; {len(misaligned)} misaligned, first {misaligned[0]:#x}" if misaligned else "") + (f"; {over} pages over the end" if over else ""),
-        pfn=start_pfn, nr=end_pfn - start_pfn, orders=orders, misaligned=len(misaligned), first_misaligned=misaligned[0] if misaligned else 0,
+        "PagesOnlined",
+        "mm/memory_hotplug.c:online_pages_blocks",
+        f"pfn {start_pfn:#x}: {chunks}"
+        + (f"; {len(misaligned)} misaligned, first {misaligned[0]:#x}" if misaligned else "")
+        + (f"; {over} pages over the end" if over else ""),
+        pfn=start_pfn,
+        nr=end_pfn - start_pfn,
+        orders=orders,
+        misaligned=len(misaligned),
+        first_misaligned=misaligned[0] if misaligned else 0,
         overshoot=over,
     )
     return pfn - start_pfn
@@ -148,15 +172,28 @@ def _order(mm: Mm, pfn: int, end_pfn: int) -> int:
 
 
 def online_chunks(mm: Mm, pfn: int, order: int, count: int, key: ZoneKey) -> None:
-    """Free *count* adjacent chunks of *order* from *pfn* on, as generic_online_page() does; count them as managed.
+    """Free *count* adjacent chunks of *order* from *pfn* on, as generic_online_page() does.
 
-    A chunk with a page that has a mapping is bad and stays out, all of it. With CONFIG_DEBUG_VM a misaligned chunk is a BUG.
+    Count them as managed.
+
+    A chunk with a page that has a mapping is bad and stays out, all of it. With CONFIG_DEBUG_VM a misaligned
+    chunk is a BUG.
     """
     size = 1 << order
     end = pfn + (count << order)
     mm.change_zone(key, managed=mm.zones[key].managed + end - pfn)
-    marks = [(a, b) for a, b, page in runs(mm, pfn, end) if isinstance(page, StructPage) and page.mapping == VMEMMAP_PAGE]
-    update(mm, pfn, end, "__free_pages_boot_core", lambda page: page._replace(flags=page.flags & ~PG_RESERVED, refcount=0))
+    marks = [
+        (a, b)
+        for a, b, page in runs(mm, pfn, end)
+        if isinstance(page, StructPage) and page.mapping == VMEMMAP_PAGE
+    ]
+    update(
+        mm,
+        pfn,
+        end,
+        "__free_pages_boot_core",
+        lambda page: page._replace(flags=page.flags & ~PG_RESERVED, refcount=0),
+    )
     good = pfn
     for a, b in marks:
         low, high = max(good, pfn + (a - pfn) // size * size), pfn + -(-(b - pfn) // size) * size
@@ -174,10 +211,21 @@ def free_chunks(mm: Mm, pfn: int, order: int, count: int, key: ZoneKey) -> None:
     """__free_one_page() for *count* adjacent chunks, on the free lists where they lie, aligned or not."""
     end, area = pfn + (count << order), mm.free[key]
     if pfn & ((1 << order) - 1) and mm.feature("config.debug_vm"):
-        raise KernelCrash("kernel BUG at mm/page_alloc.c:797!", "__free_one_page", None, f"pfn {pfn:#x} is not aligned to order {order}")
+        raise KernelCrash(
+            "kernel BUG at mm/page_alloc.c:797!",
+            "__free_one_page",
+            None,
+            f"pfn {pfn:#x} is not aligned to order {order}",
+        )
     twice = sum(b - a for a, b, page in mm.pages.items(pfn, end) if page.owner is Owner.FREE)
     if twice:
-        mm.event("DoubleFree", "mm/page_alloc.c:__free_one_page", f"{twice} pages of [{pfn:#x}, {end:#x}) are free already", pfn=pfn, pages=twice)
+        mm.event(
+            "DoubleFree",
+            "mm/page_alloc.c:__free_one_page",
+            f"{twice} pages of [{pfn:#x}, {end:#x}) are free already",
+            pfn=pfn,
+            pages=twice,
+        )
     if not pfn & ((1 << order) - 1) and not twice:
         area.free_range(pfn, end, MigrateType.MOVABLE)
     else:
@@ -188,28 +236,37 @@ def free_chunks(mm: Mm, pfn: int, order: int, count: int, key: ZoneKey) -> None:
 
 
 def require_resource(mm: Mm, start_pfn: int, nr_pages: int) -> None:
-    """walk_system_ram_range(): EPERM where no System RAM resource covers the block, as after an add that failed."""
+    """walk_system_ram_range(): EPERM where no System RAM covers the block, as after an add that failed."""
     start, end = start_pfn << mm.arch.page_shift, (start_pfn + nr_pages << mm.arch.page_shift) - 1
     if not any(r.name.startswith("System RAM") and r.start <= start and r.end >= end for r in mm.resources):
-        mm.pages.delete(start_pfn, start_pfn + nr_pages)  # the struct pages stay initialised, the zone's span stays grown
+        mm.pages.delete(
+            start_pfn, start_pfn + nr_pages
+        )  # the struct pages stay initialised, the zone's span stays grown
         mm.pageblocks.delete(start_pfn, start_pfn + nr_pages)
-        raise KernelError(f"{start:#x}-{end:#x} is no System RAM", "EPERM", where="mm/memory_hotplug.c:online_pages")
+        raise KernelError(
+            f"{start:#x}-{end:#x} is no System RAM", "EPERM", where="mm/memory_hotplug.c:online_pages"
+        )
 
 
 def unmovable_mark(mm: Mm, page: Page, pfn: int) -> bool:
-    """has_unmovable_pages(): a marked page keeps its pageblock from isolation only where the check is off; WARN in ZONE_MOVABLE."""
+    """has_unmovable_pages(): a marked page counts only where the check is off; a warning in ZONE_MOVABLE."""
     if page.owner is not Owner.VMEMMAP or mm.feature("check.has_unmovable_pages"):
         return False
     if page.zone is ZoneType.MOVABLE:
-        mm.event("Warning", "mm/page_isolation.c:has_unmovable_pages", f"WARN_ON_ONCE: a reserved page in ZONE_MOVABLE, pfn {pfn:#x}", pfn=pfn)
+        mm.event(
+            "Warning",
+            "mm/page_isolation.c:has_unmovable_pages",
+            f"WARN_ON_ONCE: a reserved page in ZONE_MOVABLE, pfn {pfn:#x}",
+            pfn=pfn,
+        )
     return True
 
 
 def scan_marked_pages(mm: Mm, start_pfn: int, end_pfn: int) -> None:
     """scan_movable_pages() and do_migrate_range() on marked pages: only garbage flags make them look movable.
 
-    With PG_lru set in the garbage they are found and passed over for ever: EINTR. Without the check they are isolated,
-    and migration waits for the lock that the garbage says is held: raises `KernelCrash`.
+    With PG_lru set in the garbage they are found and passed over for ever: EINTR. Without the check they are
+    isolated, and migration waits for the lock that the garbage says is held: raises `KernelCrash`.
     """
     for a, b in marked_runs(mm, start_pfn, end_pfn):
         for c, d, page in list(runs(mm, a, b)):
@@ -218,12 +275,24 @@ def scan_marked_pages(mm: Mm, start_pfn: int, end_pfn: int) -> None:
                 continue
             if mm.feature("check.do_migrate_range"):
                 raise KernelError(
-                    f"pfn {c:#x}: PG_lru is set in its garbage flags; found and passed over until a signal", "EINTR",
+                    f"pfn {c:#x}: PG_lru is set in its garbage flags; found and passed over until a signal",
+                    "EINTR",
                     where="mm/memory_hotplug.c:do_migrate_range",
                 )
-            update(mm, c, min(d, c + NR_OFFLINE_AT_ONCE_PAGES), "isolate_lru_page", lambda p: p._replace(flags=p.flags & ~PG_LRU, refcount=p.refcount + 1))
+            update(
+                mm,
+                c,
+                min(d, c + NR_OFFLINE_AT_ONCE_PAGES),
+                "isolate_lru_page",
+                lambda p: p._replace(flags=p.flags & ~PG_LRU, refcount=p.refcount + 1),
+            )
             if page.flags & PG_LOCKED:
-                raise KernelCrash("hang", "migrate_pages", None, f"lock_page() of pfn {c:#x} sleeps for ever: PG_locked is set in its garbage flags")
+                raise KernelCrash(
+                    "hang",
+                    "migrate_pages",
+                    None,
+                    f"lock_page() of pfn {c:#x} sleeps for ever: PG_locked is set in its garbage flags",
+                )
 
 
 def isolated(mm: Mm, page: Page) -> bool:
@@ -239,7 +308,9 @@ def only_marked(mm: Mm, start_pfn: int, end_pfn: int) -> bool:
 
 
 def offline_isolated_pages(mm: Mm, start_pfn: int, end_pfn: int) -> Onlined:
-    """__offline_isolated_pages(): unlink the free pages and reserve them; marked pages stay. Returns what goes.
+    """__offline_isolated_pages(): unlink the free pages and reserve them; marked pages stay.
+
+    Returns what goes.
 
     Without the check the first marked page is a BUG_ON(page_count(page)): raises `KernelCrash`.
     """
@@ -247,9 +318,19 @@ def offline_isolated_pages(mm: Mm, start_pfn: int, end_pfn: int) -> Onlined:
     for a, b, page in list(mm.pages.items(start_pfn, end_pfn)):
         if page.owner is Owner.VMEMMAP:
             if not mm.feature("check.__offline_isolated_pages"):
-                raise KernelCrash("kernel BUG at mm/page_alloc.c:8192!", "__offline_isolated_pages", None, f"page_count of pfn {a:#x} is not 0")
+                raise KernelCrash(
+                    "kernel BUG at mm/page_alloc.c:8192!",
+                    "__offline_isolated_pages",
+                    None,
+                    f"page_count of pfn {a:#x} is not 0",
+                )
             skipped += b - a
         else:
-            update(mm, a, b, "__offline_isolated_pages", lambda p: p._replace(flags=p.flags | PG_RESERVED, refcount=0))
+            update(
+                mm,
+                a,
+                b,
+                "__offline_isolated_pages",
+                lambda p: p._replace(flags=p.flags | PG_RESERVED, refcount=0),
+            )
     return Onlined(end_pfn - start_pfn - skipped, skipped if mm.feature("present.counts_vmemmap") else 0)
-

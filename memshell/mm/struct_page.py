@@ -1,8 +1,9 @@
 """What the struct pages of hot-added memory hold, as runs keyed by the physical address that they lie at.
 
-Only kernels that mark memmap pages read a struct page before it is initialised, so only their profiles keep this. Keyed by
-physical address, content outlives the mapping (stale marks), and two memmaps that map the same frame share it. What was
-never written reads as zero: a fresh DIMM of a virtual machine. Flags are laid out as on x86_64 under v4.20.
+Only kernels that mark memmap pages read a struct page before it is initialised, so only their profiles keep
+this. Keyed by physical address, content outlives the mapping (stale marks), and two memmaps that map the same
+frame share it. What was never written reads as zero: a fresh DIMM of a virtual machine. Flags are laid out as
+on x86_64 under v4.20.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ REFCOUNT_OFFSET = 52  # of _refcount in struct page; recorded: a fault at head +
 
 
 class StructPage(NamedTuple):
-    """One struct page. *link*: since 2019 the head's ->private (marked pages of the range) and a tail's ->freelist (the head)."""
+    """One struct page.
+
+    *link*: since 2019 the head's ->private (marked pages of the range) and a tail's ->freelist (the head).
+    """
 
     flags: int = 0
     mapping: int = 0
@@ -44,7 +48,9 @@ class Garbage(NamedTuple):
         """Return the struct page at *physical*."""
         words = []
         for word in range(3):
-            value = (self.seed * 0x9E3779B97F4A7C15 + physical * 8 + word + 0x9E3779B97F4A7C15) & (1 << 64) - 1
+            value = (self.seed * 0x9E3779B97F4A7C15 + physical * 8 + word + 0x9E3779B97F4A7C15) & (
+                1 << 64
+            ) - 1
             for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
                 value = ((value ^ value >> shift) * factor) & (1 << 64) - 1
             words.append(value)
@@ -92,7 +98,9 @@ def page_fault(address: int, function: str, why: str = "") -> KernelCrash:
 
 
 def read(mm: Mm, va: int, function: str, offset: int = 0) -> StructPage:
-    """Return the struct page at the virtual address *va*; *function* is who reads it, *offset* the member that it reads first.
+    """Return the struct page at the virtual address *va*.
+
+    *function* is who reads it, *offset* the member that it reads first.
 
     Raises `KernelCrash` when nothing is mapped there.
     """
@@ -116,7 +124,10 @@ def write(mm: Mm, va: int, page: StructPage) -> None:
 
 
 def runs(mm: Mm, start_pfn: int, end_pfn: int) -> Iterator[tuple[int, int, Content | None]]:
-    """Yield (start_pfn, end_pfn, content) of the struct pages of [start_pfn, end_pfn); None where they are not mapped."""
+    """Yield (start_pfn, end_pfn, content) of the struct pages of [start_pfn, end_pfn).
+
+    None where they are not mapped.
+    """
     size, base = mm.arch.struct_page_size, mm.arch.vmemmap_base
     low, high = base + start_pfn * size, base + end_pfn * size
     at = low
@@ -145,8 +156,13 @@ def write_run(mm: Mm, start_pfn: int, end_pfn: int, content: Content) -> None:
         mm.struct_pages.set(a + shift, b + shift, content)
 
 
-def update(mm: Mm, start_pfn: int, end_pfn: int, function: str, change: Callable[[StructPage], StructPage]) -> None:
-    """Change every struct page of [start_pfn, end_pfn); *function* is who touches them. Raises `KernelCrash`."""
+def update(
+    mm: Mm, start_pfn: int, end_pfn: int, function: str, change: Callable[[StructPage], StructPage]
+) -> None:
+    """Change every struct page of [start_pfn, end_pfn); *function* is who touches them.
+
+    Raises `KernelCrash`.
+    """
     for a, b, content in list(runs(mm, start_pfn, end_pfn)):
         if content is None:
             raise page_fault(mm.arch.vmemmap_address(a), function, "the struct page is not mapped")
@@ -154,7 +170,10 @@ def update(mm: Mm, start_pfn: int, end_pfn: int, function: str, change: Callable
 
 
 def any_of(content: Content) -> StructPage:
-    """Return what the model keeps of a run of struct pages: of random ones, a flag is set that any of them has."""
+    """Return what the model keeps of a run of struct pages.
+
+    Of random ones, a flag is set that any of them has.
+    """
     return content if isinstance(content, StructPage) else filled(0xFF)
 
 
@@ -173,8 +192,9 @@ def marked_runs(mm: Mm, start_pfn: int, end_pfn: int) -> list[tuple[int, int]]:
 def initial_content(mm: Mm) -> Content | None:
     """Return what new struct pages are filled with; None: they hold what the frames held.
 
-    The parameter ``memmap_content``: ``stale``, ``zero``, ``poison`` (0xff), ``random:SEED``, ``byte:N``; the series' own kernel
-    poisons them when CONFIG_DEBUG_VM is on. ``count:N`` is about the first struct page alone.
+    The parameter ``memmap_content``: ``stale``, ``zero``, ``poison`` (0xff), ``random:SEED``, ``byte:N``; the
+    series' own kernel poisons them when CONFIG_DEBUG_VM is on. ``count:N`` is about the first struct page
+    alone.
     """
     kind, _, number = mm.params.get("memmap_content", "stale").partition(":")
     if kind in ("stale", "count"):
@@ -183,12 +203,14 @@ def initial_content(mm: Mm) -> Content | None:
         return Garbage(int(number or "0", 0))
     known = {"zero": 0, "poison": 0xFF}
     if kind not in known and kind != "byte":
-        raise UsageError(f"memmap_content={kind} cannot be", hint="stale, zero, poison, random:SEED, byte:N or count:N")
+        raise UsageError(
+            f"memmap_content={kind} cannot be", hint="stale, zero, poison, random:SEED, byte:N or count:N"
+        )
     return filled(int(number, 0) if kind == "byte" else known[kind])
 
 
 def initial_count(mm: Mm) -> int | None:
-    """Return the refcount that the first struct page of an add starts with, when ``memmap_content=count:N`` says so."""
+    """Return the refcount that the first struct page of an add has under ``memmap_content=count:N``."""
     kind, _, number = mm.params.get("memmap_content", "stale").partition(":")
     return int(number, 0) if kind == "count" else None
 
@@ -207,7 +229,8 @@ def kept(mm: Mm, pfn: int) -> bool:
 def taken(mm: Mm, pfn: int, order: int, key: ZoneKey) -> None:
     """2^order pages leave the free list and are zeroed by who takes them: a memmap that lies in them is lost.
 
-    Raises `KernelCrash` when the first page's own struct page was lost so: list_del() goes through its pointers.
+    Raises `KernelCrash` when the first page's own struct page was lost so: list_del() goes through its
+    pointers.
     """
     if kept(mm, pfn):
         page = read(mm, mm.arch.vmemmap_address(pfn), "get_page_from_freelist")

@@ -1,7 +1,9 @@
-"""What everybody does with pages and struct pages while memory comes and goes: put a reference, run a process, read /proc.
+"""What everybody does with pages and struct pages while memory comes and goes.
 
-This is where a memmap that was lost, overwritten or mapped twice is noticed. Only kernels with marked memmap pages keep
-the content of struct pages (`memshell.mm.struct_page`); for the others these functions do nothing.
+Put a reference, run a process, read /proc.
+
+This is where a memmap that was lost, overwritten or mapped twice is noticed. Only kernels with marked memmap
+pages keep the content of struct pages (`memshell.mm.struct_page`); for the others these functions do nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from memshell.mm.page_isolation import has_unmovable_pages
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm, ZoneKey
 from memshell.mm.struct_page import (
-    PG_RESERVED, Content, StructPage,
+    PG_RESERVED,
+    Content,
+    StructPage,
     filled,
     kept,
     page_fault,
@@ -30,7 +34,12 @@ HOT_PAGE = "pcp_hot_page"  # counter: the page at the head of the per-cpu list, 
 PAGES = "mm/page_alloc.c"
 
 
-@mirrors("include/linux/mm.h:put_page", "v4.20 + series", "simplified", "only what becomes of a page whose last reference goes")
+@mirrors(
+    "include/linux/mm.h:put_page",
+    "v4.20 + series",
+    "simplified",
+    "only what becomes of a page whose last reference goes",
+)
 def put_page(mm: Mm, pfn: int) -> None:
     """Drop a reference to a page; the last one frees it, marked or not.
 
@@ -51,11 +60,18 @@ def put_page(mm: Mm, pfn: int) -> None:
     mm.free[key].free_one_page(pfn, 0, MigrateType.MOVABLE)
     mm.change_zone(key, free=mm.zones[key].free + 1)
     mm.counters[HOT_PAGE] = pfn
-    mm.event("PageFreed", f"{PAGES}:free_unref_page", f"pfn {pfn:#x} ({state.owner.value}) goes to the per-cpu list", pfn=pfn)
+    mm.event(
+        "PageFreed",
+        f"{PAGES}:free_unref_page",
+        f"pfn {pfn:#x} ({state.owner.value}) goes to the per-cpu list",
+        pfn=pfn,
+    )
 
 
 def use_memory(mm: Mm, size: int) -> int:
-    """A process touches *size* bytes of new anonymous memory, pageblock by pageblock; return the bytes that it got.
+    """A process touches *size* bytes of new anonymous memory, pageblock by pageblock.
+
+    Return the bytes that it got.
 
     Raises `KernelCrash` when the allocator runs into a struct page that was overwritten.
     """
@@ -68,7 +84,7 @@ def use_memory(mm: Mm, size: int) -> int:
 
 
 def process_runs(mm: Mm) -> None:
-    """A process starts, the one before it ends, and it reads the states of the memory blocks and /proc/pagetypeinfo.
+    """A process starts, the one before it ends, and it reads the memory blocks and /proc/pagetypeinfo.
 
     Raises `KernelCrash` where that touches a struct page which is not what it was.
     """
@@ -81,7 +97,10 @@ def process_runs(mm: Mm) -> None:
 
 
 def fault_in_hot_page(mm: Mm) -> None:
-    """The process's first page is the hottest of the per-cpu list: get_page_from_freelist(), check_new_page(), clear_page()."""
+    """The process's first page is the hottest of the per-cpu list.
+
+    Get_page_from_freelist(), check_new_page(), clear_page().
+    """
     pfn = mm.counters.pop(HOT_PAGE, None)
     state = mm.pages.get(pfn) if pfn is not None else None
     if pfn is None or state is None or not mm.free[state.nid, state.zone].remove(pfn, 0, MigrateType.MOVABLE):
@@ -95,7 +114,12 @@ def fault_in_hot_page(mm: Mm) -> None:
     mm.pages.set(pfn, pfn + 1, Page(Owner.USER, *key))
     shift = mm.arch.page_shift
     if _holds_memmap(mm, pfn):
-        mm.event("MemmapOverwritten", f"{PAGES}:clear_page", f"pfn {pfn:#x} holds struct pages; a process writes over them", pfn=pfn)
+        mm.event(
+            "MemmapOverwritten",
+            f"{PAGES}:clear_page",
+            f"pfn {pfn:#x} holds struct pages; a process writes over them",
+            pfn=pfn,
+        )
     mm.struct_pages.delete(pfn << shift, (pfn + 1) << shift)
 
 
@@ -106,7 +130,10 @@ def _holds_memmap(mm: Mm, pfn: int) -> bool:
 
 @mirrors("drivers/base/memory.c:show_mem_removable", "v4.20", "complete")
 def removable_show(mm: Mm) -> None:
-    """Read ``removable`` of every online block: it asks has_unmovable_pages(), which warns about reserved pages in ZONE_MOVABLE."""
+    """Read ``removable`` of every online block.
+
+    It asks has_unmovable_pages(), which warns about reserved pages in ZONE_MOVABLE.
+    """
     if mm.feature("check.has_unmovable_pages"):
         return
     for block in mm.blocks.values():
@@ -114,10 +141,17 @@ def removable_show(mm: Mm) -> None:
             has_unmovable_pages(mm, block.id * mm.block_pages, (block.id + 1) * mm.block_pages)
 
 
-@mirrors("mm/vmstat.c:pagetypeinfo_show", "v4.20", "simplified", "the pages of a list whose links are intact are not looked at")
+@mirrors(
+    "mm/vmstat.c:pagetypeinfo_show",
+    "v4.20",
+    "simplified",
+    "the pages of a list whose links are intact are not looked at",
+)
 def pagetypeinfo_show(mm: Mm) -> None:
-    """Walk the free lists. Raises `KernelCrash` where a free block's struct page is lost, or is on two lists."""
-    seen: RangeMap[int] = RangeMap()  # physical addresses of the struct pages of free pages -> what maps them there
+    """Walk the free lists. Raises `KernelCrash` where a free block's struct page is lost or on two lists."""
+    seen: RangeMap[int] = (
+        RangeMap()
+    )  # physical addresses of the struct pages of free pages -> what maps them there
     for key, area in mm.free.items():
         for start, end, order in area.runs():
             if not kept(mm, start):
@@ -125,7 +159,9 @@ def pagetypeinfo_show(mm: Mm) -> None:
             for a, b, content in runs(mm, start, end):
                 if not intact(content, key) and _head_in(start, a, b, order):
                     at = mm.arch.vmemmap_address(a) if content is None else 0
-                    raise page_fault(at, "pagetypeinfo_show", f"the struct page of the free block at pfn {a:#x} is lost")
+                    raise page_fault(
+                        at, "pagetypeinfo_show", f"the struct page of the free block at pfn {a:#x} is lost"
+                    )
             _check_alias(mm, seen, start, end)
 
 
@@ -134,7 +170,12 @@ def _check_alias(mm: Mm, seen: RangeMap[int], start: int, end: int) -> None:
     for a, b, leaf in mm.leaves.items(mm.arch.vmemmap_address(start), mm.arch.vmemmap_address(end)):
         shift = leaf.shift << mm.arch.page_shift
         if any(other != shift for _, _, other in seen.items(a + shift, b + shift)):
-            raise KernelCrash("hang", "pagetypeinfo_show", None, f"the struct page of pfn {start:#x} is on two free lists: the walk has no end")
+            raise KernelCrash(
+                "hang",
+                "pagetypeinfo_show",
+                None,
+                f"the struct page of pfn {start:#x} is on two free lists: the walk has no end",
+            )
         seen.set(a + shift, b + shift, shift)
 
 
@@ -150,15 +191,27 @@ def _head_in(start: int, a: int, b: int, order: int) -> bool:
 
 @mirrors("mm/swap.c:lru_add_drain", "v4.20", "simplified", "the process has pages of every hot-added block")
 def lru_add_drain(mm: Mm) -> None:
-    """The process ends and its pages go to the LRU: their struct pages say which. Raises `KernelCrash` where those are 0xFD."""
+    """The process ends and its pages go to the LRU: their struct pages say which.
+
+    Raises `KernelCrash` where those are 0xFD.
+    """
     for block in mm.blocks.values():
         if block.state != "online" or block.early:
             continue
         start = block.id * mm.block_pages
         if any(content == filled(0xFD) for _, _, content in runs(mm, start, start + mm.block_pages)):
-            raise KernelCrash("general protection fault", "__pagevec_lru_add_fn", None, f"the struct pages of memory{block.id} read 0xfd")
+            raise KernelCrash(
+                "general protection fault",
+                "__pagevec_lru_add_fn",
+                None,
+                f"the struct pages of memory{block.id} read 0xfd",
+            )
 
 
 def lost_movable(mm: Mm) -> int:
     """Return the pages of ZONE_MOVABLE that hold a memmap and can never move."""
-    return sum(b - a for a, b, page in mm.pages.items() if page.owner is Owner.VMEMMAP and page.zone is ZoneType.MOVABLE)
+    return sum(
+        b - a
+        for a, b, page in mm.pages.items()
+        if page.owner is Owner.VMEMMAP and page.zone is ZoneType.MOVABLE
+    )

@@ -1,7 +1,7 @@
 """The memmap in the hot-added range, as the series of 2017 to 2019 marks it and frees it.
 
-Source: "[RFC PATCH 3/4] mm, memory_hotplug: allocate memmap from the added memory range for sparse-vmemmap", O. Salvador,
-2018-11-16, with its parts in include/linux/memremap.h, mm/sparse.c and arch/x86/mm/init_64.c.
+Source: "[RFC PATCH 3/4] mm, memory_hotplug: allocate memmap from the added memory range for sparse-vmemmap",
+O. Salvador, 2018-11-16, with its parts in include/linux/memremap.h, mm/sparse.c and arch/x86/mm/init_64.c.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def memmap_bytes(mm: Mm) -> int:
 def mark_vmemmap_pages(mm: Mm, altmap: RangeAltmap) -> None:
     """Mark the pages that the altmap gave to one section's memmap, and count the section in the head.
 
-    The head is found by rounding the address down to a section's memmap, less those that are full already. Raises
-    `KernelCrash` where that is nobody's struct page.
+    The head is found by rounding the address down to a section's memmap, less those that are full already.
+    Raises `KernelCrash` where that is nobody's struct page.
     """
     pfn, nr = altmap.base_pfn + altmap.reserve, altmap.alloc
     if not nr and not mm.feature("bug.stray_refcount"):
@@ -85,8 +85,16 @@ def mark_vmemmap_pages(mm: Mm, altmap: RangeAltmap) -> None:
 def _marked(mm: Mm, altmap: RangeAltmap, head: int, refcount: int | None, pfn: int = 0, nr: int = 0) -> None:
     pfn, nr = (pfn, nr) if nr else (altmap.base_pfn + altmap.reserve, altmap.alloc)
     mm.event(
-        "VmemmapMarked", MARK, f"{nr} pages from pfn {pfn:#x}, head {head:#x} count {refcount} nr_sects {altmap.nr_sects}",
-        k=altmap.marks, pfn=pfn, head=head, refcount=refcount, nr_sects=altmap.nr_sects, nr=nr, free=altmap.free,
+        "VmemmapMarked",
+        MARK,
+        f"{nr} pages from pfn {pfn:#x}, head {head:#x} count {refcount} nr_sects {altmap.nr_sects}",
+        k=altmap.marks,
+        pfn=pfn,
+        head=head,
+        refcount=refcount,
+        nr_sects=altmap.nr_sects,
+        nr=nr,
+        free=altmap.free,
     )
     altmap.marks += 1
 
@@ -102,13 +110,25 @@ def _count_head(mm: Mm, altmap: RangeAltmap, head: int) -> None:
     fresh = not altmap.marks and not mm.feature("bug.mark_counts_garbage")
     count = 1 if fresh else page.refcount + 1
     write(mm, head, page._replace(refcount=count))
-    full = mm.arch.struct_page_size if mm.feature("bug.nr_sects_uses_sizeof_page") else mm.arch.page_size // mm.arch.struct_page_size
+    full = (
+        mm.arch.struct_page_size
+        if mm.feature("bug.nr_sects_uses_sizeof_page")
+        else mm.arch.page_size // mm.arch.struct_page_size
+    )
     if count % full == 0:
         altmap.nr_sects += 1
-    mm.note(f"head {head:#x}: refcount {page.refcount} + 1; {count} mod {full} = {count % full}, nr_sects {altmap.nr_sects}")
+    mm.note(
+        f"head {head:#x}: refcount {page.refcount} + 1; {count} mod {full} = {count % full}, "
+        f"nr_sects {altmap.nr_sects}"
+    )
 
 
-@mirrors("include/linux/memremap.h:mark_vmemmap_range", "v5.0 + series", "simplified", "the constructor of January 2019 and the loop of March 2019 are one function")
+@mirrors(
+    "include/linux/memremap.h:mark_vmemmap_range",
+    "v5.0 + series",
+    "simplified",
+    "the constructor of January 2019 and the loop of March 2019 are one function",
+)
 def mark_vmemmap_range(mm: Mm, altmap: RangeAltmap, nr_pages: int) -> None:
     """Zero and mark all pages of the memmap at once; the head holds the number of sections and of pages."""
     pfn, nr = altmap.base_pfn, altmap.alloc
@@ -119,8 +139,16 @@ def mark_vmemmap_range(mm: Mm, altmap: RangeAltmap, nr_pages: int) -> None:
     count = nr_pages // mm.arch.pages_per_section
     write(mm, head, marked(ZERO, count, link=nr))
     mm.event(
-        "VmemmapMarked", MARK, f"{nr} pages from pfn {pfn:#x}, head {head:#x} count {count}",
-        k=0, pfn=pfn, head=head, refcount=count, nr_sects=0, nr=nr, free=altmap.free - nr,
+        "VmemmapMarked",
+        MARK,
+        f"{nr} pages from pfn {pfn:#x}, head {head:#x} count {count}",
+        k=0,
+        pfn=pfn,
+        head=head,
+        refcount=count,
+        nr_sects=0,
+        nr=nr,
+        free=altmap.free - nr,
     )
 
 
@@ -128,7 +156,8 @@ def mark_vmemmap_range(mm: Mm, altmap: RangeAltmap, nr_pages: int) -> None:
 def kfree_section_memmap(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Free the memmap of one section, or only count it off in the head of the range that holds it.
 
-    The first section whose first struct page is marked is the head's; from then on every section counts, until 0.
+    The first section whose first struct page is marked is the head's; from then on every section counts,
+    until 0.
     """
     start = mm.arch.vmemmap_address(pfn)
     end = start + nr_pages * mm.arch.struct_page_size
@@ -147,8 +176,13 @@ def _put_head(mm: Mm, head: int, end: int) -> None:
     left = page.refcount - 1
     write(mm, head, page._replace(refcount=left))
     mm.event(
-        "HeadPut", KFREE, f"head {head:#x} count {page.refcount} -> {left}",
-        head=head, before=page.refcount, after=left, what="deferred" if left else "free",
+        "HeadPut",
+        KFREE,
+        f"head {head:#x} count {page.refcount} -> {left}",
+        head=head,
+        before=page.refcount,
+        after=left,
+        what="deferred" if left else "free",
     )
     if not left:
         free_vmemmap_range(mm, head, end)
@@ -178,7 +212,12 @@ def _in_order(mm: Mm, backwards: list[int]) -> Iterable[int]:
     return upwards[hosts:] + upwards[:hosts][::-1]
 
 
-@mirrors("arch/x86/mm/init_64.c:free_pagetable", "v4.20 + series", "simplified", "no SECTION_INFO pages: early memmaps are never freed here")
+@mirrors(
+    "arch/x86/mm/init_64.c:free_pagetable",
+    "v4.20 + series",
+    "simplified",
+    "no SECTION_INFO pages: early memmaps are never freed here",
+)
 def free_pagetable(mm: Mm, pfn: int, nr_pages: int, owner: str) -> None:
     """Free the frames behind a vmemmap leaf: not those that are marked, they go with the memory.
 
@@ -192,14 +231,23 @@ def free_pagetable(mm: Mm, pfn: int, nr_pages: int, owner: str) -> None:
     elif page.flags & PG_RESERVED:
         free_reserved_pages(mm, pfn, nr_pages)
     else:
-        mm.event("FramesLeaked", "arch/x86/mm/init_64.c:free_pagetable", f"pfn {pfn:#x}: refcount {page.refcount} does not drop to 0", pfn=pfn, pages=nr_pages)
+        mm.event(
+            "FramesLeaked",
+            "arch/x86/mm/init_64.c:free_pagetable",
+            f"pfn {pfn:#x}: refcount {page.refcount} does not drop to 0",
+            pfn=pfn,
+            pages=nr_pages,
+        )
 
 
 @mirrors("arch/powerpc/mm/init_64.c:vmemmap_free", "v4.20 + series", "complete")
 def free_marked_unit(mm: Mm, va: int, unit: int, leaf: Leaf | None) -> bool:
-    """Free one mapping that holds no valid struct page: the list entry goes first, then the frames, then the mapping.
+    """Free one mapping that holds no valid struct page.
 
-    The series passes over marked frames with ``continue``: the mapping stays, without its list entry. Returns whether it went.
+    The list entry goes first, then the frames, then the mapping.
+
+    The series passes over marked frames with ``continue``: the mapping stays, without its list entry. Returns
+    whether it went.
     """
     where = "arch/powerpc/mm/init_64.c:vmemmap_list_free"
     if leaf is None or leaf.owner == LEAKED:
@@ -211,7 +259,13 @@ def free_marked_unit(mm: Mm, va: int, unit: int, leaf: Leaf | None) -> bool:
         clear_marks(mm, pfn, pages)
         if mm.feature("bug.powerpc_vmemmap_continue"):
             mm.leaves.set(va, va + unit, Leaf(leaf.size, leaf.shift, LEAKED))
-            mm.event("MappingLeaked", "arch/powerpc/mm/init_64.c:vmemmap_free", f"{va:#x} stays mapped to pfn {pfn:#x}", address=va, pfn=pfn)
+            mm.event(
+                "MappingLeaked",
+                "arch/powerpc/mm/init_64.c:vmemmap_free",
+                f"{va:#x} stays mapped to pfn {pfn:#x}",
+                address=va,
+                pfn=pfn,
+            )
             return False
     elif leaf.owner == "buddy":
         free_range(mm, pfn, pfn + pages)
@@ -231,8 +285,8 @@ def clear_marks(mm: Mm, pfn: int, nr_pages: int) -> None:
 def free_reserved_pages(mm: Mm, pfn: int, nr_pages: int) -> None:
     """Give reserved pages to the buddy one by one and count them as managed.
 
-    With CONFIG_DEBUG_VM a page with a mapping is a bad page, and dropped. Else the pageblock of a section that is gone
-    is looked up through a NULL pointer: raises `KernelCrash`.
+    With CONFIG_DEBUG_VM a page with a mapping is a bad page, and dropped. Else the pageblock of a section
+    that is gone is looked up through a NULL pointer: raises `KernelCrash`.
     """
     page = read_pfn(mm, pfn, "free_pagetable")
     key = (page.flags >> 62 & 3, ZoneType(zone_bits(page.flags)))
@@ -242,28 +296,49 @@ def free_reserved_pages(mm: Mm, pfn: int, nr_pages: int) -> None:
         return
     if mm.sections.get(pfn) is None:
         write_run(mm, pfn, pfn + 1, page._replace(flags=page.flags & ~PG_RESERVED, refcount=0))
-        raise page_fault(0, "free_unref_page_prepare", f"the section of pfn {pfn:#x} is gone, and its pageblock flags")
+        raise page_fault(
+            0, "free_unref_page_prepare", f"the section of pfn {pfn:#x} is gone, and its pageblock flags"
+        )
     write_run(mm, pfn, pfn + nr_pages, page._replace(flags=page.flags & ~PG_RESERVED, refcount=0))
     mm.pages.set(pfn, pfn + nr_pages, Page(Owner.FREE, *key))
     mm.free[key].free_range(pfn, pfn + nr_pages, mm.pageblocks.get(pfn) or 0)  # type: ignore[arg-type]
     mm.change_zone(key, managed=mm.zones[key].managed + nr_pages, free=mm.zones[key].free + nr_pages)
-    mm.event("FramesFreed", "include/linux/mm.h:free_reserved_page", f"{nr_pages} frames from pfn {pfn:#x}, about to be unplugged, are in the buddy", pfn=pfn, pages=nr_pages)
+    mm.event(
+        "FramesFreed",
+        "include/linux/mm.h:free_reserved_page",
+        f"{nr_pages} frames from pfn {pfn:#x}, about to be unplugged, are in the buddy",
+        pfn=pfn,
+        pages=nr_pages,
+    )
 
 
 def bad_page(mm: Mm, pfn: int, nr_pages: int, why: str) -> None:
     """bad_page(): complain about *nr_pages* pages from *pfn* on; the kernel prints 60 a minute."""
-    mm.event("BadPageState", "mm/page_alloc.c:bad_page", f"BUG: Bad page state, pfn {pfn:#x}: {why} ({nr_pages} pages)", pfn=pfn, pages=nr_pages, why=why)
+    mm.event(
+        "BadPageState",
+        "mm/page_alloc.c:bad_page",
+        f"BUG: Bad page state, pfn {pfn:#x}: {why} ({nr_pages} pages)",
+        pfn=pfn,
+        pages=nr_pages,
+        why=why,
+    )
 
 
 def fill_partly_removed_leaf(mm: Mm, start: int, end: int, leaf_size: int) -> bool:
-    """Fill the physical range [start, end) bytes with PAGE_INUSE (0xFD), whatever it holds; return whether the whole leaf is full of it.
+    """Fill the physical range [start, end) bytes with PAGE_INUSE (0xFD), whatever it holds.
+
+    Return whether the whole leaf is full of it.
 
     Source: arch/x86/mm/init_64.c:remove_pud_table of v4.20.
     """
     inuse = filled(0xFD)
     mm.struct_pages.set(start, end, inuse)
     mm.event(
-        "MemoryOverwritten", "arch/x86/mm/init_64.c:remove_pud_table", f"{start:#x}-{end - 1:#x} filled with 0xFD", start=start, end=end
+        "MemoryOverwritten",
+        "arch/x86/mm/init_64.c:remove_pud_table",
+        f"{start:#x}-{end - 1:#x} filled with 0xFD",
+        start=start,
+        end=end,
     )
     base = align_down(start, leaf_size)
     run = mm.struct_pages.run_at(base)

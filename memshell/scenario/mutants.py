@@ -23,7 +23,7 @@ Loader = Callable[[], Plugins]
 
 @dataclass(slots=True)
 class Watcher:
-    """Sets the features of every machine that a scenario starts, lets a process run after each step, and keeps what it sees."""
+    """Sets the features of a scenario's machines, lets a process run after each step, keeps what it sees."""
 
     shell: Shell
     features: Mapping[str, Any]
@@ -48,7 +48,11 @@ class Watcher:
         from memshell.mm.use_rfc import process_runs
 
         machine = self.shell.need_machine()
-        wanted = {name: value for name, value in self.features.items() if machine.mm.profile.features.get(name) != value}
+        wanted = {
+            name: value
+            for name, value in self.features.items()
+            if machine.mm.profile.features.get(name) != value
+        }
         try:
             if wanted:
                 with machine.transaction("set " + " ".join(wanted)) as mm:
@@ -72,7 +76,10 @@ def show(path: str, features: Mapping[str, Any], loader: Loader | None = None) -
 
 
 def play_fresh(text: str, loader: Loader | None) -> list[Step]:
-    """Play *text*, which starts a machine, on a fresh shell, whatever fails in it; return the machine's steps."""
+    """Play *text*, which starts a machine, on a fresh shell, whatever fails in it.
+
+    Return the machine's steps.
+    """
     load_builtin_commands()
     shell = Shell(loader=loader, out=io.StringIO(), err=io.StringIO())
     player = Player(shell, keep_going=True, echo=False, capture=True)
@@ -90,7 +97,9 @@ def _job(path: str, loader: Loader | None, sites: Sites) -> Shown:
     return show(path, dict.fromkeys(sites, False), loader)
 
 
-def mutate(path: str, *, pairs: bool = False, jobs: int | None = None, loader: Loader | None = None) -> list[Verdict]:
+def mutate(
+    path: str, *, pairs: bool = False, jobs: int | None = None, loader: Loader | None = None
+) -> list[Verdict]:
     """Play *path* with all checks, then without each (or each two), and return what differed first."""
     plain = show(path, {}, loader)
     wanted = mutants(pairs)
@@ -119,12 +128,24 @@ def mode(args: Any, rest: list[str]) -> int:
     from memshell.report import Result, render
     from memshell.scenario.modes import _load, find_scenario, mode_parser
 
-    parser = mode_parser("mutate", "play a scenario once per check site with that check off, and say what goes wrong first")
+    parser = mode_parser(
+        "mutate", "play a scenario once per check site with that check off, and say what goes wrong first"
+    )
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--pairs", action="store_true", help="two checks off at a time")
     parser.add_argument("--json", action="store_true", help="one object per row")
-    parser.add_argument("-j", dest="jobs", type=int, default=None, metavar="N", help="processes; all cores without it")
+    parser.add_argument(
+        "-j", dest="jobs", type=int, default=None, metavar="N", help="processes; all cores without it"
+    )
     options = parser.parse_args(rest)
-    table = rows(mutate(find_scenario(options.file), pairs=options.pairs, jobs=options.jobs, loader=partial(_load, args)))
-    print("\n".join(json.dumps(row) for row in table) if options.json else render(Result(rows=table, columns=MUTANT_COLUMNS), "table").rstrip())
+    table = rows(
+        mutate(
+            find_scenario(options.file), pairs=options.pairs, jobs=options.jobs, loader=partial(_load, args)
+        )
+    )
+    print(
+        "\n".join(json.dumps(row) for row in table)
+        if options.json
+        else render(Result(rows=table, columns=MUTANT_COLUMNS), "table").rstrip()
+    )
     return 0

@@ -128,7 +128,8 @@ class State:
             "gigantic": Quantity(gigantic_runs(self.mm, runs)),
             "stuck": Quantity(lost_movable(self.mm), page),
         }
-        return _pick(values, rest, f"added.{rest}")
+        found: Quantity = _pick(values, rest, f"added.{rest}")
+        return found
 
     def _arch(self, _rest: str) -> str:
         return self.mm.arch.name

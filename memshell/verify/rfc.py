@@ -1,7 +1,9 @@
-"""Verify the recordings of the 2018 series (top key ``rfc``): marks, counts, frees, online chunks, struct pages, crashes.
+"""Verify the recordings of the 2018 series (top key ``rfc``).
 
-Steps after a crash were seen from outside only, and the action that the guest died in is missing from their list: it is
-taken from the description of the recordings. So is what a recording's switches mean.
+Marks, counts, frees, online chunks, struct pages, crashes.
+
+Steps after a crash were seen from outside only, and the action that the guest died in is missing from their
+list: it is taken from the description of the recordings. So is what a recording's switches mean.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
     from memshell.verify.recording import Recording
     from memshell.verify.replay import Replay
 
-ORDERS = {"1": ("bug.ascending_free", True), "2": ("vmemmap.free_order", "host0-last"), "3": ("vmemmap.free_order", "host1-host0-last")}
+ORDERS = {
+    "1": ("bug.ascending_free", True),
+    "2": ("vmemmap.free_order", "host0-last"),
+    "3": ("vmemmap.free_order", "host1-host0-last"),
+}
 # The action that the guest died or hung in, where the list of steps lacks it.
 INTERRUPTED: dict[str, dict[str, Any]] = {
     "D-12-1G": {"op": "offline", "blocks": [39, 38, 37, 36, 35, 34, 33, 32]},
@@ -63,11 +69,13 @@ def profile_of(recording: Recording) -> Profile:
     if int(given.get("rfc_reserve", "0")) > 0:
         profile = profile.with_feature("altmap.reserve", int(given["rfc_reserve"]))
     build = recording.raw["rfc"]["build"]
-    return profile.with_feature("config.debug_vm", build in ("b2", "b3")).with_feature("config.debug_vm_pgflags", build == "b3")
+    return profile.with_feature("config.debug_vm", build in ("b2", "b3")).with_feature(
+        "config.debug_vm_pgflags", build == "b3"
+    )
 
 
 def policy_name(recording: Recording) -> str:
-    """Return the policy: the unpatched kernel and one with the flag off take the memmap from existing memory."""
+    """Return the policy: the unpatched kernel, and one with the flag off, take existing memory."""
     off = recording.raw["rfc"]["build"] == "b0" or switches(recording).get("rfc_off") == "1"
     return "buddy" if off else "memmap_from_range"
 
@@ -86,7 +94,11 @@ def prepare(recording: Recording, mm: Mm) -> None:
 def interrupted(recording: Recording, step: dict[str, Any]) -> dict[str, Any] | None:
     """Return the action of a step that only says "(outside view after failure)"."""
     last = step is recording.steps[-1]
-    return INTERRUPTED.get(recording.name.removeprefix("x86_64-rfc2018-")) if last and "state" not in step else None
+    return (
+        INTERRUPTED.get(recording.name.removeprefix("x86_64-rfc2018-"))
+        if last and "state" not in step
+        else None
+    )
 
 
 def play_put(replay: Replay, op: dict[str, Any]) -> None:
@@ -115,8 +127,14 @@ def look(replay: Replay) -> None:
 
 
 def with_answers(recording: Recording) -> Iterator[dict[str, Any]]:
-    """Yield the steps; adds get the errno of add_memory() as the kernel logged it: the recorder of an ACPI plug does not see it."""
-    found = [re.fullmatch(r"rfc: arch_add_memory \S+ = (-?\d+)", line) for line in recording.raw["rfc"].get("rfc_lines", ())]
+    """Yield the steps; adds get the errno of add_memory() as the kernel logged it.
+
+    The recorder of an ACPI plug does not see it.
+    """
+    found = [
+        re.fullmatch(r"rfc: arch_add_memory \S+ = (-?\d+)", line)
+        for line in recording.raw["rfc"].get("rfc_lines", ())
+    ]
     answers = [-int(match.group(1)) for match in found if match]
     adds = [step for step in recording.steps if step["op"]["op"] == "add"]
     for step in recording.steps:
@@ -155,7 +173,10 @@ def kpageflags(mm: Mm, ranges: list[tuple[int, int]], absent: int) -> list[list[
 
 
 def hidden_runs(mm: Mm) -> RangeMap[bool]:
-    """Return the pages of misaligned free blocks that is_free_buddy_page() does not find: it rounds the pfn down to each order."""
+    """Return the pages of misaligned free blocks that is_free_buddy_page() does not find.
+
+    It rounds the pfn down to each order.
+    """
     hidden: RangeMap[bool] = RangeMap()
     for area in mm.free.values():
         for start, end, order in area.runs():
@@ -172,13 +193,20 @@ def reveal(mm: Mm, shown: list[list[int]]) -> list[list[int]]:
     revealed: list[list[int]] = []
     for pfn, count, flags in shown:
         parts = [(a, b, KPF_BUDDY) for a, b, _ in hidden.items(pfn, pfn + count)] if not flags else []
-        parts += [(a, b, flags) for a, b in hidden.gaps(pfn, pfn + count)] if not flags else [(pfn, pfn + count, flags)]
+        parts += (
+            [(a, b, flags) for a, b in hidden.gaps(pfn, pfn + count)]
+            if not flags
+            else [(pfn, pfn + count, flags)]
+        )
         revealed += [[a, b - a, value] for a, b, value in sorted(parts)]
     return revealed
 
 
 def images(mm: Mm) -> list[tuple[int, int, int]]:
-    """Return (start_pfn, end_pfn, distance): their struct pages are those of the pfns *distance* on as well."""
+    """Return (start_pfn, end_pfn, distance).
+
+    Their struct pages are those of the pfns *distance* on as well.
+    """
     base, size = mm.arch.vmemmap_base, mm.arch.struct_page_size
     seen: list[tuple[int, int, int]] = []  # physical start, end, virtual minus physical
     found = []
@@ -196,7 +224,9 @@ def images(mm: Mm) -> list[tuple[int, int, int]]:
     return found
 
 
-def with_images(mm: Mm, chunks: list[tuple[int, int]], ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def with_images(
+    mm: Mm, chunks: list[tuple[int, int]], ranges: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
     """Add the free blocks that are seen a second time, because their struct pages are mapped twice."""
     seen = [(pfn + distance, order) for a, b, distance in images(mm) for pfn, order in chunks if a <= pfn < b]
     return sorted({*chunks, *(chunk for chunk in seen if any(a <= chunk[0] < b for a, b in ranges))})
@@ -231,7 +261,11 @@ def _kpf(content: Content | None) -> int:
     if content is None:
         return 0
     page = any_of(content)
-    return (KPF_RESERVED if page.flags & PG_RESERVED else 0) | (KPF_MMAP if page.mapcount >= 0 else 0) | (KPF_LRU if page.flags & PG_LRU else 0)
+    return (
+        (KPF_RESERVED if page.flags & PG_RESERVED else 0)
+        | (KPF_MMAP if page.mapcount >= 0 else 0)
+        | (KPF_LRU if page.flags & PG_LRU else 0)
+    )
 
 
 def struct_pages(step: dict[str, Any], replay: Replay) -> Iterator[Quantity]:
@@ -244,27 +278,44 @@ def struct_pages(step: dict[str, Any], replay: Replay) -> Iterator[Quantity]:
         if not isinstance(entry["runs"], list):
             continue  # too many to keep: only their number is recorded
         start, end = entry["range"]
-        used = [(pfn, pfn + n) for pfn, n, flags, _, count in entry["runs"] if 0 < count < 1 << 31 and not flags & PG_RESERVED]
-        used += [(a, b) for a, b, page in mm.pages.items(start, end) if page.owner in (Owner.USER, Owner.KERNEL, Owner.SLAB, Owner.PAGETABLE)]
+        used = [
+            (pfn, pfn + n)
+            for pfn, n, flags, _, count in entry["runs"]
+            if 0 < count < 1 << 31 and not flags & PG_RESERVED
+        ]
+        used += [
+            (a, b)
+            for a, b, page in mm.pages.items(start, end)
+            if page.owner in (Owner.USER, Owner.KERNEL, Owner.SLAB, Owner.PAGETABLE)
+        ]
         skip: RangeMap[bool] = RangeMap()
         for a, b in used + _overwritten(replay, start, end):
             skip.set(a, b, value=True)
         recorded = _joined((pfn, pfn + n, (flags, count)) for pfn, n, flags, _, count in entry["runs"])
         there = [(a, b, c if _readable(mm, a, plugged) else None) for a, b, c in runs(mm, start, end)]
-        predicted = _joined((a, b, (any_of(c).flags, any_of(c).refcount & 0xFFFFFFFF)) for a, b, c in there if c is not None)
+        predicted = _joined(
+            (a, b, (any_of(c).flags, any_of(c).refcount & 0xFFFFFFFF)) for a, b, c in there if c is not None
+        )
         outside = [(a, b) for a, b, _ in skip.items()]
         yield compare(step, "rfc.struct_pages", _without(recorded, outside), _without(predicted, outside))
         gone: RangeMap[bool] = RangeMap()
         for a, b, c in there:
             if c is None:
                 gone.set(a, b, value=True)
-        yield compare(step, "rfc.unmapped", [list(run) for run in entry["unmapped"]], [[a, b - a] for a, b, _ in gone.items()])
+        yield compare(
+            step,
+            "rfc.unmapped",
+            [list(run) for run in entry["unmapped"]],
+            [[a, b - a] for a, b, _ in gone.items()],
+        )
 
 
 def _readable(mm: Mm, pfn: int, plugged: list[tuple[int, int]]) -> bool:
     """Whether the frame behind a struct page is there: a leaf can outlive the DIMM that it points to."""
     at = physical(mm, mm.arch.vmemmap_address(pfn))
-    return at is not None and (not kept(mm, pfn) or _from_boot(mm, at) or any(a <= at < b for a, b in plugged))
+    return at is not None and (
+        not kept(mm, pfn) or _from_boot(mm, at) or any(a <= at < b for a, b in plugged)
+    )
 
 
 def _from_boot(mm: Mm, physical_address: int) -> bool:
@@ -282,7 +333,12 @@ def _overwritten(replay: Replay, start: int, end: int) -> list[tuple[int, int]]:
             low = max(a, frame - (leaf.shift << shift))
             high = min(b, low + mm.arch.page_size)
             if low < high:
-                found.append(((low - mm.arch.vmemmap_base) // mm.arch.struct_page_size, (high - mm.arch.vmemmap_base) // mm.arch.struct_page_size))
+                found.append(
+                    (
+                        (low - mm.arch.vmemmap_base) // mm.arch.struct_page_size,
+                        (high - mm.arch.vmemmap_base) // mm.arch.struct_page_size,
+                    )
+                )
     return found
 
 
@@ -329,7 +385,16 @@ def _chunks(event: Event) -> list[int]:
     d = event.data
     orders = d["orders"]
     other = sum(n for order, n in orders.items() if order not in (9, 10))
-    return [d["pfn"], d["nr"], orders.get(10, 0), orders.get(9, 0), other, d["misaligned"], d["first_misaligned"], d["overshoot"]]
+    return [
+        d["pfn"],
+        d["nr"],
+        orders.get(10, 0),
+        orders.get(9, 0),
+        other,
+        d["misaligned"],
+        d["first_misaligned"],
+        d["overshoot"],
+    ]
 
 
 def recording_quantities(recording: Recording, replay: Replay) -> Iterator[Quantity]:
@@ -337,18 +402,32 @@ def recording_quantities(recording: Recording, replay: Replay) -> Iterator[Quant
     rfc, step = recording.raw["rfc"], recording.steps[-1]
     tables: tuple[tuple[str, str, list[Any]], ...] = (
         ("rfc.marks", "marks", [_mark(e) for e in _events(replay, "VmemmapMarked")]),
-        ("rfc.refcounts", "refcounts_at_removal", [[e.data[n] for n in ("head", "before", "after", "what")] for e in _events(replay, "HeadPut")]),
+        (
+            "rfc.refcounts",
+            "refcounts_at_removal",
+            [[e.data[n] for n in ("head", "before", "after", "what")] for e in _events(replay, "HeadPut")],
+        ),
         ("rfc.frees", "frees", [_free(e) for e in _events(replay, "VmemmapFreed")]),
         ("rfc.online", "online_pages_blocks", [_chunks(e) for e in _events(replay, "PagesOnlined")]),
         ("rfc.online_visits", "online_pages_range", _visits(_events(replay, "RangeOnlined"))),
     )
     for name, key, predicted in tables if rfc["build"] != "b0" else ():
         yield compare(step, name, rfc.get(key, []), predicted)
-    bad = sum(e.data["pages"] for e in _events(replay, "BadPageState"))
-    after = None if replay.machine.mm.crashed else 0  # a kernel goes on after an oops of a process; what it says then is not predicted
-    yield compare(step, "rfc.bad_page_states", rfc.get("count_bad_page_state", 0), min(bad, 60) or after)  # it prints 60 a minute
-    yield compare(step, "crash", first_sign(rfc.get("oops")), predicted_sign(troubles(replay.machine.steps, SIGNS)))
-    yield compare(step, "guest", "answers" if "state" in step else "dead", "dead" if replay.machine.mm.crashed else "answers")
+    recorded = rfc.get("count_bad_page_state", 0)
+    bad = min(sum(e.data["pages"] for e in _events(replay, "BadPageState")), 60)  # it prints 60 a minute
+    later = (
+        replay.machine.mm.crashed and recorded > bad
+    )  # what a kernel says after its first oops is not predicted
+    yield compare(step, "rfc.bad_page_states", recorded, None if later else bad)
+    yield compare(
+        step, "crash", first_sign(rfc.get("oops")), predicted_sign(troubles(replay.machine.steps, SIGNS))
+    )
+    yield compare(
+        step,
+        "guest",
+        "answers" if "state" in step else "dead",
+        "dead" if replay.machine.mm.crashed else "answers",
+    )
 
 
 def _free(event: Event) -> list[Any]:
@@ -368,22 +447,26 @@ def _visits(events: list[Event]) -> list[list[int]]:
 SIGNS = ("Crash", "Warning", "BadPageState")
 
 
-def first_sign(oops: dict[str, Any] | None) -> str | None:
-    """Return the first complaint of a recorded kernel: "kind in function at address", or None."""
+def first_sign(oops: dict[str, Any] | None) -> str:
+    """Return the first complaint of a recorded kernel: "kind in function at address", or "none"."""
     if not oops:
-        return None
+        return "none"
     lines = [line for line in oops["lines"] if "cut here" not in line]
     head = lines[0].removeprefix("BUG: ")
     function = (oops.get("function") or "").partition("+")[0]
     bad = re.match(r"Bad page state .*pfn:([0-9a-f]+)", head)
     if bad:
         return f"Bad page state of pfn {int(bad.group(1), 16):#x}"
-    kind = "WARNING" if head.startswith("WARNING") else re.sub(r"( at [0-9a-f]+$|: 0000.*$|^invalid opcode.*)", "", head)
+    kind = (
+        "WARNING"
+        if head.startswith("WARNING")
+        else re.sub(r"( at [0-9a-f]+$|: 0000.*$|^invalid opcode.*)", "", head)
+    )
     address = "" if oops.get("address") is None else f" at {int(oops['address'], 16):#x}"
     return f"{kind} in {function}{address}"
 
 
-def predicted_sign(found: list[Trouble]) -> str | None:
+def predicted_sign(found: list[Trouble]) -> str:
     """Return the model's first complaint in the same words; what the kernel only hangs in prints nothing."""
     for trouble in found:
         if trouble.kind == "BadPageState":
@@ -391,8 +474,14 @@ def predicted_sign(found: list[Trouble]) -> str | None:
         if trouble.kind == "Warning":
             return f"WARNING in {trouble.function}"
         if trouble.kind in PRINTED or trouble.kind.startswith("kernel BUG"):
-            return f"{trouble.kind} in {trouble.function}" + ("" if trouble.address is None else f" at {trouble.address:#x}")
-    return None
+            return f"{trouble.kind} in {trouble.function}" + (
+                "" if trouble.address is None else f" at {trouble.address:#x}"
+            )
+    return "none"
 
 
-PRINTED = ("unable to handle kernel paging request", "unable to handle kernel NULL pointer dereference", "general protection fault")
+PRINTED = (
+    "unable to handle kernel paging request",
+    "unable to handle kernel NULL pointer dereference",
+    "general protection fault",
+)

@@ -17,7 +17,8 @@ from memshell.mm.profile import find_profile
 GIB = 1 << 30
 MIB = 1 << 20
 
-# arm64 with 4K pages as the series saw it: sections of 1 GiB, 2 MiB leaves, the altmap branch that it adds to vmemmap_populate().
+# arm64 with 4K pages as the series saw it: sections of 1 GiB, 2 MiB leaves, the altmap branch that it adds to
+# vmemmap_populate().
 ARM64 = replace(X86(), name="arm64", section_size_bits=30, vmemmap_base=0xFFFF7E0000000000)
 ARCHES = {"x86_64": X86(), "powerpc": Powerpc(), "s390": S390(), "arm64": ARM64}
 

@@ -1,4 +1,7 @@
-"""The questions of the reviewers, E1 to E30: each a scenario that says why. The scenarios themselves are collected by pytest."""
+"""The questions of the reviewers, E1 to E30: each a scenario that says why.
+
+The scenarios themselves are collected by pytest.
+"""
 
 from pathlib import Path
 

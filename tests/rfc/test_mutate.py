@@ -44,5 +44,8 @@ def test_pairs_of_checks():
     plain = show(str(SCENARIO), {})
     assert not plain.troubles
     for site in ("check.free_pagetable", "check.online_pages_range"):
-        alone, both = (show(str(SCENARIO), dict.fromkeys(names, False)) for names in ((site,), (site, "check.free_pages_check")))
+        alone, both = (
+            show(str(SCENARIO), dict.fromkeys(names, False))
+            for names in ((site,), (site, "check.free_pages_check"))
+        )
         assert alone.troubles == both.troubles

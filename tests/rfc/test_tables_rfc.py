@@ -1,6 +1,9 @@
-"""The worked tables of the 2018 series beyond the vectors: content, free orders, powerpc, s390, failures, partial removals.
+"""The worked tables of the 2018 series beyond the vectors.
 
-Sources: the recordings of a 4.20 kernel with the series (x86_64), and for powerpc and s390 the table that was computed from its mails.
+Content, free orders, powerpc, s390, failures, partial removals.
+
+Sources: the recordings of a 4.20 kernel with the series (x86_64), and for powerpc and s390 the table that was
+computed from its mails.
 """
 
 import pytest
@@ -58,7 +61,7 @@ def test_a_whole_cycle(size, blocks, refcount, nr_sects, pages, tens, nines, mis
 
 
 def test_the_published_log_of_10_gib():
-    """80 sections, the head with 80, struct pages ffffea0004000000 to ffffea000427ffc0, frees from ffffea000de00000 down."""
+    """80 sections, the head with 80, struct pages to ffffea000427ffc0, frees from ffffea000de00000 down."""
     target = machine()
     add(target, 10 * GIB)
     marks = [event.data for event in events(target, "VmemmapMarked")]
@@ -102,7 +105,7 @@ def test_the_order_of_frees(features, size, freed, address):
 
 
 def test_2017_frees_at_once_and_faults_from_two_sections_on():
-    """"2GB memblocks just crashed", M. Hocko, 2018-10-31; one section works."""
+    """ "2GB memblocks just crashed", M. Hocko, 2018-10-31; one section works."""
     assert cycle(machine(profile="rfc-2017"), SECTION) is None
     assert cycle(machine(profile="rfc-2017"), 2 * SECTION).address == 0xFFFFEA0004008000
 
@@ -129,7 +132,7 @@ def test_2019_counts_once_and_is_clean(profile, sections):
 
 @pytest.mark.parametrize(
     "content, size, address",
-    [  # recordings E-*: 0xff and a first count of 63 oops at the second section; 62 does not; one section alone never
+    [  # recordings E-*: 0xff and a first count of 63 oops at the second section, 62 does not
         ("poison", GIB, 0xFFFFEA0003E00034),
         ("count:63", GIB, 0xFFFFEA0003E00034),
         ("count:62", GIB, None),
@@ -145,7 +148,7 @@ def test_initial_content(content, size, address):
 
 
 def test_the_count_that_starts_clean_does_not_care_about_content():
-    assert cycle(machine(content="poison", bug__mark_counts_garbage=False, config__debug_vm=False), GIB).errno == "EINTR"
+    assert cycle(machine(content="poison", bug__mark_counts_garbage=False), GIB).errno == "EINTR"
     assert cycle(machine(content="random:7", profile="patch-v1-2019"), GIB) is None
 
 
@@ -176,7 +179,7 @@ def test_stale_marks_keep_memory_offline(first, second, lost):
 
 
 def test_debug_vm_refuses_misaligned_frees():
-    """Recordings G-debugvm-*: an odd number of sections is a BUG at the first online, an even one is clean."""
+    """Recordings G-debugvm-*: an odd number of sections is a BUG at the first online, an even one clean."""
     target = machine(content="zero", config__debug_vm=True)
     add(target, SECTION)
     assert states(target, "online_movable", size=SECTION).function == "__free_one_page"
@@ -208,7 +211,7 @@ def test_a_failed_add_leaves_sections_that_cannot_be_onlined():
 
 
 def test_a_retry_maps_two_memmaps_on_one_frame():
-    """Recording F-usemap-retry: blocks 32 and 37 share struct pages, and the next walk of the free lists never ends."""
+    """Recording F-usemap-retry: blocks 32 and 37 share struct pages; a walk of the free lists never ends."""
     target = machine()
     failing_add(target, 6)
     assert add(target, GIB) is None
@@ -218,7 +221,10 @@ def test_a_retry_maps_two_memmaps_on_one_frame():
         (0x100400, 3),
     ]
     assert states(target, "online_movable", size=GIB) is None
-    pieces = {pfn: (nr, misaligned) for pfn, nr, misaligned in data(target, "PagesOnlined", "pfn", "nr", "misaligned")}
+    pieces = {
+        pfn: (nr, misaligned)
+        for pfn, nr, misaligned in data(target, "PagesOnlined", "pfn", "nr", "misaligned")
+    }
     assert pieces[0x100A00] == pieces[0x128A00] == (30208, 29)
     assert run(target, "look", process_runs).kind == "hang"
     again = machine(bug__retry_restarts_altmap=False)
@@ -273,14 +279,17 @@ def test_partial_removal():
 
 
 def test_one_put_too_many():
-    """Recordings D-*-put: without DEBUG_VM the page is handed out and struct pages are written over, check 7 or not."""
+    """Recordings D-*-put: without DEBUG_VM the page is handed out and written over, check 7 or not."""
     for check in (True, False):
         target = machine(check__free_pages_check=check)
         add(target, GIB)
         states(target, "online_movable", size=GIB)
         assert run(target, "put", lambda mm: put_page(mm, 0x100100)) is None
         assert run(target, "look", process_runs).function == "pagetypeinfo_show"
-    late, early = (machine(content="zero", config__debug_vm=True, check__free_pages_check=check) for check in (True, False))
+    late, early = (
+        machine(content="zero", config__debug_vm=True, check__free_pages_check=check)
+        for check in (True, False)
+    )
     for target in (late, early):
         add(target, GIB)
         states(target, "online_movable", size=GIB)
@@ -303,7 +312,10 @@ POWERPC = {"ram": "16G"}
     ],
 )
 def test_powerpc_removal(options, size, flagged, leaked, freed, warnings):
-    """As written, ``continue`` leaves the mappings; fixed, they go, and each further visit of a unit warns."""
+    """As written, ``continue`` leaves the mappings.
+
+    Fixed, they go, and each further visit of a unit warns.
+    """
     written = machine("powerpc", options={**POWERPC, **options})
     add(written, size, 16 * GIB)
     assert sum(nr for (nr,) in data(written, "VmemmapMarked", "nr")) == flagged
@@ -311,7 +323,9 @@ def test_powerpc_removal(options, size, flagged, leaked, freed, warnings):
     assert len(events(written, "MappingLeaked")) == leaked
     fixed = machine("powerpc", options={**POWERPC, **options}, bug__powerpc_vmemmap_continue=False)
     add(fixed, size, 16 * GIB)
-    units = sum((end - start) // leaf.size for start, end, leaf in fixed.mm.leaves.items() if leaf.owner == "altmap")
+    units = sum(
+        (end - start) // leaf.size for start, end, leaf in fixed.mm.leaves.items() if leaf.owner == "altmap"
+    )
     remove(fixed, size, 16 * GIB)
     assert units == freed
     assert not [leaf for _, _, leaf in fixed.mm.leaves.items() if leaf.owner not in ("early", "ram")]
@@ -319,7 +333,10 @@ def test_powerpc_removal(options, size, flagged, leaked, freed, warnings):
 
 
 def test_powerpc_hash_needs_backwards_from_16_gib_on():
-    """20 GiB at 16 GiB: two mappings; the second's frame is described in the first, which goes with section 1023."""
+    """20 GiB at 16 GiB: two mappings.
+
+    The second's frame is described in the first, which goes with section 1023.
+    """
     target = machine("powerpc", options={**POWERPC, "mmu": "hash"}, bug__powerpc_vmemmap_continue=False)
     add(target, 20 * GIB, 16 * GIB)
     assert sum(nr for (nr,) in data(target, "VmemmapMarked", "nr")) == 512
@@ -332,11 +349,13 @@ def test_powerpc_shared_window_takes_nothing_from_the_range():
     add(target, 256 * MIB)
     assert sum(nr for (nr,) in data(target, "VmemmapMarked", "nr")) == 0
     assert data(target, "VmemmapMarked", "refcount")[-1] == (16,)  # on an ordinary page
-    assert not events(machine("powerpc", options={"ram": "4G", "mmu": "hash"}, bug__stray_refcount=False), "VmemmapMarked")
+    assert not events(
+        machine("powerpc", options={"ram": "4G", "mmu": "hash"}, bug__stray_refcount=False), "VmemmapMarked"
+    )
 
 
 def test_powerpc_overshoot_against_the_reserved_test():
-    """A chunk that reaches over the section clears PG_reserved of the next one's first page, which is then not onlined at all.
+    """A chunk that reaches over the section clears PG_reserved of the next one, which is then never onlined.
 
     The table of the vectors has 4096 pages with 4 freed twice: the rule without the test of PageReserved().
     """

@@ -1,6 +1,9 @@
-"""The worked cases of the 2018 series: marks, heads, order histograms, misaligned and double frees, frees at removal.
+"""The worked cases of the 2018 series.
 
-Computed by a separate small model of the rules in the mails; the x86 ones were confirmed by recordings of a 4.20 kernel with the series.
+Marks, heads, order histograms, misaligned and double frees, frees at removal.
+
+Computed by a separate small model of the rules in the mails; the x86 ones were confirmed by recordings of a
+4.20 kernel with the series.
 """
 
 import json
@@ -54,16 +57,20 @@ def test_marks(case):
 
 @pytest.mark.parametrize("rule", ["online_2018", "online_mar2019_order_rule"])
 def test_online(case, rule):
-    """Pages given to the buddy, and what of them misaligned or twice, under the order rule of 2018 and that of March 2019."""
+    """Pages given to the buddy, misaligned or twice, under the order rules of 2018 and of March 2019."""
     if rule not in case:
         pytest.skip("the vector has no such row")
-    # The vectors were computed without the PageReserved() test of a piece's first page; test_powerpc has what it changes.
+    # The vectors were computed without the PageReserved() test of a piece's first page; test_powerpc has what
+    # it changes.
     target = started(case, bug__online_order_unaligned=rule == "online_2018", online__tests_reserved=False)
     add(target, case["size"], case["start"])
     assert states(target, "online_movable", size=case["size"], start=case["start"]) is None
     expected = case[rule]
     assert sum(count << order for order, count in histogram(target).items()) == expected["pages"]
-    assert sum(misaligned for (misaligned,) in data(target, "PagesOnlined", "misaligned")) == expected["misaligned"]
+    assert (
+        sum(misaligned for (misaligned,) in data(target, "PagesOnlined", "misaligned"))
+        == expected["misaligned"]
+    )
     assert sum(pages for (pages,) in data(target, "DoubleFree", "pages")) == expected["double"]
     if "visits" in expected:
         assert sum(visits for (visits,) in data(target, "RangeOnlined", "visits")) == expected["visits"]
@@ -72,7 +79,10 @@ def test_online(case, rule):
 
 
 def test_remove(case):
-    """The head counts down to 0, then the memmap goes; where leaves are smaller than a section's memmap it faults."""
+    """The head counts down to 0, then the memmap goes.
+
+    Where leaves are smaller than a section's memmap it faults.
+    """
     target = started(case, bug__powerpc_vmemmap_continue=False)
     add(target, case["size"], case["start"])
     error = remove(target, case["size"], case["start"])
