@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
@@ -22,7 +21,7 @@ from memshell.paths import rc_path, state_path
 from memshell.repl.complete import ShellCompleter
 from memshell.repl.highlight import ShellLexer, coloured, theme
 from memshell.repl.journal import Journal, finished_lines, last_journal, new_journal
-from memshell.repl.screen import Screen, progress, toolbar
+from memshell.repl.screen import Notes, Screen, toolbar
 from memshell.scenario.modes import make_player, tell
 from memshell.scenario.player import StepFailed
 from memshell.scenario.syntax import SyntaxProblem, parse_text
@@ -43,66 +42,103 @@ def prompt(args: argparse.Namespace) -> int:
     """Run the prompt until Ctrl-D and return the exit code."""
     if os.environ.get("TERM", "dumb") == "dumb":
         os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")
-    player = make_player(args)
-    shell = player.shell
-    folder = _state(shell)
-    shell.out = Screen()
-    shell.options.colour = coloured()
-    journal = _start(player, args, folder)
-    try:
-        _loop(player, _session(shell, folder), debug=args.debug)
-    finally:
+    return Prompt(make_player(args), debug=args.debug).run(resume=args.resume, rc=not args.no_rc)
+
+
+class Prompt:
+    """A session at a terminal."""
+
+    def __init__(self, player: Player, *, debug: bool) -> None:
+        self.player = player
+        self.shell = player.shell
+        self.screen = Screen()
+        self.debug = debug
+        self.shell.out, self.shell.err = self.screen, Notes(self.screen)
+        self.shell.options.colour = coloured()
+        player.hand_over = self.screen.hand_over
+
+    def run(self, *, resume: bool, rc: bool) -> int:
+        """Run until Ctrl-D."""
+        folder = self._folder()
+        journal = self._resume(folder) if resume else self._start(folder, rc=rc)
+        try:
+            self._loop(_session(self.shell, folder))
+        finally:
+            if journal is not None:
+                journal.close()
+        return 0
+
+    def _folder(self) -> Path | None:
+        try:
+            folder = state_path()
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.warn(f"no history and no journal: {error.filename}: {error.strerror}")
+            return None
+        return folder
+
+    def warn(self, text: str) -> None:
+        """Tell what is not in order."""
+        self.shell.note(f"memshell: {text}")
+
+    def _start(self, folder: Path | None, *, rc: bool) -> Journal | None:
+        """Start the journal, and play rc.mem."""
+        journal = new_journal(folder, self.warn) if folder is not None else None
         if journal is not None:
-            journal.close()
-    return 0
+            self.shell.journal = journal.add
+        path = rc_path()
+        if rc and path.is_file():
+            self.play(path.read_text(encoding="utf-8", errors="replace"), str(path))
+        return journal
 
+    def _resume(self, folder: Path | None) -> Journal | None:
+        """Play the newest journal of a session that has ended, and go on in it."""
+        path = last_journal(folder) if folder is not None else None
+        if path is None:
+            self.warn("there is no session to resume")
+            return self._start(folder, rc=False)
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - it is no path of a file
+            self.shell.out = nowhere
+            self.play(finished_lines(path), str(path))
+        self.shell.out = self.screen
+        journal = Journal(path, self.warn)
+        self.shell.journal = journal.add
+        steps = self.shell.machine.step.n if self.shell.machine is not None else 0
+        self.shell.note(f"resumed at step {steps}")
+        return journal
 
-def _state(shell: Shell) -> Path | None:
-    try:
-        folder = state_path()
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        shell.note(f"memshell: no history and no journal: {error.filename}: {error.strerror}")
-        return None
-    return folder
+    def _loop(self, session: PromptSession[str]) -> None:
+        while True:
+            try:
+                text = session.prompt("memshell> ")
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return
+            if text.strip():
+                self.play(text, PROMPT)
 
+    def play(self, text: str, file: str) -> None:
+        """Play what was typed; failures are told and the session goes on."""
+        self.shell.options.width = shutil.get_terminal_size().columns
+        try:
+            with self.screen.progress(self.shell):
+                self.player.play_text(text, file)
+        except KeyboardInterrupt:
+            self.shell.note("interrupted: the machine is as it was before the command")
+        except MemshellError as failure:
+            self._tell(failure, typed=text)
+        for failed in self.player.failures:
+            self._tell(failed, typed=text)
+        self.player.failures.clear()
 
-def _start(player: Player, args: argparse.Namespace, folder: Path | None) -> Journal | None:
-    """Start the journal, and play what comes before the first prompt: the killed session, or rc.mem."""
-    shell = player.shell
-
-    def warn(text: str) -> None:
-        shell.note(f"memshell: {text}")
-
-    if args.resume:
-        return _resume(player, folder, debug=args.debug)
-    journal = new_journal(folder, warn) if folder is not None else None
-    if journal is not None:
-        shell.journal = journal.add
-    rc = rc_path()
-    if not args.no_rc and rc.is_file():
-        play(player, rc.read_text(encoding="utf-8", errors="replace"), str(rc), debug=args.debug)
-    return journal
-
-
-def _resume(player: Player, folder: Path | None, *, debug: bool) -> Journal | None:
-    """Play the newest journal of a session that has ended, and go on in it."""
-    shell = player.shell
-    path = last_journal(folder) if folder is not None else None
-    if path is None:
-        shell.note("memshell: there is no session to resume")
-        return new_journal(folder, shell.note) if folder is not None else None
-    shown, shell.out = shell.out, open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - closed below
-    try:
-        play(player, finished_lines(path), str(path), debug=debug)
-    finally:
-        shell.out.close()
-        shell.out = shown
-    journal = Journal(path, shell.note)
-    shell.journal = journal.add
-    steps = shell.machine.step.n if shell.machine is not None else 0
-    shell.note(f"resumed at step {steps}")
-    return journal
+    def _tell(self, failure: MemshellError, *, typed: str) -> None:
+        """Tell a failure; its place is worth a word when several lines were typed, or a file was played."""
+        if isinstance(failure, StepFailed) and isinstance(failure.cause, MemshellError) and not self.debug:
+            alone = failure.where.file == PROMPT and "\n" not in typed.strip()
+            self.shell.note(str(failure.cause if alone else failure))
+        else:
+            tell(failure, debug=self.debug)
 
 
 def _session(shell: Shell, folder: Path | None) -> PromptSession[str]:
@@ -153,40 +189,3 @@ def is_incomplete(text: str) -> bool:
     except SyntaxProblem as problem:
         return problem.incomplete
     return False
-
-
-def _loop(player: Player, session: PromptSession[str], *, debug: bool) -> None:
-    while True:
-        try:
-            text = session.prompt("memshell> ")
-        except KeyboardInterrupt:
-            continue
-        except EOFError:
-            return
-        if text.strip():
-            play(player, text, PROMPT, debug=debug)
-
-
-def play(player: Player, text: str, file: str, *, debug: bool) -> None:
-    """Play what was typed; failures are told and the session goes on."""
-    shell = player.shell
-    shell.options.width = shutil.get_terminal_size().columns
-    try:
-        with progress(shell):
-            player.play_text(text, file)
-    except KeyboardInterrupt:
-        shell.note("interrupted: the machine is as it was before the command")
-    except MemshellError as failure:
-        show_failure(failure, typed=text, debug=debug)
-    for failed in player.failures:
-        show_failure(failed, typed=text, debug=debug)
-    player.failures.clear()
-
-
-def show_failure(failure: MemshellError, *, typed: str, debug: bool) -> None:
-    """Tell a failure; its place is worth a word when several lines were typed, or a file was played."""
-    alone = isinstance(failure, StepFailed) and failure.where.file == PROMPT and "\n" not in typed.strip()
-    if alone and not debug and isinstance(failure, StepFailed) and isinstance(failure.cause, MemshellError):
-        print(failure.cause, file=sys.stderr)
-    else:
-        tell(failure, debug=debug)

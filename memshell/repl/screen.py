@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import sys
@@ -17,30 +16,102 @@ if TYPE_CHECKING:
     from memshell.commands.shell import Shell
 
 
-class Screen(io.TextIOBase):
-    """Standard output with a pager: what is taller than the terminal goes through it, the rest does not."""
+class Screen:
+    """The terminal as the prompt uses it: results, a pager where they are too tall, a progress line."""
 
-    def write(self, text: str) -> int:
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._drawn = False  # the progress line is on the screen
+        self._since = 0.0  # when the terminal was taken back
+
+    def write(self, text: str, /) -> None:
         """Show a result."""
-        rows = shutil.get_terminal_size().lines
-        if text.count("\n") >= rows and sys.stdout.isatty() and self._page(text):
-            return len(text)
-        sys.stdout.write(text)
-        return len(text)
+        with self._lock:
+            self._wipe()
+            rows = shutil.get_terminal_size().lines
+            if not (text.count("\n") >= rows and sys.stdout.isatty() and _page(text)):
+                sys.stdout.write(text)
 
     def flush(self) -> None:
         """Bring everything to the terminal."""
         sys.stdout.flush()
 
-    def _page(self, text: str) -> bool:
-        import subprocess
+    def note(self, text: str) -> None:
+        """Show what is not a result."""
+        with self._lock:
+            self._wipe()
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
-        pager = os.environ.get("PAGER") or ("less" if shutil.which("less") else "")
-        if not pager or pager == "cat" or os.environ.get("TERM", "dumb") == "dumb":
-            return False
-        environment = {"LESS": "-FRSX", **os.environ}
-        subprocess.run(["/bin/sh", "-c", pager], input=text, text=True, check=False, env=environment)  # noqa: S603 - the user's own pager
-        return True
+    @contextmanager
+    def hand_over(self) -> Iterator[None]:
+        """Leave the terminal to another program: nothing is drawn meanwhile."""
+        with self._lock:
+            self._wipe()
+            yield
+            self._since = time.monotonic()
+
+    @contextmanager
+    def progress(self, shell: Shell) -> Iterator[None]:
+        """Show how far the command inside has come, once it has taken a second."""
+        if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+            yield
+            return
+        done = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(shell, done), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            with self._lock:
+                self._wipe()
+
+    def _watch(self, shell: Shell, done: threading.Event) -> None:
+        started = time.monotonic()
+        if done.wait(1.0):
+            return
+        while not done.wait(0.1):
+            line = progress_line(shell, time.monotonic() - started, shutil.get_terminal_size().columns)
+            with self._lock:
+                if time.monotonic() - self._since > 1.0:
+                    sys.stderr.write(f"\r{line}\x1b[K")
+                    sys.stderr.flush()
+                    self._drawn = True
+
+    def _wipe(self) -> None:
+        if self._drawn:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._drawn = False
+
+
+class Notes:
+    """The side of a screen that takes what is not a result."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def write(self, text: str, /) -> None:
+        """Show a note."""
+        self._screen.note(text)
+
+    def flush(self) -> None:
+        """Have nothing to bring out."""
+
+
+def _page(text: str) -> bool:
+    """Show *text* through the user's pager; False when there is none."""
+    import subprocess
+
+    pager = os.environ.get("PAGER") or ("less" if shutil.which("less") else "")
+    if not pager or pager == "cat" or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    environment = {"LESS": "-FRSX", **os.environ}
+    command = ["/bin/sh", "-c", pager]
+    subprocess.run(command, input=text, text=True, check=False, env=environment)  # noqa: S603 - the user's own
+    return True
 
 
 def toolbar(shell: Shell) -> str:
@@ -75,34 +146,6 @@ def about(size: int) -> str:
             number = size / (1 << shift)
             return f"{number:.0f}{suffix}" if number >= 100 else f"{number:.3g}{suffix}"
     return str(size)
-
-
-@contextmanager
-def progress(shell: Shell) -> Iterator[None]:
-    """Show how far the command inside has come, once it has taken a second."""
-    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        yield
-        return
-    done = threading.Event()
-    thread = threading.Thread(target=_draw, args=(shell, done), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _draw(shell: Shell, done: threading.Event) -> None:
-    started = time.monotonic()
-    if done.wait(1.0):
-        return
-    while not done.wait(0.1):
-        line = progress_line(shell, time.monotonic() - started, shutil.get_terminal_size().columns)
-        sys.stderr.write(f"\r{line}")
-        sys.stderr.flush()
-    sys.stderr.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
-    sys.stderr.flush()
 
 
 def progress_line(shell: Shell, seconds: float, width: int) -> str:

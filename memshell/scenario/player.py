@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ from memshell.scenario.words import expand, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from memshell.commands.shell import Shell
     from memshell.machine import Step
@@ -91,6 +93,7 @@ class Player:
     capture: bool = False  # take what the system's shell writes, where the terminal is not to have it
     update: Callable[[Run, str], None] | None = None
     subtest: Callable[[Subtest, Player], None] | None = None
+    hand_over: Callable[[], AbstractContextManager[None]] = nullcontext  # around other programs
     failures: list[StepFailed] = field(default_factory=list)
     count: int = 0
     _current: Played | None = None
@@ -212,7 +215,8 @@ class Player:
         elif isinstance(statement, Let):
             self._let(statement)
         elif isinstance(statement, Escape):
-            output = run_shell(statement.command, capture=self.capture)
+            with self.hand_over():
+                output = run_shell(statement.command, capture=self.capture)
             self.shell.write(output)
 
     def _let(self, statement: Let) -> None:
@@ -281,7 +285,8 @@ class Player:
         if statement.golden is not None:
             self._golden(statement, text)
         if statement.pipe is not None:
-            text = run_shell(statement.pipe, text, capture=self.capture or not self.echo)
+            with self.hand_over():
+                text = run_shell(statement.pipe, text, capture=self.capture or not self.echo)
             self._current.output = text
         if statement.redirect is not None:
             operator, path = statement.redirect
