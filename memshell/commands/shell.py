@@ -41,7 +41,6 @@ class Options:
     form: str = "table"
     width: int = 0
     colour: bool = False
-    timing: bool = False
 
 
 def _no_journal(_text: str) -> None:
