@@ -91,6 +91,7 @@ def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
     if language == "memshell":
         monkeypatch.chdir(tmp_path)
         Path("vmlinux").write_bytes(vmlinux_sample.example())
+        Path("vmlinux").write_bytes(vmlinux_sample.example())
         assert failures(text, shared_plugins) == []
     elif language == "mem":
         monkeypatch.chdir(ROOT)

@@ -145,7 +145,8 @@ vmlinux
   release            6.12.0-example  linux_banner
   sizeof_struct_page         64  BTF
   page_size                4096  size of symbol empty_zero_page
-? section_size_bits          27  not in the file; 27 for this architecture <...>
+? section_size_bits          27  not in the file; 27 for this architecture<...>
+<...>
   max_order                  10  zone.free_area has 11 entries, BTF
 <...>
 > use x86_64 ram=2G vmlinux=vmlinux
