@@ -90,6 +90,7 @@ class Arch(ABC):
     zone_limits: tuple[tuple[ZoneType, int], ...] = ()  # (zone, first pfn above it); what is above all is ZONE_NORMAL
 
     possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
+    hotplug_driver: str = "acpi"  # who adds memory when nobody is named: acpi, driver, dlpar, sclp
     options: tuple[Option, ...] = ()
     big_endian: bool = False
     machines: tuple[str, ...] = ()  # what `uname -m` gives on it, when that is not the name
@@ -206,7 +207,7 @@ class Arch(ABC):
         return None
 
     def dax_vmemmap(self, profile: Profile) -> str:
-        """How the compound pages of a DAX device share memmap: "generic", "radix" (powerpc's own way) or "" (not at all)."""
+        """How compound pages of a DAX device share memmap: "generic", "radix" (powerpc's own) or "" (not at all)."""
         del profile
         return ""
 

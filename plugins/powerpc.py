@@ -69,6 +69,7 @@ class Powerpc(Arch):
     pmd_shift: int = 21
     vmemmap_base: int = 0xC00C000000000000
     page_offset: int = 0xC000000000000000
+    hotplug_driver: str = "driver"
     options: tuple[Option, ...] = OPTIONS
     unit: int = 0  # bytes of a vmemmap mapping, where it is not the MMU's
     radix: bool = True

@@ -71,6 +71,7 @@ class S390(Arch):
     page_offset: int = 0
     zone_limits: tuple[tuple[ZoneType, int], ...] = ((ZoneType.DMA, DMA_PFN),)
     possible_nodes: tuple[int, ...] = (0,)
+    hotplug_driver: str = "driver"
     options: tuple[Option, ...] = OPTIONS
     edat: int = 2
     max_mappable: int = MAX_DCSS

@@ -72,7 +72,7 @@ def free_place(mm: Mm, size: int) -> int:
     arg("address", ADDRESS, "where; without it, the first place where QEMU would put a DIMM", nargs="?"),
     arg("size", SIZE, "how much"),
     arg("node=", INT, "the NUMA node", default=0),
-    arg("via=", VIA, "who adds it", default="acpi"),
+    arg("via=", VIA, "who adds it: acpi on x86_64, a driver elsewhere, if nothing is said"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -91,11 +91,11 @@ memory48-49 online in Movable: 252M and 4M memmap
 def add(shell: Shell, args: Namespace) -> str:
     """Plug memory in; its blocks are offline until ``online``, unless auto_online_blocks says otherwise.
 
-    ``via=acpi`` is a DIMM: one static memory group, and the kernel asks for the memmap on the memory itself
-    where the policy allows it; so do ``via=dlpar``, which onlines each block before the next comes, and
-    ``via=sclp``. ``via=probe`` and ``via=driver`` do not ask. Errors: EINVAL for what is not
-    whole blocks, EEXIST where something is already, E2BIG beyond what can be mapped, ENOMEM when the memmap
-    cannot be had.
+    ``via=acpi`` is a DIMM, ``via=driver`` a module that calls add_memory_driver_managed(): one static memory
+    group, and the memmap on the memory itself is asked for where the policy allows it. So do ``via=dlpar``,
+    which onlines each block before the next comes, and ``via=sclp``. ``via=probe`` does not ask. Errors: EINVAL
+    for what is not whole blocks, EEXIST where something is already, E2BIG beyond what can be mapped, ENOMEM when
+    the memmap cannot be had.
     """
     with shell.change() as mm:
         start = free_place(mm, args.size) if args.address is None else args.address
@@ -103,7 +103,7 @@ def add(shell: Shell, args: Namespace) -> str:
             raise UsageError("add needs a size", hint="such as: add 1G")
         before, free = dict(mm.blocks), sum(zone.free for zone in mm.zones.values())
         try:
-            _add(mm, args.via, args.node, start, args.size)
+            _add(mm, args.via or mm.arch.hotplug_driver, args.node, start, args.size)
         except OutOfMemory as error:
             raise _with_sums(mm, error, args.size, free) from error
         used = free - sum(zone.free for zone in mm.zones.values())
@@ -135,9 +135,13 @@ def _add(mm: Mm, via: str, nid: int, start: int, size: int) -> None:
     elif via == "sclp":
         sclp.attach_standby(mm, start, size)
     else:
+        flags = memory_hotplug.MHP_MEMMAP_ON_MEMORY
+        if mm.feature("memmap_on_memory.caller_checks"):
+            wanted = memory_hotplug.mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages
+            flags = flags if wanted else 0
         group = memory_hotplug.register_group(mm, nid, size >> mm.arch.page_shift, static=True)
         try:
-            memory_hotplug.add_memory(mm, nid, start, size, group=group, name="System RAM (driver)")
+            memory_hotplug.add_memory_driver_managed(mm, nid, start, size, flags, group, "System RAM (driver)")
         except KernelError:
             del mm.groups[group]
             raise
