@@ -45,10 +45,10 @@ unbound 0x100000000-0x13fffffff; free +1032 pages
 """,
 )
 def probe(shell: Shell, args: Namespace) -> str:
-    """Bind a driver to persistent memory: its pages get struct pages in ZONE_DEVICE, and no buddy ever has them.
+    """Bind a driver to persistent memory: it gets struct pages in ZONE_DEVICE, and no buddy ever has it.
 
-    Errors: ENXIO where it meets System RAM or has no room for data, EINVAL for what is not whole subsections of
-    2 MiB, ENOMEM when the memmap cannot be had.
+    Errors: ENXIO where it meets System RAM or has no room for data, EINVAL for what is not whole
+    subsections of 2 MiB, ENOMEM when the memmap cannot be had.
     """
     from memshell.mm.page_alloc import nr_free_pages
 

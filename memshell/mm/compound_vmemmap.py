@@ -1,7 +1,7 @@
-"""mm/sparse-vmemmap.c and radix_pgtable.c: the memmap of a DAX device whose compound pages share their tail pages' struct pages.
+"""mm/sparse-vmemmap.c, radix_pgtable.c: the memmap of a DAX device whose compound pages share a part of it.
 
-Of a compound page two pages of memmap are real: the one with the head, and the first of tail pages only; all others map
-that second one. A page that is shared is a leaf with the owner "shared".
+Of a compound page two pages of memmap are real: the one with the head, and the first of tail pages only; all
+others map that second one. A page that is shared is a leaf with the owner "shared".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from memshell.mm.pfn import align_down
 from memshell.mm.sparse_vmemmap import ensure_table, set_leaf, vmemmap_alloc_block_buf
 from memshell.mm.state import Leaf, Mm
 
-RESERVED_PAGES = 2  # VMEMMAP_RESERVE_NR
+RESERVED_PAGES = 2  # VMEMMAP_RESERVE_NR: the pages of the head and of the first tails
 HERE = "mm/sparse-vmemmap.c"
 
 
@@ -30,16 +30,25 @@ def populate_section_memmap(mm: Mm, pfn: int, nr_pages: int, nid: int, altmap: V
 
 @mirrors("include/linux/mm.h:vmemmap_can_optimize", "v6.12", "complete")
 def vmemmap_can_optimize(mm: Mm, altmap: VmemAltmap | None) -> bool:
-    """Whether the device that is mapped shares memmap: compound pages of more than two pages of memmap, no altmap."""
-    if mm.pgmap is None or not mm.pgmap.vmemmap_shift or altmap is not None or not mm.arch.dax_vmemmap(mm.profile):
+    """Whether the mapped device shares memmap: compound pages of more than two pages of it; no altmap."""
+    if (
+        mm.pgmap is None
+        or not mm.pgmap.vmemmap_shift
+        or altmap is not None
+        or not mm.arch.dax_vmemmap(mm.profile)
+    ):
         return False
     size = mm.arch.struct_page_size
     return not size & (size - 1) and (size << mm.pgmap.vmemmap_shift) // mm.arch.page_size > RESERVED_PAGES
 
 
 def populate_compound_pages(mm: Mm, pfn: int, start: int, end: int, nid: int) -> None:
-    """Map the struct pages at [start, end), of the pages from *pfn* on, the way that the architecture has. Raises `OutOfMemory`."""
-    populate = radix_populate_compound_pages if mm.arch.dax_vmemmap(mm.profile) == "radix" else vmemmap_populate_compound_pages
+    """Map the struct pages at [start, end), those from *pfn* on, as the architecture does."""
+    populate = (
+        radix_populate_compound_pages
+        if mm.arch.dax_vmemmap(mm.profile) == "radix"
+        else vmemmap_populate_compound_pages
+    )
     populate(mm, pfn, start, end, nid)
 
 
@@ -86,7 +95,7 @@ def _share(mm: Mm, start: int, end: int, nid: int) -> None:
 
 @mirrors("arch/powerpc/mm/book3s64/radix_pgtable.c:vmemmap_populate_compound_pages", "v6.12", "complete")
 def radix_populate_compound_pages(mm: Mm, pfn: int, start: int, end: int, nid: int) -> None:
-    """Map page by page: the head and the first tail where a compound page begins, else the tail that it has already.
+    """Map page by page: the head and the first tail where a compound page begins, else the tail that it has.
 
     Until 6.12.110 the pfn went on by one a page (bug.ppc_compound_addr_pfn).
     """
@@ -113,7 +122,7 @@ def radix_populate_compound_pages(mm: Mm, pfn: int, start: int, end: int, nid: i
 
 
 def _map_tail(mm: Mm, va: int, tail: int, nid: int) -> None:
-    """vmemmap_compound_tail_page(): share the page at *tail*, which is made with the head before it where it is missing."""
+    """vmemmap_compound_tail_page(): share the page at *tail*, which is made where it is missing."""
     known = mm.leaves.get(tail)
     if known is not None and known.size > mm.arch.page_size:
         _real(mm, va, nid)

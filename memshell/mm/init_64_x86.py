@@ -144,7 +144,10 @@ def free_marked_leaves(mm: Mm, start: int, end: int, leaf: Leaf) -> None:
         mm.leaves.delete(va, va + leaf.size)
 
 
-@mirrors("arch/x86/mm/init_64.c:remove_pud_table", "v6.12", "simplified", "what the first page of the GiB holds is taken as zeros")
+@mirrors(
+    "arch/x86/mm/init_64.c:remove_pud_table", "v6.12", "simplified",
+    "what the first page of the GiB holds is taken as zeros",
+)
 def remove_pud_table(mm: Mm, start: int, end: int) -> None:
     """Clear whole 1G leaves of the direct map; of a part, read the GiB's first page as the table that it is not.
 
@@ -154,11 +157,12 @@ def remove_pud_table(mm: Mm, start: int, end: int) -> None:
     for base in range(align_down(start, PUD), end, PUD):
         pfn = base - mm.arch.page_offset >> 12
         if (base < start or base + PUD > end) and mm.sections.get(pfn) is None:
-            raise page_fault(mm.arch.vmemmap_address(pfn), "free_pagetable", "a 1G leaf is removed in part; its first page has no struct page")
+            why = "a 1G leaf is removed in part, and its first page has no struct page"
+            raise page_fault(mm.arch.vmemmap_address(pfn), "free_pagetable", why)
         mm.leaves.delete(base, base + PUD)
         if base < start or base + PUD > end:
-            at = base - mm.arch.page_offset
-            mm.event("DirectMapLost", "arch/x86/mm/init_64.c:free_pmd_table", f"{at:#x}-{at + PUD - 1:#x} is mapped no more", start=at, end=at + PUD)
+            at, where = base - mm.arch.page_offset, "arch/x86/mm/init_64.c:free_pmd_table"
+            mm.event("DirectMapLost", where, f"{at:#x}-{at + PUD - 1:#x} is mapped no more", start=at, end=at + PUD)
 
 
 def remove_gigantic_leaves(mm: Mm, start: int, end: int) -> None:

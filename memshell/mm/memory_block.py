@@ -63,9 +63,10 @@ def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None,
         raise KernelError(f"memory{block_id} exists already", "EEXIST", where="drivers/base/memory.c:add_memory_block")
     if mm.fault("device_register"):
         if altmap is not None and mm.feature("bug.altmap_set_before_registration"):
-            where = "drivers/base/memory.c:memory_block_release"
-            mm.event("Warning", where, f"WARNING: memory{block_id} is released and still has its altmap", block=block_id)
-        raise KernelError("injected: the block's device cannot be registered", "ENOMEM", where="drivers/base/memory.c:add_memory_block")
+            where, text = "drivers/base/memory.c:memory_block_release", f"WARNING: memory{block_id} has its altmap still"
+            mm.event("Warning", where, text, block=block_id)
+        text = "injected: the block's device cannot be registered"
+        raise KernelError(text, "ENOMEM", where="drivers/base/memory.c:add_memory_block")
     kept = 0
     if altmap is not None:
         kept = altmap.alloc if mm.feature("altmap.whole_block") else altmap.free
@@ -114,7 +115,7 @@ def walk_memory_blocks(mm: Mm, start: int, size: int, visit: Callable[[MemoryBlo
 
 
 def _unlocked(mm: Mm, block_id: int, function: str) -> None:
-    """Say that *function* changes a zone outside of mem_hotplug_lock, in kernels where it does (bug.altmap_accounting_unlocked)."""
+    """Say that *function* changes a zone outside of mem_hotplug_lock (bug.altmap_accounting_unlocked)."""
     if mm.feature("bug.altmap_accounting_unlocked"):
         text = f"{function}() for memory{block_id} without mem_hotplug_lock"
         mm.event("Race", f"drivers/base/memory.c:{function}", text, block=block_id)

@@ -233,7 +233,7 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
 
 
 def _stuck(mm: Mm, text: str, function: str) -> KernelError:
-    """Return the end of a loop that only a signal ends: EINTR; EBUSY where it gives up (bug.offline_retries_forever off)."""
+    """Return what ends a loop: a signal, EINTR; or EBUSY where it gives up (bug.offline_retries_forever off)."""
     if mm.feature("bug.offline_retries_forever"):
         return KernelError(f"{text}: retried until a signal", "EINTR", where=f"{HERE}:{function}")
     return KernelError(text, "EBUSY", where=f"{HERE}:{function}")

@@ -63,7 +63,7 @@ def sections_per_root(mm: Mm) -> int:
 
 
 def drop_empty_root(mm: Mm, pfn: int) -> None:
-    """Free the root page of the section of *pfn* when no section is left in it; no kernel does (bug.section_roots_stay)."""
+    """Free the root page of the section of *pfn* when it has no section left (bug.section_roots_stay off)."""
     if mm.feature("bug.section_roots_stay"):
         return
     span = sections_per_root(mm) * mm.arch.pages_per_section

@@ -74,7 +74,7 @@ def set_leaf(mm: Mm, address: int, end: int, size: int, pfn: int, owner: str) ->
 
 
 def _count_buddy_pages(mm: Mm, pages: int) -> None:
-    """Count what the buddy gave, and only that, where nr_memmap_pages is to be exact (bug.nr_memmap_pages_counts_altmap off)."""
+    """Count what the buddy gave, and only that, in nr_memmap_pages (bug.nr_memmap_pages_counts_altmap off)."""
     if mm.feature("vmstat.nr_memmap_pages") and not mm.feature("bug.nr_memmap_pages_counts_altmap"):
         mm.counters["nr_memmap_pages"] = mm.counters.get("nr_memmap_pages", 0) + pages
 
@@ -142,9 +142,9 @@ def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: Vmem
 def _free_never_initialised(mm: Mm, pfn: int, nr_pages: int) -> None:
     """__free_pages() of a block whose struct pages were never initialised, while its section is being removed.
 
-    Their refcount is 0 and becomes -1: a single page goes nowhere. Of a larger block the parts behind the first page go on
-    to the buddy, which asks for the migratetype of their pageblock; the usage of the section is NULL by now. Raises
-    `KernelCrash`. Sources: mm/page_alloc.c:__free_pages, mm/sparse.c:section_deactivate.
+    Their refcount is 0 and becomes -1: a single page goes nowhere. Of a larger block the parts behind the first page
+    go on to the buddy, which asks for the migratetype of their pageblock; the usage of the section is NULL by now.
+    Raises `KernelCrash`. Sources: mm/page_alloc.c:__free_pages, mm/sparse.c:section_deactivate.
     """
     if nr_pages == 1:
         return
@@ -152,7 +152,8 @@ def _free_never_initialised(mm: Mm, pfn: int, nr_pages: int) -> None:
     subsections = arch.pages_per_section // arch.pages_per_subsection
     bit = ((pfn + nr_pages // 2) % arch.pages_per_section >> arch.pageblock_order) * features["pageblock.flag_bits"]
     flags = (16 if features["sparse.usage_rcu"] else 0) + 8 * -(-subsections // 64)
-    raise page_fault(flags + bit // 64 * 8, "get_pfnblock_flags_mask", f"the memmap in the block is freed to the buddy, pfn {pfn:#x}")
+    why = f"the memmap in the block is freed to the buddy, pfn {pfn:#x}"
+    raise page_fault(flags + bit // 64 * 8, "get_pfnblock_flags_mask", why)
 
 
 @mirrors("mm/sparse-vmemmap.c:vmemmap_populate_hugepages", "v6.12", "complete")

@@ -64,7 +64,9 @@ def nd_pfn_geometry(start: int, size: int, *, align: int, page_size: int, on_dev
 
 
 @mirrors("mm/memremap.c:memremap_pages", "v6.12", "complete")
-def memremap_pages(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, vmemmap_shift: int = 0) -> None:
+def memremap_pages(
+    mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, vmemmap_shift: int = 0
+) -> None:
     """Give device memory struct pages in ZONE_DEVICE; its span grows, present and managed do not.
 
     With *vmemmap_shift*, in compound pages of that order, as device-dax does.
