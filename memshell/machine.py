@@ -141,7 +141,8 @@ def diff_states(a: Mm, b: Mm) -> list[Change]:
         *_diff_maps("iomem", _iomem(a), _iomem(b)),
     ]
     for name, before, after in (("policy", a.policy.name, b.policy.name), ("profile", a.profile.name, b.profile.name),
-                                ("crashed", a.crashed, b.crashed), ("MemTotal", _memtotal(a), _memtotal(b))):
+                                ("crashed", a.crashed, b.crashed),
+                                ("current_vmemmap_page", a.vmemmap_head, b.vmemmap_head), ("MemTotal", _memtotal(a), _memtotal(b))):
         if before != after:
             changes.append(Change(name, before, after))
     return changes

@@ -340,6 +340,9 @@ def altmap(shell: Shell, _args: Namespace) -> Result:
         Column(name, right=True)
         for name in ("START", "BASE_PFN", "RESERVE", "FREE", "ALIGN", "ALLOC", "FIRST_PFN", "LAST_PFN")
     )
+    if any(row["head"] is not None for row in found):
+        shown = [{**row, "head": hex(row["head"])} for row in shown]
+        columns += tuple(Column(name, right=True) for name in ("HEAD", "HEAD_REFCOUNT", "NR_SECTS"))
     return Result(rows=shown, columns=columns, data=found)
 
 

@@ -19,6 +19,8 @@ LETTERS = {
     Owner.PINNED: "P",
     Owner.MEMMAP: "M",
     Owner.MEMMAP_SELF: "M",
+    Owner.VMEMMAP: "M",
+    Owner.BAD: "B",
     Owner.KERNEL: "K",
     Owner.SLAB: "K",
     Owner.PAGETABLE: "K",
@@ -35,10 +37,11 @@ NAMES = {
     "U": "movable in use",
     "O": "PageOffline",
     "D": "device",
+    "B": "bad",
     FREE: "free",
     OFFLINE: "offline",
 }
-RANK = "PMKRUOD"  # what a small part is shown for when several are in one piece
+RANK = "PMBKRUOD"  # what a small part is shown for when several are in one piece
 MOST_ROWS = 24
 
 

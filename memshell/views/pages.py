@@ -16,6 +16,7 @@ from memshell.mm.state import (
     SECTION_ONLINE,
     SECTION_PRESENT,
 )
+from memshell.views.series import content_line, range_altmaps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,8 @@ PFN_TYPES = {  # what a page is to people
     Owner.PAGETABLE: "page table",
     Owner.MEMMAP: "memmap of hot-added memory",
     Owner.MEMMAP_SELF: "memmap of its own memory block",
+    Owner.VMEMMAP: "memmap of the range that it was added with",
+    Owner.BAD: "bad: dropped by the buddy",
     Owner.USER: "movable, in use",
     Owner.PINNED: "movable, pinned",
     Owner.OFFLINE: "PageOffline",
@@ -160,11 +163,14 @@ def page_text(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None, kernel
     """Return the view of `page`; *numbers* is the ``enum pageflags`` of *kernel*."""
     data, page = page_data(mm, pfn, numbers), mm.pages.get(pfn)
     lines = [f"page:{pfn:#x} at {data['address']:#x}, {_place(mm, pfn)}"]
+    content = content_line(mm, pfn)
     if page is None:
         lines.append(
             "no memory here"
             if not data["valid"]
             else "offline: the struct page is there and means nothing yet"
+            if content is None
+            else "offline"
         )
     else:
         tag = f" (alloc {page.tag})" if page.tag else ""
@@ -176,6 +182,8 @@ def page_text(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None, kernel
         lines.append(f"node:{page.nid} zone:{page.zone.label} migratetype:{data['migratetype']}")
         if data["buddy"]:
             lines.append(f"buddy: in a free block of order {data['buddy'][1]} at pfn {data['buddy'][0]:#x}")
+    if content is not None:
+        lines.append(content)
     lines.append(_struct_page(data["struct_page"]))
     return "\n".join(lines) + "\n"
 
@@ -282,7 +290,7 @@ def altmaps(mm: Mm) -> list[dict[str, Any]]:
                     "head_refcount": None,
                 }
             )
-    return found
+    return found + range_altmaps(mm)
 
 
 def leaves(mm: Mm, start: int, end: int) -> list[list[int | None]]:
