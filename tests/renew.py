@@ -50,7 +50,9 @@ def main():
     load_builtin_commands()
     broken = [plugin.name for plugin in shared_plugins().found if plugin.state == "failed"]
     if broken:
-        sys.exit(f"not while plugins cannot be loaded ({', '.join(broken)}): their errors would be written down")
+        sys.exit(
+            f"not while plugins cannot be loaded: {', '.join(broken)}"
+        )  # it would write their errors down
     wanted = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         chdir(folder)  # examples may write files
