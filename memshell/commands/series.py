@@ -21,6 +21,24 @@ if TYPE_CHECKING:
     arg("--pairs", None, "two checks off at a time"),
     arg("jobs=", INT, "processes; all cores without it", default=0),
     needs_machine=False,
+    examples="""
+> mutate experiments/E1 jobs=1
+SITE FIRST                                            FUNCTION                 STEP COMMAND                                    ADDRESS
+1    unable to handle kernel NULL pointer dereference free_unref_page_prepare     6 eject memory32                                 0x0
+2    no difference
+3    no difference
+4    BadPageState                                     bad_page                    3 online 32-39 movable                      0x100001
+5a   unable to handle kernel NULL pointer dereference free_unref_page_prepare     6 eject memory32                                 0x0
+5b   unable to handle kernel paging request           free_pagetable              6 eject memory32                  0xffffea0004008000
+6    no difference
+7    no difference
+8    Warning                                          has_unmovable_pages         3 online 32-39 movable                      0x100000
+9    no difference
+10   EINTR                                            offline_pages               5 offline 39 38 37 36 35 34 33 32
+11   no difference
+12   kernel BUG at mm/page_alloc.c:8192!              __offline_isolated_pages    5 offline 39 38 37 36 35 34 33 32
+13   unable to handle kernel paging request           free_pagetable              6 eject memory32                  0xffffea0004008000
+""",
 )
 def mutate(shell: Shell, args: Namespace) -> Result:
     """Play a scenario once per check of the 2018 series with that check off, and show what goes wrong first.
@@ -113,7 +131,9 @@ def explore(shell: Shell, args: Namespace) -> Result:
     examples="""
 > compare buddy memmap_on_memory rfc-2018 -- add 1G; online offline movable
 KERNEL           EXISTING INSIDE WASTED LARGEST 1G VISITS TABLES LEFT OUTCOME
-buddy <...>
+buddy                 16M      0      0      1G  1      0      0      ok
+memmap_on_memory        0    16M      0    126M  0      0      1      ok
+rfc-2018                0    16M      0   1008M  0 262145      0      ok
 """,
 )
 def compare(shell: Shell, args: Namespace) -> Result:
@@ -219,7 +239,24 @@ def touch(shell: Shell, args: Namespace) -> str:
     return "nobody stumbled"
 
 
-@command("memory", arg("pfn", PFN, "the page"), arg("times=", INT, "how many references", default=1))
+@command(
+    "memory",
+    arg("pfn", PFN, "the page"),
+    arg("times=", INT, "how many references", default=1),
+    examples="""
+> use x86_64 profile=rfc-2018
+x86_64, <...>
+> add 1G
+1G at <...>
+<...>
+> online 32 movable
+memory32 online <...>
+> put 0x100100
+pfn 0x100100: 1 put
+> ! touch
+<...>
+""",
+)
 def put(shell: Shell, args: Namespace) -> str:
     """Drop a reference of a page, as a driver with a bug does; the last one frees it.
 

@@ -18,9 +18,6 @@ from memshell.scenario.syntax import DIRECTIVES, SyntaxProblem
 if TYPE_CHECKING:
     import argparse
 
-    from memshell.experiment.mutate import Verdict
-    from memshell.machine import Step
-
 
 def make_shell(args: argparse.Namespace) -> Shell:
     """Return a fresh shell with the options of the command line."""
@@ -44,23 +41,9 @@ def make_player(args: argparse.Namespace) -> Player:
     """Return a player on a fresh shell."""
     player = Player(make_shell(args), keep_going=args.keep_going)
     player.shell.play_file = player.play_file
-    player.shell.mutate_file = partial(_mutate, player.shell)
-    player.shell.play_fresh = partial(_play_fresh, player.shell)
     if args.plugin or args.strict_plugins:
         _ = player.shell.plugins
     return player
-
-
-def _mutate(shell: Shell, path: str, *, pairs: bool, jobs: int | None) -> list[Verdict]:
-    from memshell.scenario.mutants import mutate
-
-    return mutate(find_scenario(path), pairs=pairs, jobs=jobs, loader=shell.loader)
-
-
-def _play_fresh(shell: Shell, text: str) -> list[Step]:
-    from memshell.scenario.mutants import play_fresh
-
-    return play_fresh(text, shell.loader)
 
 
 def tell(failure: MemshellError, *, debug: bool) -> int:

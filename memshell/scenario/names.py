@@ -27,9 +27,8 @@ TOP = {
     "step": "how many steps the machine has made",
     "crashed": "whether the modelled kernel has crashed",
     "crash": "crash.kind, crash.function, crash.address of what the kernel died of",
-    "series": "series.head_count, .marked, .freed, .misaligned and so on: what a memmap in the added range went through",
-    "added": "added.largest, added.gigantic, added.stuck: of added memory the longest free run, the free aligned 1G runs, and the"
-    " memmap pages in ZONE_MOVABLE",
+    "series": "series.head_count, .marked, .freed, .misaligned and so on: of a memmap in the added range",
+    "added": "of added memory: added.largest free run, added.gigantic free 1G runs, added.stuck memmap pages",
     "arch": "the architecture's name",
     "policy": "the memmap policy's name",
     "profile": "the kernel profile's name",

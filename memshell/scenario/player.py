@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from memshell.commands.shell import Shell
+    from memshell.experiment.mutate import Verdict
     from memshell.machine import Step
 
 CONDITIONS = ("arch", "policy", "profile", "page_size", "plugin", "command")
@@ -98,6 +99,21 @@ class Player:
     count: int = 0
     _current: Played | None = None
     _inside: list[str] = field(default_factory=list)  # the aliases that are being played
+
+    def __post_init__(self) -> None:
+        self.shell.play_fresh = self.shell.play_fresh or self._play_fresh
+        self.shell.mutate_file = self.shell.mutate_file or self._mutate_file
+
+    def _play_fresh(self, text: str) -> list[Step]:
+        from memshell.scenario.mutants import play_fresh
+
+        return play_fresh(text, self.shell.loader)
+
+    def _mutate_file(self, path: str, *, pairs: bool, jobs: int | None) -> list[Verdict]:
+        from memshell.scenario.modes import find_scenario
+        from memshell.scenario.mutants import mutate
+
+        return mutate(find_scenario(path), pairs=pairs, jobs=jobs, loader=self.shell.loader)
 
     @property
     def names(self) -> Names:

@@ -1,4 +1,4 @@
-"""What a memmap in the added range looks like (the series of 2017 to 2019): its altmap, and the marks in struct pages."""
+"""What a memmap in the added range looks like (the series of 2017 to 2019): its altmap, and its marks."""
 
 from __future__ import annotations
 
