@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     needs_machine=False,
     examples="""
 > mutate experiments/E1 jobs=1
-SITE FIRST                                            FUNCTION                 STEP COMMAND                                    ADDRESS
-1    unable to handle kernel NULL pointer dereference free_unref_page_prepare     6 eject memory32                                 0x0
-2    no difference
-3    no difference
-4    BadPageState                                     bad_page                    3 online 32-39 movable                      0x100001
-5a   unable to handle kernel NULL pointer dereference free_unref_page_prepare     6 eject memory32                                 0x0
-5b   unable to handle kernel paging request           free_pagetable              6 eject memory32                  0xffffea0004008000
-6    no difference
-7    no difference
-8    Warning                                          has_unmovable_pages         3 online 32-39 movable                      0x100000
-9    no difference
-10   EINTR                                            offline_pages               5 offline 39 38 37 36 35 34 33 32
-11   no difference
-12   kernel BUG at mm/page_alloc.c:8192!              __offline_isolated_pages    5 offline 39 38 37 36 35 34 33 32
-13   unable to handle kernel paging request           free_pagetable              6 eject memory32                  0xffffea0004008000
+SITE CHECK                             FIRST            FUNCTION                 STEP            ADDRESS
+1    free_pagetable                    NULL dereference free_unref_page_prepare     6                0x0
+2    powerpc_vmemmap_free              no difference
+3    s390_veto                         no difference
+4    online_pages_range                bad page state   bad_page                    3           0x100001
+5a   init_single_page_zero             NULL dereference free_unref_page_prepare     6                0x0
+5b   init_single_page_count            page fault       free_pagetable              6 0xffffea0004008000
+6    isolate_migratepages_block        no difference
+7    free_pages_check                  no difference
+8    has_unmovable_pages               WARN_ON          has_unmovable_pages         3           0x100000
+9    do_migrate_range                  no difference
+10   __test_page_isolated_in_pageblock EINTR            offline_pages               5
+11   test_pages_isolated               no difference
+12   __offline_isolated_pages          BUG              __offline_isolated_pages    5
+13   __kfree_section_memmap            page fault       free_pagetable              6 0xffffea0004008000
 """,
 )
 def mutate(shell: Shell, args: Namespace) -> Result:
@@ -57,12 +57,12 @@ def mutate(shell: Shell, args: Namespace) -> Result:
 
 MUTANT_COLUMNS = (
     Column("SITE"),
-    Column("CHECK", drop=2),
-    Column("FIRST"),
+    Column("CHECK"),
+    Column("FIRST", key="short"),
     Column("FUNCTION"),
     Column("STEP", right=True),
-    Column("COMMAND"),
     Column("ADDRESS", right=True),
+    Column("COMMAND", drop=2),
     Column("SILENT", drop=1),
 )
 

@@ -81,6 +81,19 @@ def first_number(
     return None
 
 
+SHORT = {
+    "unable to handle kernel NULL pointer dereference": "NULL dereference",
+    "unable to handle kernel paging request": "page fault",
+    "BadPageState": "bad page state",
+    "Warning": "WARN_ON",
+}
+
+
+def _short(trouble: Trouble) -> str:
+    """Return what kind of trouble it is, in a word or two."""
+    return "BUG" if trouble.kind.startswith("kernel BUG") else SHORT.get(trouble.kind, trouble.kind)
+
+
 def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """Return the table: site, what went wrong first, in which function, at which step, at which address."""
     table = []
@@ -91,6 +104,7 @@ def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
             {
                 "site": numbered,
                 "check": " + ".join(name.removeprefix("check.") for name in verdict.sites),
+                "short": _short(first) if first else "no difference" if not silent else "silent",
                 "first": first.kind if first else "no difference" if not silent else "silent",
                 "function": first.function if first else "",
                 "step": first.step if first else silent[0] if silent else None,
