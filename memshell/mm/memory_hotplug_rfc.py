@@ -14,7 +14,6 @@ from memshell.mm.compound_vmemmap import populate_section_memmap
 from memshell.mm.memory_block import MemoryBlock
 from memshell.mm.memory_hotplug_online import update_pgdat_span
 from memshell.mm.memremap import VmemAltmap
-from memshell.mm.mmzone import ZoneType
 from memshell.mm.pfn import align_down
 from memshell.mm.sparse import sparse_index_init
 from memshell.mm.state import SECTION_HAS_MEM_MAP, SECTION_PRESENT, Mm, ZoneKey
@@ -30,6 +29,7 @@ from memshell.mm.struct_page import (
     write,
     write_run,
     zone_bits,
+    zone_of,
 )
 from memshell.mm.vmemmap_rfc import (
     RangeAltmap,
@@ -216,8 +216,7 @@ def remove_section(mm: Mm, pfn: int, altmap: VmemAltmap | None) -> None:
 
 def page_zone(mm: Mm, pfn: int) -> ZoneKey:
     """page_zone(): what the struct page says, initialised or not."""
-    flags = read(mm, mm.arch.vmemmap_address(pfn), "__remove_zone").flags
-    return flags >> NODE_SHIFT & 3, ZoneType(min(zone_bits(flags), ZoneType.DEVICE))
+    return zone_of(mm, read(mm, mm.arch.vmemmap_address(pfn), "__remove_zone").flags, "__remove_zone")
 
 
 def shrink_zone_span(mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> None:

@@ -82,6 +82,24 @@ def zone_bits(flags: int) -> int:
     return flags >> ZONE_SHIFT & 7
 
 
+def zone_of(mm: Mm, flags: int, function: str) -> ZoneKey:
+    """page_zone(): the zone that *flags* name, initialised or not; zero is the node's first zone.
+
+    Raises `KernelCrash` for garbage that names a node or a zone that is not there.
+    """
+    nid, number = flags >> NODE_SHIFT & 3, zone_bits(flags)
+    kinds = sorted(kind for node, kind in mm.zones if node == nid)
+    kind = next((kind for kind in kinds if kind == number), kinds[0] if kinds and not number else None)
+    if kind is None:
+        raise KernelCrash(
+            "unable to handle kernel paging request",
+            function,
+            None,
+            f"no zone {number} on node {nid}: garbage",
+        )
+    return nid, kind
+
+
 def physical(mm: Mm, va: int) -> int | None:
     """Return the physical address behind the vmemmap address *va*, or None where nothing is mapped.
 

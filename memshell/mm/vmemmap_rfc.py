@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from memshell.errors import KernelCrash
 from memshell.mm import mirrors
 from memshell.mm.memremap import VmemAltmap
-from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc import free_range
 from memshell.mm.pfn import align_down
@@ -31,7 +30,7 @@ from memshell.mm.struct_page import (
     update,
     write,
     write_run,
-    zone_bits,
+    zone_of,
 )
 
 MARK = "include/linux/memremap.h:mark_vmemmap_pages"
@@ -289,9 +288,9 @@ def free_reserved_pages(mm: Mm, pfn: int, nr_pages: int) -> None:
     that is gone is looked up through a NULL pointer: raises `KernelCrash`.
     """
     page = read_pfn(mm, pfn, "free_pagetable")
-    key = (page.flags >> 62 & 3, ZoneType(zone_bits(page.flags)))
     if mm.feature("config.debug_vm") and page.mapping:
         bad_page(mm, pfn, nr_pages, "non-NULL mapping")
+        key = zone_of(mm, page.flags, "adjust_managed_page_count")
         mm.change_zone(key, managed=mm.zones[key].managed + nr_pages)
         return
     if mm.sections.get(pfn) is None:
@@ -299,6 +298,7 @@ def free_reserved_pages(mm: Mm, pfn: int, nr_pages: int) -> None:
         raise page_fault(
             0, "free_unref_page_prepare", f"the section of pfn {pfn:#x} is gone, and its pageblock flags"
         )
+    key = zone_of(mm, page.flags, "free_unref_page_commit")
     write_run(mm, pfn, pfn + nr_pages, page._replace(flags=page.flags & ~PG_RESERVED, refcount=0))
     mm.pages.set(pfn, pfn + nr_pages, Page(Owner.FREE, *key))
     mm.free[key].free_range(pfn, pfn + nr_pages, mm.pageblocks.get(pfn) or 0)  # type: ignore[arg-type]
