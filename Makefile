@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= auto
 
-.PHONY: demo test lint bench bench-vmlinux docs grammar clean
+.PHONY: demo test lint examples bench bench-vmlinux docs grammar clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -23,6 +23,13 @@ lint: .venv/.dev
 
 test: lint
 	$(BIN)/pytest -n $(JOBS)
+
+# Install the example plugins as their users do, and run their tests.
+examples:
+	$(PYTHON) -m venv --clear build/examples
+	build/examples/bin/python -m pip install --quiet --disable-pip-version-check '.[testing]' examples/*/
+	for example in examples/*/; do (cd $$example && ../../build/examples/bin/python -m pytest -q tests) || exit 1; done
+	build/examples/bin/memshell plugins
 
 # Verify all recordings; write docs/fidelity.md and the counts that the fidelity command shows.
 fidelity: .venv/.dev
@@ -44,4 +51,4 @@ grammar: .venv/.dev
 	$(BIN)/python -m memshell.scenario.build_table
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build *.egg-info examples/*/build examples/*/*.egg-info

@@ -7,6 +7,7 @@ names.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import redirect_stdout
@@ -53,6 +54,13 @@ class Plugin:
     def title(self) -> str:
         """The name and version, as messages have it."""
         return f"plugin {self.name} {self.version}".rstrip()
+
+    def owns(self, path: str) -> bool:
+        """Whether the code in the file *path* is this plugin's."""
+        if self.module is None:
+            return False
+        folders = [f"{folder}{os.sep}" for folder in getattr(self.module, "__path__", ())]
+        return path == getattr(self.module, "__file__", None) or path.startswith(tuple(folders))
 
 
 def _warn(text: str) -> None:
@@ -205,7 +213,7 @@ class Plugins:
         """Return the error as a plugin's, when a plugin's code raised it."""
         for path, function in reversed(list(_frames(error.__traceback__))):
             for plugin in self.found:
-                if plugin.module is not None and getattr(plugin.module, "__file__", None) == path:
+                if plugin.owns(path):
                     return PluginError(f"{plugin.title} failed in {function}: {_one_line(error)}")
         return None
 

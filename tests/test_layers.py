@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import memshell
+import memshell.testing
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "memshell"
@@ -21,7 +22,8 @@ LAYERS = [
     {"report", "options", "paths", "hookspecs"},
     {"commands", "plugins", "verify", "experiment"},
     {"scenario"},
-    {"testing", "conformance", "api"},
+    {"api"},
+    {"conformance", "testing", "newplugin"},
     {"repl"},
     {"__main__"},
 ]
@@ -107,8 +109,15 @@ def test_only_the_prompt_imports_prompt_toolkit():
     assert users == {"repl"}
 
 
+PUBLIC = {"memshell": memshell.__all__, "memshell.testing": memshell.testing.__all__}
+
+
 def plugin_files():
-    return [*sorted((ROOT / "plugins").glob("*.py")), *sorted((ROOT / "examples").rglob("*.py"))]
+    return [
+        *sorted((ROOT / "plugins").glob("*.py")),
+        *sorted((ROOT / "examples").glob("*/[!b]*/*.py")),
+        *sorted((ROOT / "examples").glob("*/*.py")),
+    ]
 
 
 @pytest.mark.parametrize("path", plugin_files(), ids=lambda path: path.name)
@@ -116,10 +125,18 @@ def test_plugins_use_only_the_public_names(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "memshell":
-            assert node.module in {"memshell", "memshell.testing"}, f"{path.name} imports {node.module}"
-            assert {alias.name for alias in node.names} <= {*memshell.__all__}
+            assert node.module in PUBLIC, f"{path.name} imports {node.module}"
+            assert {alias.name for alias in node.names} <= {*PUBLIC[node.module]}
         if isinstance(node, ast.Import):
             assert not any(alias.name.startswith("memshell") for alias in node.names)
+
+
+def test_the_built_in_plugins_are_short_enough_to_be_examples():
+    lines = {
+        path.name: len(path.read_text(encoding="utf-8").splitlines())
+        for path in (ROOT / "plugins").glob("*.py")
+    }
+    assert {name: count for name, count in lines.items() if count >= 250} == {}
 
 
 def test_nothing_imports_the_plugins():
