@@ -17,8 +17,8 @@ from memshell.scenario.suite import shared_plugins
 from memshell.scenario.transcript import renewed
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests" / "vmlinux"))
-import vmlinux_sample  # noqa: E402 - it lies beside the tests of images
+sys.path.append(str(ROOT / "tests"))
+import example_files  # noqa: E402 - it lies beside this file
 
 
 def renew_commands(wanted):
@@ -56,7 +56,7 @@ def main():
     wanted = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         chdir(folder)  # examples may write files
-        Path("vmlinux").write_bytes(vmlinux_sample.example())  # and read this one
+        example_files.lay_out()  # and read these
         renew_commands(wanted)
         for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
             if not wanted and path.name != "commands.md":

@@ -20,14 +20,14 @@ ROOT = Path(__file__).parent.parent
 load_builtin_commands()
 
 
-sys.path.append(str(ROOT / "tests" / "vmlinux"))
-import vmlinux_sample  # noqa: E402 - it lies beside the tests of images
+sys.path.append(str(ROOT / "tests"))
+import example_files  # noqa: E402 - it lies beside this file
 
 
 @pytest.mark.parametrize("item", REGISTERED, ids=lambda item: item.name)
 def test_the_examples_of_a_command(item, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("vmlinux").write_bytes(vmlinux_sample.example())  # a file that examples may name
+    example_files.lay_out()
     assert failures(item.examples, shared_plugins) == []
 
 
@@ -90,8 +90,7 @@ def image_folder(text):
 def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
     if language == "memshell":
         monkeypatch.chdir(tmp_path)
-        Path("vmlinux").write_bytes(vmlinux_sample.example())
-        Path("vmlinux").write_bytes(vmlinux_sample.example())
+        example_files.lay_out()
         assert failures(text, shared_plugins) == []
     elif language == "mem":
         monkeypatch.chdir(ROOT)

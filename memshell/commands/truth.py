@@ -51,6 +51,10 @@ def fidelity(_shell: Shell, args: Namespace) -> Result:
     "session",
     arg("recordings", FILE, "NAME.json or NAME.json.xz", nargs="+"),
     needs_machine=False,
+    examples="""
+> verify x86_64-k612-Y-128M-movable.json.xz
+x86_64-k612-Y-128M-movable (6.12.117): <...> equal, <...> within
+""",
 )
 def verify(shell: Shell, args: Namespace) -> Result:
     """Replay recordings of real kernels and compare every quantity that they hold.
