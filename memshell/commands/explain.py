@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from memshell.errors import KernelError
+from memshell.errors import KernelCrash, KernelError
 from memshell.report import Result
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def explained(item: Command, args: Namespace, shell: Shell) -> Result:
     machine.tracing, machine.last_trace = True, None
     try:
         result = as_result(item.function(shell, args))
-    except KernelError:
+    except (KernelError, KernelCrash):
         if machine.last_trace is not None:
             shell.write(tree_text(machine.last_trace))
         raise

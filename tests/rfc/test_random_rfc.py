@@ -1,4 +1,4 @@
-"""Whatever is switched and done in whatever order, the model answers: an errno, a crash of the kernel, or nothing."""
+"""Whatever is switched, in whatever order: the answer is an errno, a crash of the kernel, or nothing."""
 
 import random
 
