@@ -21,6 +21,7 @@ memshell vmlinux FILE [--json]          facts from a kernel image (--symbols NAM
 memshell capture [--root DIR] [-o FILE] this machine, or a copied /proc and /sys -> a file for `use FILE`
 memshell verify RECORDING... [--json]   replay what a real kernel did and compare
 memshell plugins [--json] [--time]      the plugins and how they fare
+memshell new-plugin KIND NAME [DIR]     write the project of a plugin: arch, policy or commands
 memshell export KIND OUT [FILE...]      play FILEs and write the machine as sysroot, svg, html or json
 """
 EXIT_CODES = "exit codes: 0 fine, 1 failed, 2 usage, 3 a plugin or memshell itself failed, 130 interrupted"
@@ -59,6 +60,7 @@ MODES = {
     "verify": "memshell.verify.cli:main",
     "capture": "memshell.scenario.capture_mode:capture",
     "plugins": "memshell.scenario.modes:plugins",
+    "new-plugin": "memshell.newplugin:mode",
     "export": "memshell.scenario.modes:export",
 }
 

@@ -154,7 +154,12 @@ class Arch(ABC):
         return replace(new, pageblock_order=min(new.pageblock_order, order))
 
     def from_recording(
-        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, Any], profile: Profile
+        self,
+        config: Mapping[str, str],
+        cmdline: str,
+        qemu_args: tuple[str, ...],
+        state: Mapping[str, Any],
+        profile: Profile,
     ) -> Arch:
         """Return this architecture as the recorded machine had it. *state* is the recorded state after boot."""
         del config, cmdline, qemu_args, state, profile
@@ -189,7 +194,7 @@ class Arch(ABC):
 
     @abstractmethod
     def vmemmap_populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
-        """vmemmap_populate(): map the struct pages at the virtual addresses [start, end). ENOMEM as that architecture gives up."""
+        """vmemmap_populate(): map the struct pages at the addresses [start, end). ENOMEM as that architecture gives up."""
 
     @abstractmethod
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:

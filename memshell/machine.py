@@ -104,7 +104,11 @@ class Machine:
     def undo(self, count: int = 1) -> Step:
         """Take *count* steps back; return the newest one that is undone. Raises `CommandError` at the first step."""
         if not 0 < count < len(self.steps):
-            raise CommandError("there is nothing to undo" if len(self.steps) == 1 else f"only {len(self.steps) - 1} steps can be undone")
+            raise CommandError(
+                "there is nothing to undo"
+                if len(self.steps) == 1
+                else f"only {len(self.steps) - 1} steps can be undone"
+            )
         for _ in range(count):
             self._undone.append(self.steps.pop())
         return self._undone[-1]
@@ -112,7 +116,9 @@ class Machine:
     def redo(self, count: int = 1) -> Step:
         """Take *count* undone steps again; return the newest. Raises `CommandError` when there are none."""
         if not 0 < count <= len(self._undone):
-            raise CommandError("there is nothing to redo" if not self._undone else f"only {len(self._undone)} steps can be redone")
+            raise CommandError(
+                "there is nothing to redo" if not self._undone else f"only {len(self._undone)} steps can be redone"
+            )
         for _ in range(count):
             self.steps.append(self._undone.pop())
         return self.step
@@ -140,9 +146,13 @@ def diff_states(a: Mm, b: Mm) -> list[Change]:
         *_diff_maps("page table", _tables(a), _tables(b)),
         *_diff_maps("iomem", _iomem(a), _iomem(b)),
     ]
-    for name, before, after in (("policy", a.policy.name, b.policy.name), ("profile", a.profile.name, b.profile.name),
-                                ("crashed", a.crashed, b.crashed),
-                                ("current_vmemmap_page", a.vmemmap_head, b.vmemmap_head), ("MemTotal", _memtotal(a), _memtotal(b))):
+    for name, before, after in (
+        ("policy", a.policy.name, b.policy.name),
+        ("profile", a.profile.name, b.profile.name),
+        ("crashed", a.crashed, b.crashed),
+        ("current_vmemmap_page", a.vmemmap_head, b.vmemmap_head),
+        ("MemTotal", _memtotal(a), _memtotal(b)),
+    ):
         if before != after:
             changes.append(Change(name, before, after))
     return changes
@@ -179,9 +189,14 @@ def _diff_maps(what: str, a: Mapping[Any, object], b: Mapping[Any, object]) -> I
 
 
 def boot(
-    arch: Arch, options: Mapping[str, str], profile: Profile, policy: Policy, command: str = "boot", constants: Mapping[str, int] | None = None
+    arch: Arch,
+    options: Mapping[str, str],
+    profile: Profile,
+    policy: Policy,
+    command: str = "boot",
+    constants: Mapping[str, int] | None = None,
 ) -> Machine:
-    """Return a machine of *arch* that has just booted. *options* are the keys of ``use``; the rest are the architecture's defaults.
+    """Return a machine of *arch* that has just booted. *options* are the keys of ``use``; the rest are its defaults.
 
     *constants* of a real kernel replace the architecture's, see `Arch.with_constants`.
 

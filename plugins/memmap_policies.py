@@ -61,7 +61,7 @@ def on_memory(request: MemmapRequest, *, pad: bool) -> Placement:
 
 
 def refusal(request: MemmapRequest, reserve: int) -> str:
-    """mhp_supports_memmap_on_memory(): the first test that fails, or "". Sources: v5.15, v6.1 (pmd), v6.6 and later (pageblock)."""
+    """mhp_supports_memmap_on_memory(): the first test that fails, or "". Sources: v5.15 and v6.1 (pmd), v6.6 (pageblock)."""
     memmap, block = request.memmap_bytes, request.block_size
     if not request.offered:
         return "the caller does not ask for it"

@@ -75,14 +75,23 @@ class X86(Arch):
         del profile
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
-            raise UsageError(f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel")
-        new = replace(self, struct_page_size=size, gbpages=options["gbpages"] == "on", hypervisor=options["hypervisor"] == "on")
+            raise UsageError(
+                f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel"
+            )
+        new = replace(
+            self, struct_page_size=size, gbpages=options["gbpages"] == "on", hypervisor=options["hypervisor"] == "on"
+        )
         if options["la57"] == "on":
             return replace(new, max_physmem_bits=52, vmemmap_base=0xFFD4000000000000, page_offset=0xFF11000000000000)
         return new
 
     def from_recording(
-        self, config: Mapping[str, str], cmdline: str, qemu_args: tuple[str, ...], state: Mapping[str, object], profile: Profile
+        self,
+        config: Mapping[str, str],
+        cmdline: str,
+        qemu_args: tuple[str, ...],
+        state: Mapping[str, object],
+        profile: Profile,
     ) -> X86:
         """Read the CPU's and the command line's switches."""
         del state, profile
@@ -108,7 +117,11 @@ class X86(Arch):
         top = (low >> 12) - 32
         ranges = [(1, 159, 0), (256, top, 0)] + ([(PFN_4G, PFN_4G + (ram - low >> 12), 0)] if ram > low else [])
         max_pfn = ranges[-1][1]
-        block = memparse(options["block"]) if options["block"] else self.memory_block_size_bytes(max_pfn, profile, memparse(options["advice"] or "0"))
+        block = (
+            memparse(options["block"])
+            if options["block"]
+            else self.memory_block_size_bytes(max_pfn, profile, memparse(options["advice"] or "0"))
+        )
         if block < 128 * MiB or block & (block - 1):
             raise UsageError(f"block={options['block']} cannot be", hint="a power of two, 128M or more")
         memmap = align_up(ram, 128 * MiB) // 4096 * self.struct_page_size // 4096
@@ -116,9 +129,14 @@ class X86(Arch):
         used = memparse(options["used"]) >> 12 if options["used"] else 15930 + 103 * ram // GiB
         zones = boot_zones(ranges, reserved, used, self.max_order)
         iomem = [
-            (0, 0, 0xFFF, "Reserved"), (0, 0x1000, 0x9FBFF, "System RAM"), (0, 0x9FC00, 0x9FFFF, "Reserved"),
-            (0, 0xF0000, 0xFFFFF, "Reserved"), (0, 0x100000, (top << 12) - 1, "System RAM"), (0, top << 12, low - 1, "Reserved"),
-            (0, 0xFEFFC000, 0xFEFFFFFF, "Reserved"), (0, 0xFFFC0000, 0xFFFFFFFF, "Reserved"),
+            (0, 0, 0xFFF, "Reserved"),
+            (0, 0x1000, 0x9FBFF, "System RAM"),
+            (0, 0x9FC00, 0x9FFFF, "Reserved"),
+            (0, 0xF0000, 0xFFFFF, "Reserved"),
+            (0, 0x100000, (top << 12) - 1, "System RAM"),
+            (0, top << 12, low - 1, "Reserved"),
+            (0, 0xFEFFC000, 0xFEFFFFFF, "Reserved"),
+            (0, 0xFFFC0000, 0xFFFFFFFF, "Reserved"),
         ]
         if ram > low:
             iomem.append((0, PFN_4G << 12, (max_pfn << 12) - 1, "System RAM"))
@@ -128,7 +146,7 @@ class X86(Arch):
         )
 
     def memory_block_size_bytes(self, max_pfn: int, profile: Profile, advice: int = 0) -> int:
-        """probe_memory_block_size(): 128M below 64G; else the largest size up to 2G that divides the end of RAM, 2G on bare metal.
+        """probe_memory_block_size(): 128M below 64G; else the largest up to 2G that divides the end of RAM, 2G on bare metal.
 
         Since v6.17 *advice* (bytes, 0 for none) bounds the size, and makes bare metal look at the end of RAM too.
         """

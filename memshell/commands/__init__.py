@@ -40,19 +40,7 @@ from __future__ import annotations
 
 from memshell.commands.registry import Arg, ArgType, Command, Registry, arg, command
 from memshell.commands.shell import Shell
-from memshell.commands.types import (
-    ADDRESS,
-    BLOCKS,
-    FILE,
-    INT,
-    KEY_VALUE,
-    PFN,
-    SIZE,
-    TEXT,
-    block_ids,
-    choice,
-    named,
-)
+from memshell.commands.types import ADDRESS, BLOCKS, FILE, INT, KEY_VALUE, PFN, SIZE, TEXT, block_ids, choice, named
 from memshell.report import Column, Result
 
 __all__ = [
@@ -80,7 +68,21 @@ __all__ = [
 ]
 
 
-FAMILY_MODULES = ("machine", "hotplug", "device", "memory", "show", "image", "experiment", "series", "session", "truth", "checkup", "export", "help")
+FAMILY_MODULES = (
+    "machine",
+    "hotplug",
+    "device",
+    "memory",
+    "show",
+    "image",
+    "experiment",
+    "series",
+    "session",
+    "truth",
+    "checkup",
+    "export",
+    "help",
+)
 
 
 def load_builtin_commands() -> None:

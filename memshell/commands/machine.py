@@ -97,9 +97,7 @@ def use(shell: Shell, args: Namespace) -> str | Result:
         return _use_file(shell, args.arch, _options(args.options or []))
     if args.arch not in arches:
         hint = did_you_mean(args.arch, arches) or "known: " + ", ".join(arches)
-        raise UsageError(
-            f"unknown architecture {args.arch!r}", hint=hint if arches else "no arch plugin is loaded"
-        )
+        raise UsageError(f"unknown architecture {args.arch!r}", hint=hint if arches else "no arch plugin is loaded")
     options = _options(args.options or [])
     sized = _sized(shell, arches[args.arch], options)
     profile = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE), shell)
@@ -197,9 +195,7 @@ def start(
             kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
         elif key not in known:
             raise unknown("key", key, dict.fromkeys([*known, "auto_online", *PARAMETERS]))
-    shell.machine = boot(
-        arch, options, kernel, shell.plugins.policies()[policy], shell.command_text, constants
-    )
+    shell.machine = boot(arch, options, kernel, shell.plugins.policies()[policy], shell.command_text, constants)
     shell.machine.mm.params.update(params)
 
 
@@ -228,9 +224,7 @@ def policy(shell: Shell, args: Namespace) -> str | Result:
     """Choose where the memmap of memory that is added from now on goes."""
     if args.name is None:
         current = shell.machine.mm.policy.name if shell.machine else None
-        rows = [
-            {"name": name, "now": name == current, "summary": text} for name, text in _policies(shell).items()
-        ]
+        rows = [{"name": name, "now": name == current, "summary": text} for name, text in _policies(shell).items()]
         return Result(rows=rows, columns=(Column("NAME"), Column("NOW"), Column("SUMMARY")))
     with shell.change() as mm:
         mm.policy = shell.plugins.policies()[args.name]
@@ -274,8 +268,7 @@ class Parameter:
 
 PARAMETERS = {
     "auto_online_blocks": Parameter(
-        ("offline", "online", "online_kernel", "online_movable"),
-        "/sys/devices/system/memory/auto_online_blocks",
+        ("offline", "online", "online_kernel", "online_movable"), "/sys/devices/system/memory/auto_online_blocks"
     ),
     "online_policy": Parameter(("contig-zones", "auto-movable"), "memory_hotplug.online_policy"),
     "auto_movable_ratio": Parameter((), "memory_hotplug.auto_movable_ratio, in percent"),
@@ -283,7 +276,9 @@ PARAMETERS = {
     "movable_node": Parameter(("Y", "N"), "movable_node on the command line"),
     "hugetlb_free_vmemmap": Parameter(("Y", "N"), "hugetlb_free_vmemmap on the command line"),
     "backed": Parameter((), "of each added range, the MiB that the hypervisor backs before it is onlined; empty: all"),
-    "memmap_content": Parameter((), "what new struct pages hold (profiles rfc-*, patch-*): stale, zero, poison, random:SEED, byte:N, count:N"),
+    "memmap_content": Parameter(
+        (), "what new struct pages hold (profiles rfc-*, patch-*): stale, zero, poison, random:SEED, byte:N, count:N"
+    ),
 }
 
 
@@ -342,9 +337,7 @@ def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
         mm.profile = mm.profile.with_feature(name, _feature(name, value, mm.profile.features[name]))
     else:
         known = [*PARAMETERS, "memmap_on_memory", *mm.profile.features]
-        raise UsageError(
-            f"unknown setting {name!r}", hint=did_you_mean(name, known) or "set alone lists them"
-        )
+        raise UsageError(f"unknown setting {name!r}", hint=did_you_mean(name, known) or "set alone lists them")
     return value
 
 
@@ -362,7 +355,9 @@ def memmap_content(value: str) -> str:
     kind, colon, number = value.partition(":")
     with_number = kind in ("random", "byte", "count")
     if (not with_number and kind not in ("stale", "zero", "poison")) or with_number != bool(colon):
-        raise UsageError(f"memmap_content={value} cannot be", hint="stale, zero, poison, random:SEED, byte:N or count:N")
+        raise UsageError(
+            f"memmap_content={value} cannot be", hint="stale, zero, poison, random:SEED, byte:N or count:N"
+        )
     try:
         int(number or "0", 0)
     except ValueError as error:
@@ -375,9 +370,7 @@ def _parameter(name: str, value: str) -> str:
     if name == "memmap_content":
         return memmap_content(value)
     if known and value not in known:
-        raise UsageError(
-            f"{name}={value} cannot be", hint=did_you_mean(value, known) or "one of " + ", ".join(known)
-        )
+        raise UsageError(f"{name}={value} cannot be", hint=did_you_mean(value, known) or "one of " + ", ".join(known))
     if not known and not value.isdecimal():
         raise UsageError(f"{name}={value} cannot be", hint="it is a whole number")
     return value
@@ -399,7 +392,9 @@ def _feature(name: str, value: str, now: Any) -> Any:
         return int(value)
     choices = FEATURES[name].choices
     if choices and value not in choices:
-        raise UsageError(f"{name}={value} cannot be", hint=did_you_mean(value, choices) or "one of " + ", ".join(choices))
+        raise UsageError(
+            f"{name}={value} cannot be", hint=did_you_mean(value, choices) or "one of " + ", ".join(choices)
+        )
     return value
 
 

@@ -63,6 +63,7 @@ def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
     area = mm.free[key]
     free = place_free_blocks(ranges, _with_pcp(boot.orders, boot.pcp, mm.arch.max_order), mm.arch.max_order)
     reserved = max(boot.present - boot.managed, 0)
+    movable = boot.type is ZoneType.MOVABLE  # nothing that cannot move is ever allocated there
     for start, end in ranges:
         for low, b in list(free.gaps(start, end)):
             a = min(b, low + holes)
@@ -70,8 +71,8 @@ def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
             cut = min(b, a + reserved)
             reserved -= cut - a
             mm.pages.set(a, cut, Page(Owner.RESERVED, *key))
-            mm.pages.set(cut, b, Page(Owner.KERNEL, *key))
-        mm.pageblocks.set(start, end, MigrateType.UNMOVABLE)
+            mm.pages.set(cut, b, Page(Owner.USER if movable else Owner.KERNEL, *key))
+        mm.pageblocks.set(start, end, MigrateType.MOVABLE if movable else MigrateType.UNMOVABLE)
     for start, end, _ in free.items():
         mm.pages.set(start, end, Page(Owner.FREE, *key))
         size = mm.arch.pageblock_nr_pages

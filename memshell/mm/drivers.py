@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from memshell.errors import KernelCrash, KernelError
 from memshell.mm import mirrors
-from memshell.mm.memory_block import (
-    MemoryBlock,
-    memory_subsys_offline,
-    memory_subsys_online,
-    walk_memory_blocks,
-)
+from memshell.mm.memory_block import MemoryBlock, memory_subsys_offline, memory_subsys_online, walk_memory_blocks
 from memshell.mm.memory_hotplug import (
     MHP_MEMMAP_ON_MEMORY,
     add_memory,
@@ -31,7 +26,13 @@ def acpi_hotplug(mm: Mm, nid: int, start: int, size: int) -> None:
                 acpi_memory_device_add(mm, *dimm)
                 mm.failed_dimms = tuple(d for d in mm.failed_dimms if d != dimm)
             except KernelError as error:
-                mm.event("AddFailed", "drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add", str(error), start=dimm[1], size=dimm[2])
+                mm.event(
+                    "AddFailed",
+                    "drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add",
+                    str(error),
+                    start=dimm[1],
+                    size=dimm[2],
+                )
     try:
         acpi_memory_device_add(mm, nid, start, size)
     except KernelError:
@@ -46,7 +47,10 @@ def acpi_memory_device_add(mm: Mm, nid: int, start: int, size: int) -> None:
     if mm.feature("mhp.restrictions"):  # before there were memory groups (v5.15)
         add_memory(mm, nid, start, size, flags)
         return
-    if mm.feature("memmap_on_memory.caller_checks") and not mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages:
+    if (
+        mm.feature("memmap_on_memory.caller_checks")
+        and not mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages
+    ):
         flags = 0
     group = register_group(mm, nid, size >> mm.arch.page_shift, static=True)
     try:
@@ -74,7 +78,9 @@ def acpi_scan_hot_remove(mm: Mm, start: int, size: int) -> None:
             try:
                 memory_subsys_online(mm, block_id)
             except KernelError as error:
-                mm.event("OnlineFailed", "drivers/acpi/scan.c:acpi_bus_online", f"memory{block_id}: {error}", block=block_id)
+                mm.event(
+                    "OnlineFailed", "drivers/acpi/scan.c:acpi_bus_online", f"memory{block_id}: {error}", block=block_id
+                )
         raise failed
     acpi_memory_device_remove(mm, start, size)
     mm.failed_dimms = tuple(dimm for dimm in mm.failed_dimms if dimm[1:] != (start, size))
@@ -91,7 +97,9 @@ def _bus_offline(mm: Mm, start: int, size: int, put_online: list[int], *, second
             put_online.append(block_id)
         except KernelError as error:
             if error.errno == "EINTR":
-                raise KernelCrash("hang", "acpi_hotplug_work_fn", None, f"no signal ever reaches the worker: {error.message}") from error
+                raise KernelCrash(
+                    "hang", "acpi_hotplug_work_fn", None, f"no signal ever reaches the worker: {error.message}"
+                ) from error
             failed = error
             if second_pass:
                 break

@@ -40,7 +40,9 @@ def map_range(mm: Mm, start: int, end: int, *, gbpages: bool, early: bool = Fals
         at = stop
 
 
-@mirrors("arch/x86/mm/init.c:init_memory_mapping", "v6.12", "simplified", "hot-added memory only: no 4K leaves, no promotion")
+@mirrors(
+    "arch/x86/mm/init.c:init_memory_mapping", "v6.12", "simplified", "hot-added memory only: no 4K leaves, no promotion"
+)
 def init_memory_mapping(mm: Mm, start: int, end: int, *, gbpages: bool) -> None:
     """Build the direct map of [start, end) bytes in the runs that split_mem_range() makes: 2M, 1G leaves, 2M."""
     low, high = align_up(start, PUD), align_down(end, PUD)
@@ -108,7 +110,9 @@ def x86_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) ->
 
 
 @mirrors(
-    "arch/x86/mm/init_64.c:remove_pagetable", "v6.12", "simplified",
+    "arch/x86/mm/init_64.c:remove_pagetable",
+    "v6.12",
+    "simplified",
     "a leaf that is used in part goes when no valid pfn's struct page is left in it (the kernel compares with 0xFD)",
 )
 def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = None, *, vmemmap: bool = False) -> None:
@@ -145,7 +149,9 @@ def free_marked_leaves(mm: Mm, start: int, end: int, leaf: Leaf) -> None:
 
 
 @mirrors(
-    "arch/x86/mm/init_64.c:remove_pud_table", "v6.12", "simplified",
+    "arch/x86/mm/init_64.c:remove_pud_table",
+    "v6.12",
+    "simplified",
     "what the first page of the GiB holds is taken as zeros",
 )
 def remove_pud_table(mm: Mm, start: int, end: int) -> None:

@@ -46,7 +46,9 @@ def find_block(mm: Mm, block_id: int) -> MemoryBlock:
     """Return block *block_id*. Raises ENOENT when sysfs has no such directory."""
     block = mm.blocks.get(block_id)
     if block is None:
-        raise KernelError(f"there is no memory{block_id}", "ENOENT", where="drivers/base/memory.c", hint=_nearest(mm, block_id))
+        raise KernelError(
+            f"there is no memory{block_id}", "ENOENT", where="drivers/base/memory.c", hint=_nearest(mm, block_id)
+        )
     return block
 
 
@@ -63,7 +65,10 @@ def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None,
         raise KernelError(f"memory{block_id} exists already", "EEXIST", where="drivers/base/memory.c:add_memory_block")
     if mm.fault("device_register"):
         if altmap is not None and mm.feature("bug.altmap_set_before_registration"):
-            where, text = "drivers/base/memory.c:memory_block_release", f"WARNING: memory{block_id} has its altmap still"
+            where, text = (
+                "drivers/base/memory.c:memory_block_release",
+                f"WARNING: memory{block_id} has its altmap still",
+            )
             mm.event("Warning", where, text, block=block_id)
         text = "injected: the block's device cannot be registered"
         raise KernelError(text, "ENOMEM", where="drivers/base/memory.c:add_memory_block")
@@ -74,14 +79,18 @@ def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None,
 
 
 @mirrors("drivers/base/memory.c:create_memory_block_devices", "v6.12", "complete")
-def create_memory_block_devices(mm: Mm, start: int, size: int, nid: int, altmap: VmemAltmap | None, group: int | None) -> None:
+def create_memory_block_devices(
+    mm: Mm, start: int, size: int, nid: int, altmap: VmemAltmap | None, group: int | None
+) -> None:
     """Register the blocks of [start, start+size) bytes; on an error none of them stays."""
     first, last = start // mm.block_size, (start + size) // mm.block_size
     block_id = first
     try:
         for block_id in range(first, last):
             if mm.fault("add_memory_block"):
-                raise KernelError("injected: no memory for the block device", "ENOMEM", where="drivers/base/memory.c:add_memory_block")
+                raise KernelError(
+                    "injected: no memory for the block device", "ENOMEM", where="drivers/base/memory.c:add_memory_block"
+                )
             add_memory_block(mm, block_id, nid, altmap, group)
     except KernelError:
         for done in range(first, block_id):
@@ -93,7 +102,12 @@ def create_memory_block_devices(mm: Mm, start: int, size: int, nid: int, altmap:
 def remove_memory_block(mm: Mm, block_id: int) -> None:
     """Unregister one block; one that is not there is a WARN_ON_ONCE and passed over."""
     if mm.blocks.pop(block_id, None) is None:
-        mm.event("Warning", "drivers/base/memory.c:remove_memory_block_devices", f"WARNING: there is no memory{block_id}", block=block_id)
+        mm.event(
+            "Warning",
+            "drivers/base/memory.c:remove_memory_block_devices",
+            f"WARNING: there is no memory{block_id}",
+            block=block_id,
+        )
 
 
 @mirrors("drivers/base/memory.c:remove_memory_block_devices", "v6.12", "complete")
@@ -149,9 +163,14 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
         adjust_present_page_count(mm, key, block.group, kept)
     mm.blocks[block_id] = block._replace(state="online", zone=zone)
     mm.event(
-        "BlockOnlined", "drivers/base/memory.c:memory_block_online",
+        "BlockOnlined",
+        "drivers/base/memory.c:memory_block_online",
         f"memory{block_id} online in {zone.label}, {nr_pages - kept} of {nr_pages} pages to the buddy",
-        block=block_id, zone=zone.label, nid=block.nid, pages=nr_pages - kept, memmap_pages=kept,
+        block=block_id,
+        zone=zone.label,
+        nid=block.nid,
+        pages=nr_pages - kept,
+        memmap_pages=kept,
     )
 
 
@@ -163,7 +182,12 @@ def memory_subsys_offline(mm: Mm, block_id: int) -> None:
         raise KernelError(
             f"memory{block_id} spans more than one zone", "EINVAL", where="drivers/base/memory.c:memory_block_offline"
         )
-    start, nr_pages, kept, key = block_start(mm, block_id), mm.block_pages, block.nr_vmemmap_pages, (block.nid, block.zone)
+    start, nr_pages, kept, key = (
+        block_start(mm, block_id),
+        mm.block_pages,
+        block.nr_vmemmap_pages,
+        (block.nid, block.zone),
+    )
     if kept:
         _unlocked(mm, block_id, "adjust_present_page_count")
         adjust_present_page_count(mm, key, block.group, -kept)
@@ -179,8 +203,12 @@ def memory_subsys_offline(mm: Mm, block_id: int) -> None:
     prepare_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
     mm.blocks[block_id] = block._replace(state="offline", zone=None)
     mm.event(
-        "BlockOfflined", "drivers/base/memory.c:memory_block_offline", f"memory{block_id} offline, out of {block.zone.label}",
-        block=block_id, zone=block.zone.label, nid=block.nid,
+        "BlockOfflined",
+        "drivers/base/memory.c:memory_block_offline",
+        f"memory{block_id} offline, out of {block.zone.label}",
+        block=block_id,
+        zone=block.zone.label,
+        nid=block.nid,
     )
 
 
@@ -194,7 +222,9 @@ def state_store(mm: Mm, block_id: int, value: str) -> None:
     block = find_block(mm, block_id)
     where = "drivers/base/memory.c:state_store"
     if value not in (*ONLINE_TYPES, "offline"):
-        raise KernelError(f"{value!r} is no state", "EINVAL", where=where, hint=f"write one of {', '.join(ONLINE_TYPES)}, offline")
+        raise KernelError(
+            f"{value!r} is no state", "EINVAL", where=where, hint=f"write one of {', '.join(ONLINE_TYPES)}, offline"
+        )
     if value == "offline":
         if block.state == "offline":
             raise KernelError(f"memory{block_id} is offline already", "EINVAL", where=where)

@@ -18,12 +18,7 @@ from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import MemoryGroup, Node
 from memshell.mm.page_alloc import add_zones
 from memshell.mm.pfn import align_down, format_size
-from memshell.mm.resource import (
-    drop_resource,
-    merge_system_ram_resource,
-    release_mem_region_adjustable,
-    request_region,
-)
+from memshell.mm.resource import drop_resource, merge_system_ram_resource, release_mem_region_adjustable, request_region
 from memshell.mm.sparse import sparse_add_section, sparse_remove_section
 from memshell.mm.state import Mm, Resource
 from memshell.policy import MemmapRequest, Placement
@@ -59,7 +54,9 @@ def add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | No
             raise
         pfn += step
     source = "nothing new" if not nr_pages else "the altmap" if altmap is not None else "existing memory"
-    mm.event("SectionsAdded", where, f"pfns {first:#x}-{end - 1:#x}, memmap from {source}", start_pfn=first, end_pfn=end)
+    mm.event(
+        "SectionsAdded", where, f"pfns {first:#x}-{end - 1:#x}, memmap from {source}", start_pfn=first, end_pfn=end
+    )
 
 
 @mirrors("mm/memory_hotplug.c:__remove_pages", "v6.12", "complete")
@@ -82,7 +79,9 @@ def register_memory_resource(mm: Mm, start: int, size: int, name: str) -> Resour
     low, high = mm.arch.mhp_range()
     if not (low <= start and start + size - 1 <= high):
         raise KernelError(
-            f"{start:#x}-{start + size - 1:#x} is outside of {low:#x}-{high:#x}", "E2BIG", where=f"{HERE}:mhp_range_allowed"
+            f"{start:#x}-{start + size - 1:#x} is outside of {low:#x}-{high:#x}",
+            "E2BIG",
+            where=f"{HERE}:mhp_range_allowed",
         )
     return request_region(mm, start, size, name)
 
@@ -92,7 +91,9 @@ def check_hotplug_memory_range(mm: Mm, start: int, size: int) -> None:
     if not size or start % mm.block_size or size % mm.block_size:
         raise KernelError(
             f"block size {format_size(mm.block_size)}: unaligned hotplug range: start {start:#x}, size {size:#x}",
-            "EINVAL", where=f"{HERE}:check_hotplug_memory_range", hint=f"use multiples of {format_size(mm.block_size)}",
+            "EINVAL",
+            where=f"{HERE}:check_hotplug_memory_range",
+            hint=f"use multiples of {format_size(mm.block_size)}",
         )
 
 
@@ -125,9 +126,15 @@ def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) ->
     for (node, _), zone in mm.zones.items():
         free[node] = free.get(node, 0) + zone.free
     return MemmapRequest(
-        nid=nid, start=start, size=size, block_size=mm.block_size, page_size=mm.arch.page_size,
-        pmd_size=1 << mm.arch.pmd_shift, pageblock_nr_pages=mm.arch.pageblock_nr_pages,
-        struct_page_size=mm.arch.struct_page_size, offered=offered,
+        nid=nid,
+        start=start,
+        size=size,
+        block_size=mm.block_size,
+        page_size=mm.arch.page_size,
+        pmd_size=1 << mm.arch.pmd_shift,
+        pageblock_nr_pages=mm.arch.pageblock_nr_pages,
+        struct_page_size=mm.arch.struct_page_size,
+        offered=offered,
         hvo_enabled=mm.params.get("hugetlb_free_vmemmap") == "Y",
         config=mm.arch.has_memmap_on_memory(mm.profile) and not mm.feature("mhp.restrictions"),
         from_range=mm.feature("mhp.from_range"),
@@ -148,9 +155,14 @@ def mhp_supports_memmap_on_memory(mm: Mm, nid: int, start: int, size: int) -> Pl
     if mm.trace is not None:
         size_of = mm.arch.struct_page_size
         pages = -(-mm.block_pages * size_of // mm.arch.page_size)
-        mm.note(f"a block's memmap: {mm.block_pages} pages x {size_of} bytes = {pages} pages; a pageblock is {mm.arch.pageblock_nr_pages} pages")
+        mm.note(
+            f"a block's memmap: {mm.block_pages} pages x {size_of} bytes = {pages} pages; "
+            f"a pageblock is {mm.arch.pageblock_nr_pages} pages"
+        )
         kept = f"{placement.reserve_pages} pages of each block are kept for it, {placement.reserve_pages - pages} of them padding"
-        mm.note(kept if placement.reserve_pages else f"from existing memory: {placement.refusal or 'that is the policy'}")
+        mm.note(
+            kept if placement.reserve_pages else f"from existing memory: {placement.refusal or 'that is the policy'}"
+        )
     return placement
 
 
@@ -196,7 +208,9 @@ def placement_fault(mm: Mm, placement: object) -> str:
 
 
 @mirrors("mm/memory_hotplug.c:create_altmaps_and_memory_blocks", "v6.12", "complete")
-def create_altmaps_and_memory_blocks(mm: Mm, nid: int, group: int | None, start: int, size: int, placement: Placement) -> None:
+def create_altmaps_and_memory_blocks(
+    mm: Mm, nid: int, group: int | None, start: int, size: int, placement: Placement
+) -> None:
     """Add the range block by block, each with an altmap of its own; an error removes the blocks before it."""
     at = start
     try:
@@ -234,7 +248,9 @@ def remove_memory_blocks_and_altmaps(mm: Mm, start: int, size: int) -> None:
             mm.counters["memory_blocks.leaked"] = mm.counters.get("memory_blocks.leaked", 0) + 1
         mm.arch.arch_remove_memory(mm, at, mm.block_size, altmap)
         if altmap is not None and altmap.alloc:
-            mm.event("Warning", f"{HERE}:remove_memory_blocks_and_altmaps", "Altmap not fully unmapped", alloc=altmap.alloc)
+            mm.event(
+                "Warning", f"{HERE}:remove_memory_blocks_and_altmaps", "Altmap not fully unmapped", alloc=altmap.alloc
+            )
 
 
 @mirrors("drivers/base/node.c:register_memory_blocks_under_node", "v6.12", "stubbed", "sysfs links")
@@ -269,8 +285,12 @@ def add_memory_resource(mm: Mm, nid: int, resource: Resource, flags: int, group:
     if flags & MHP_MERGE_RESOURCE:
         merge_system_ram_resource(mm, resource)
     mm.event(
-        "MemoryAdded", f"{HERE}:add_memory_resource", f"{start:#x}-{resource.end:#x} ({format_size(size)}) on node {nid}",
-        start=start, size=size, nid=nid,
+        "MemoryAdded",
+        f"{HERE}:add_memory_resource",
+        f"{start:#x}-{resource.end:#x} ({format_size(size)}) on node {nid}",
+        start=start,
+        size=size,
+        nid=nid,
     )
     if mm.params.get("auto_online_blocks", "offline") != "offline":
         walk_memory_blocks(mm, start, size, lambda block: _auto_online(mm, block))
@@ -317,7 +337,13 @@ def _auto_online(mm: Mm, block: MemoryBlock) -> None:
         set_online_type(mm, block.id, mm.params["auto_online_blocks"])
         memory_subsys_online(mm, block.id)
     except KernelError as error:
-        mm.event("AutoOnlineFailed", f"{HERE}:online_memory_block", f"memory{block.id}: {error}", block=block.id, errno=error.errno)
+        mm.event(
+            "AutoOnlineFailed",
+            f"{HERE}:online_memory_block",
+            f"memory{block.id}: {error}",
+            block=block.id,
+            errno=error.errno,
+        )
 
 
 @mirrors("mm/memory_hotplug.c:__add_memory", "v6.12", "complete")
@@ -337,13 +363,17 @@ def add_memory(
 
 
 @mirrors("mm/memory_hotplug.c:add_memory_driver_managed", "v6.12", "complete")
-def add_memory_driver_managed(mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None, name: str) -> None:
+def add_memory_driver_managed(
+    mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None, name: str
+) -> None:
     """Add RAM that a driver manages: *name*, as "System RAM (kmem)", stands in iomem; the firmware's map does not get it.
 
     Raises EINVAL for a name of another form.
     """
     if not (name.startswith("System RAM (") and name.endswith(")")):
-        raise KernelError(f"{name!r} is no name for driver-managed memory", "EINVAL", where=f"{HERE}:add_memory_driver_managed")
+        raise KernelError(
+            f"{name!r} is no name for driver-managed memory", "EINVAL", where=f"{HERE}:add_memory_driver_managed"
+        )
     resource = register_memory_resource(mm, start, size, name)
     try:
         add_memory_resource(mm, nid, resource, flags | MHP_NID_IS_MGID, group)
@@ -378,7 +408,13 @@ def try_remove_memory(mm: Mm, start: int, size: int) -> None:
     blocks = [mm.blocks[i] for i in range(start // mm.block_size, (start + size) // mm.block_size) if i in mm.blocks]
     if not blocks:
         # The kernel does not look whether anything is there: it warns for each block and succeeds (recorded on s390, 6.12).
-        mm.event("Warning", where, f"WARNING: no memory block at {start:#x}-{start + size - 1:#x}: nothing removed", start=start, size=size)
+        mm.event(
+            "Warning",
+            where,
+            f"WARNING: no memory block at {start:#x}-{start + size - 1:#x}: nothing removed",
+            start=start,
+            size=size,
+        )
         return
     altmaps = [block for block in blocks if block.altmap is not None]
     if mm.policy.parameter != "N":
@@ -409,7 +445,9 @@ def remove_memory(mm: Mm, start: int, size: int) -> None:
 def offline_and_remove_memory(mm: Mm, start: int, size: int) -> None:
     """Offline every block of the range and remove it; on an error the blocks that were offlined come back to their zone kind."""
     if start % mm.block_size or not size or size % mm.block_size:
-        raise KernelError(f"{start:#x}+{size:#x} is not whole blocks", "EINVAL", where=f"{HERE}:offline_and_remove_memory")
+        raise KernelError(
+            f"{start:#x}+{size:#x} is not whole blocks", "EINVAL", where=f"{HERE}:offline_and_remove_memory"
+        )
     done: list[tuple[int, str]] = []
 
     def offline(block: MemoryBlock) -> None:

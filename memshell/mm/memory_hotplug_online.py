@@ -28,8 +28,12 @@ def adjust_present_page_count(mm: Mm, key: ZoneKey, group: int | None, nr_pages:
     """Add *nr_pages* (which may be negative) to the present pages of the zone, its node and the group."""
     zone, node = mm.zones[key], mm.nodes[key[0]]
     if mm.trace is not None:
-        mm.note(f"{key[1].label} present {zone.present} {nr_pages:+} = {zone.present + nr_pages}, managed {zone.managed}")
-    mm.zones[key] = zone._replace(present=zone.present + nr_pages, present_early=zone.present_early + (nr_pages if early else 0))
+        mm.note(
+            f"{key[1].label} present {zone.present} {nr_pages:+} = {zone.present + nr_pages}, managed {zone.managed}"
+        )
+    mm.zones[key] = zone._replace(
+        present=zone.present + nr_pages, present_early=zone.present_early + (nr_pages if early else 0)
+    )
     mm.nodes[key[0]] = node._replace(present=node.present + nr_pages)
     if group is not None:
         g = mm.groups[group]
@@ -94,9 +98,13 @@ def shrink_zone_span(mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> None
     zone = mm.zones[key]
     if zone.start_pfn == start_pfn:
         pfn = next((a for a, _, page in mm.pages.items(end_pfn, zone.end_pfn) if _counts(mm, a, page, key)), None)
-        change = {"start_pfn": pfn, "spanned": zone.end_pfn - pfn} if pfn is not None else {"start_pfn": 0, "spanned": 0}
+        change = (
+            {"start_pfn": pfn, "spanned": zone.end_pfn - pfn} if pfn is not None else {"start_pfn": 0, "spanned": 0}
+        )
     elif zone.end_pfn == end_pfn:
-        end = next((b for a, b, page in mm.pages.items_reversed(zone.start_pfn, start_pfn) if _counts(mm, a, page, key)), None)
+        end = next(
+            (b for a, b, page in mm.pages.items_reversed(zone.start_pfn, start_pfn) if _counts(mm, a, page, key)), None
+        )
         change = {"spanned": end - zone.start_pfn} if end is not None else {"start_pfn": 0, "spanned": 0}
     else:
         return
@@ -168,7 +176,7 @@ def generic_online_page(mm: Mm, pfn: int, order: int) -> None:
 
 
 def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> int:
-    """Free [start_pfn, end_pfn) in the largest aligned chunks, then mark its sections online; return the pages that are present now.
+    """Free [start_pfn, end_pfn) in the largest aligned chunks, mark its sections online; return the pages present now.
 
     Without a trace the whole range is freed at once: the lists come out the same.
     """
@@ -257,13 +265,21 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
         pfn = start
         while pfn < end:
             order = order_of(pfn, end - pfn, mm.arch.pageblock_order)
-            while alloc_pages(mm, order, page.owner, nid=key[0], movable=True, tag=page.tag, nodes=others or None) is None:
+            while (
+                alloc_pages(mm, order, page.owner, nid=key[0], movable=True, tag=page.tag, nodes=others or None) is None
+            ):
                 if not order:
                     raise _stuck(mm, f"no room to migrate pfn {pfn:#x} to", "do_migrate_range")
                 order -= 1
             pfn += 1 << order
         mm.pages.set(start, end, Page(Owner.FREE, *key))
-        mm.event("PagesMigrated", f"{HERE}:do_migrate_range", f"{end - start} pages from pfn {start:#x}", start=start, pages=end - start)
+        mm.event(
+            "PagesMigrated",
+            f"{HERE}:do_migrate_range",
+            f"{end - start} pages from pfn {start:#x}",
+            start=start,
+            pages=end - start,
+        )
 
 
 @mirrors("mm/page_alloc.c:__offline_isolated_pages", "v6.12", "complete")
@@ -307,7 +323,9 @@ def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
 
 
 @mirrors("mm/memory_hotplug.c:offline_pages", "v6.12", "complete")
-def offline_pages(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey, group: int | None, *, early: bool = False) -> None:
+def offline_pages(
+    mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey, group: int | None, *, early: bool = False
+) -> None:
     """Offline [start_pfn, +nr_pages) of one zone.
 
     Raises EINVAL for borders that are not aligned and for memory holes, EBUSY for unmovable pages, the errno of a notifier

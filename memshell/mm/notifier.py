@@ -7,7 +7,12 @@ from memshell.mm import mirrors
 from memshell.mm.state import Mm
 
 
-@mirrors("drivers/base/memory.c:memory_notify", "v6.12", "simplified", "the architecture's notifier, one driver's and injected faults answer")
+@mirrors(
+    "drivers/base/memory.c:memory_notify",
+    "v6.12",
+    "simplified",
+    "the architecture's notifier, one driver's and injected faults answer",
+)
 def memory_notify(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
     """Tell the notifiers *action* (MEM_GOING_ONLINE, ...); one of them may refuse with its errno."""
     if mm.fault(action):

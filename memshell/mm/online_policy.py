@@ -23,7 +23,10 @@ def default_zone_for_pfn(mm: Mm, nid: int, start_pfn: int, nr_pages: int) -> Zon
     in_kernel = mm.zones[nid, kernel].intersects(start_pfn, nr_pages)
     in_movable = mm.zones[nid, ZoneType.MOVABLE].intersects(start_pfn, nr_pages)
     if mm.trace is not None:
-        mm.note(f"contig-zones: inside the span of {kernel.label}: {'yes' if in_kernel else 'no'}, of Movable: {'yes' if in_movable else 'no'}")
+        mm.note(
+            f"contig-zones: inside the span of {kernel.label}: {'yes' if in_kernel else 'no'}, "
+            f"of Movable: {'yes' if in_movable else 'no'}"
+        )
     if in_kernel != in_movable:
         return kernel if in_kernel else ZoneType.MOVABLE
     return ZoneType.MOVABLE if mm.params.get("movable_node") == "Y" else kernel
@@ -83,7 +86,9 @@ def auto_movable_zone_for_pfn(mm: Mm, nid: int, group_id: int | None, start_pfn:
 
 
 @mirrors("mm/memory_hotplug.c:zone_for_pfn_range", "v6.12", "complete")
-def zone_for_pfn_range(mm: Mm, online_type: str, nid: int, group: int | None, start_pfn: int, nr_pages: int) -> ZoneType:
+def zone_for_pfn_range(
+    mm: Mm, online_type: str, nid: int, group: int | None, start_pfn: int, nr_pages: int
+) -> ZoneType:
     """Return the zone that onlining [start_pfn, +nr_pages) with *online_type* goes to."""
     if mm.feature("bug.zone_for_pfn_range_32bit"):
         start_pfn &= 0xFFFFFFFF

@@ -18,7 +18,9 @@ class Owner(Enum):
     PAGETABLE = "pagetable"
     MEMMAP = "memmap"  # struct pages of hot-added memory, taken from the buddy
     MEMMAP_SELF = "memmap_on_memory"  # struct pages in the block that they describe
-    VMEMMAP = "vmemmap"  # struct pages in the added range, marked in their own struct pages (the series of 2017 to 2019)
+    VMEMMAP = (
+        "vmemmap"  # struct pages in the added range, marked in their own struct pages (the series of 2017 to 2019)
+    )
     BAD = "bad"  # dropped by the buddy after "Bad page state": neither free nor in use
     USER = "user"  # movable: LRU or movable_ops
     PINNED = "pinned"  # movable by its flags, but with a reference that migration cannot drop

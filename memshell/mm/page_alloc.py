@@ -23,11 +23,7 @@ UNMOVABLE, MOVABLE, RECLAIMABLE, ISOLATE = (
 )
 
 # mm/page_alloc.c:fallbacks
-FALLBACKS = {
-    UNMOVABLE: (RECLAIMABLE, MOVABLE),
-    MOVABLE: (RECLAIMABLE, UNMOVABLE),
-    RECLAIMABLE: (UNMOVABLE, MOVABLE),
-}
+FALLBACKS = {UNMOVABLE: (RECLAIMABLE, MOVABLE), MOVABLE: (RECLAIMABLE, UNMOVABLE), RECLAIMABLE: (UNMOVABLE, MOVABLE)}
 # mm/page_alloc.c:sysctl_lowmem_reserve_ratio
 LOWMEM_RESERVE_RATIO = {ZoneType.DMA: 256, ZoneType.DMA32: 256, ZoneType.NORMAL: 32, ZoneType.MOVABLE: 0}
 
@@ -130,7 +126,7 @@ class FreeArea:
     def first(self, order: int, migratetype: MigrateType) -> int | None:
         """Return the block of exactly *order* that an allocation would take, or None.
 
-        The kernel takes the list head: of the largest blocks the last one that `to_head` put there; else the lowest pfn stands for it.
+        The kernel takes the list head: of the largest blocks the last that `to_head` put there; else the lowest pfn stands for it.
         """
         pfns = self._single.get((migratetype, order))
         if pfns:
@@ -302,12 +298,21 @@ def zone_watermark_ok(mm: Mm, key: ZoneKey, order: int, highest: ZoneType, *, at
 
 
 @mirrors(
-    "mm/page_alloc.c:__alloc_pages", "v6.12", "simplified",
-    "no reclaim, no compaction and no per-cpu lists; of equal blocks the lowest pfn is taken where the kernel takes the list head",
+    "mm/page_alloc.c:__alloc_pages",
+    "v6.12",
+    "simplified",
+    "no reclaim, no compaction, no per-cpu lists; of equal blocks the lowest pfn is taken where the kernel takes the list head",
 )
 def alloc_pages(
-    mm: Mm, order: int, owner: Owner, *, nid: int = 0, movable: bool = False, tag: int = 0,
-    nodes: tuple[int, ...] | None = None, atomic: bool = False,
+    mm: Mm,
+    order: int,
+    owner: Owner,
+    *,
+    nid: int = 0,
+    movable: bool = False,
+    tag: int = 0,
+    nodes: tuple[int, ...] | None = None,
+    atomic: bool = False,
 ) -> int | None:
     """Allocate 2^order pages; return the first pfn, or None when no zone that may be used can give them.
 
@@ -316,7 +321,11 @@ def alloc_pages(
     """
     highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
     kind = MOVABLE if movable else UNMOVABLE
-    keys = zonelist(mm, nid, highest) if nodes is None else [k for n in nodes for k in zonelist(mm, n, highest) if k[0] == n]
+    keys = (
+        zonelist(mm, nid, highest)
+        if nodes is None
+        else [k for n in nodes for k in zonelist(mm, n, highest) if k[0] == n]
+    )
     for key in keys:
         if not zone_watermark_ok(mm, key, order, highest, atomic=atomic):
             continue

@@ -36,13 +36,23 @@ def set_migratetype_isolate(mm: Mm, pfn: int) -> None:
         )
 
 
-@mirrors("mm/page_isolation.c:isolate_single_pageblock", "v6.12", "simplified", "an allocation never reaches over the range's edge here")
+@mirrors(
+    "mm/page_isolation.c:isolate_single_pageblock",
+    "v6.12",
+    "simplified",
+    "an allocation never reaches over the range's edge here",
+)
 def isolate_single_pageblock(mm: Mm, pfn: int) -> None:
     """Isolate the first or the last pageblock of a range."""
     set_migratetype_isolate(mm, pfn)
 
 
-@mirrors("mm/page_isolation.c:unset_migratetype_isolate", "v6.12", "simplified", "the lists are given back by undo_isolate_page_range as a whole")
+@mirrors(
+    "mm/page_isolation.c:unset_migratetype_isolate",
+    "v6.12",
+    "simplified",
+    "the lists are given back by undo_isolate_page_range as a whole",
+)
 def unset_migratetype_isolate(mm: Mm, pfn: int) -> None:
     """Give one pageblock back."""
 
@@ -63,7 +73,7 @@ def undo_isolate_page_range(mm: Mm, start_pfn: int, end_pfn: int) -> None:
 
 
 def _isolate_one_by_one(mm: Mm, start_pfn: int, end_pfn: int) -> None:
-    """Check pageblock by pageblock in the kernel's order: the first, the last, those between. Raises EBUSY at the one that cannot be."""
+    """Check pageblock by pageblock in the kernel's order: the first, the last, those between. Raises EBUSY."""
     size = mm.arch.pageblock_nr_pages
     last = end_pfn - size
     isolate_single_pageblock(mm, start_pfn)
@@ -117,9 +127,14 @@ def give_back(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 @mirrors("mm/page_isolation.c:test_pages_isolated", "v6.12", "complete")
 def test_pages_isolated(mm: Mm, start_pfn: int, end_pfn: int) -> bool:
     """Whether every page of the range is free or PageOffline."""
-    return all(page.owner in (Owner.FREE, Owner.OFFLINE) or isolated(mm, page) for _, _, page in mm.pages.items(start_pfn, end_pfn))
+    return all(
+        page.owner in (Owner.FREE, Owner.OFFLINE) or isolated(mm, page)
+        for _, _, page in mm.pages.items(start_pfn, end_pfn)
+    )
 
 
 def movable_runs(mm: Mm, start_pfn: int, end_pfn: int) -> list[tuple[int, int, Page]]:
     """Return the runs of pages that an offline has to migrate away."""
-    return [(a, b, page) for a, b, page in mm.pages.items(start_pfn, end_pfn) if page.owner in (Owner.USER, Owner.PINNED)]
+    return [
+        (a, b, page) for a, b, page in mm.pages.items(start_pfn, end_pfn) if page.owner in (Owner.USER, Owner.PINNED)
+    ]

@@ -66,10 +66,12 @@ FEATURES: dict[str, Feature] = {
         {"v5.15": True, "v6.12": False},
     ),
     "memmap_on_memory.caller_checks": Feature(
-        "the driver asks mhp_supports_memmap_on_memory() before it sets the flag; the core refuses instead of falling back (until v6.5)",
+        "the driver asks mhp_supports_memmap_on_memory() first; the core refuses instead of falling back (until v6.5)",
         {"v5.15": True, "v6.6": False},
     ),
-    "memmap_on_memory.s390": Feature("s390 can put the memmap on the memory (since v6.9)", {"v5.15": False, "v6.12": True}),
+    "memmap_on_memory.s390": Feature(
+        "s390 can put the memmap on the memory (since v6.9)", {"v5.15": False, "v6.12": True}
+    ),
     "memmap_on_memory.powerpc": Feature("powerpc with the radix MMU can (since v6.6)", {"v5.15": False, "v6.6": True}),
     "altmap.whole_block": Feature(
         "altmap.free is the whole block, not the memmap's pages (until v6.5)", {"v5.15": True, "v6.6": False}
@@ -79,34 +81,45 @@ FEATURES: dict[str, Feature] = {
     ),
     # Pages while they are onlined
     "memmap_init.page_offline": Feature(
-        "memmap_init_range() marks hot-added pages PageOffline, not PG_reserved (v6.11)", {"v5.15": False, "v6.12": True}
+        "memmap_init_range() marks hot-added pages PageOffline, not PG_reserved (v6.11)",
+        {"v5.15": False, "v6.12": True},
     ),
     "memmap_self.reserved": Feature(
         "the memmap pages in a block are PG_reserved too (until v6.10)", {"v5.15": True, "v6.12": False}
     ),
     "offline.dissolve": Feature(
-        "the function that dissolves free huge pages of a range", {"v5.15": "dissolve_free_huge_pages", "v6.12": "dissolve_free_hugetlb_folios"}
+        "the function that dissolves free huge pages of a range",
+        {"v5.15": "dissolve_free_huge_pages", "v6.12": "dissolve_free_hugetlb_folios"},
     ),
-    "pageblock.isolate_bit": Feature("isolation is a bit of its own, the pageblock keeps its type (v6.17)", {"v5.15": False, "v6.18": True}),
+    "pageblock.isolate_bit": Feature(
+        "isolation is a bit of its own, the pageblock keeps its type (v6.17)", {"v5.15": False, "v6.18": True}
+    ),
     "pageblock.flag_bits": Feature("NR_PAGEBLOCK_BITS: bits of flags for each pageblock", {"v5.15": 4, "v6.18": 8}),
-    "sparse.usage_rcu": Feature("struct mem_section_usage has an rcu_head (v6.8, 6.6.15, 6.1.76)", {"v5.15": False, "v6.1": True}),
+    "sparse.usage_rcu": Feature(
+        "struct mem_section_usage has an rcu_head (v6.8, 6.6.15, 6.1.76)", {"v5.15": False, "v6.1": True}
+    ),
     "isolate.undo_to_head": Feature(
-        "free blocks of four pageblocks or more come to the list heads when isolation is undone, so memory just onlined is used first (v6.10)",
+        "undone isolation puts blocks of four pageblocks or more on the list heads: memory just onlined is used first (v6.10)",
         {"v5.15": False, "v6.12": True},
     ),
-    "node_notifier": Feature("NODE_ADDING_FIRST_MEMORY and its kin replace status_change_nid (v6.17)", {"v5.15": False, "v6.18": True}),
+    "node_notifier": Feature(
+        "NODE_ADDING_FIRST_MEMORY and its kin replace status_change_nid (v6.17)", {"v5.15": False, "v6.18": True}
+    ),
     "kpageflags.absent": Feature(
         "what /proc/kpageflags shows for a pfn that is not online: NOPAGE, or no flag at all (v7.2, recorded)",
         {"v5.15": 1 << 20, "v7.2": 0},
     ),
     "acpi.retries_failed": Feature(
-        "plugging a DIMM also retries those whose add failed (recorded on v6.12 and v7.2, not on v6.1)", {"v5.15": False, "v6.12": True}
+        "plugging a DIMM also retries those whose add failed (recorded on v6.12 and v7.2, not on v6.1)",
+        {"v5.15": False, "v6.12": True},
     ),
     "dax.compound_vmemmap": Feature(
-        "compound pages of a DAX device share the memmap of their tail pages (v5.18; powerpc radix v6.6)", {"v5.15": False, "v6.1": True}
+        "compound pages of a DAX device share the memmap of their tail pages (v5.18; powerpc radix v6.6)",
+        {"v5.15": False, "v6.1": True},
     ),
     "dax.memmap_on_memory": Feature(
-        "a dax device has the attribute memmap_on_memory, and kmem passes MHP_MEMMAP_ON_MEMORY with it (v6.8)", {"v5.15": False, "v6.12": True}
+        "a dax device has the attribute memmap_on_memory, and kmem passes MHP_MEMMAP_ON_MEMORY with it (v6.8)",
+        {"v5.15": False, "v6.12": True},
     ),
     # Counters
     "vmstat.nr_memmap_pages": Feature(
@@ -125,13 +138,18 @@ FEATURES: dict[str, Feature] = {
     ),
     # s390
     "s390.section_size_bits": Feature("SECTION_SIZE_BITS", {"v5.15": 28, "v7.2": 27}),
-    "s390.half_page_tables": Feature("two page tables of the kernel's own mapping share a page", {"v5.15": True, "v6.12": False}),
+    "s390.half_page_tables": Feature(
+        "two page tables of the kernel's own mapping share a page", {"v5.15": True, "v6.12": False}
+    ),
     "s390.standby": Feature(
-        "standby memory is 'added' at boot, offline, or must be configured by hand first ('config': firmware/memory/memoryN/config)",
+        "standby memory is 'added' at boot, offline, or must be configured first ('config': firmware/memory/memoryN/config)",
         {"v5.15": "added", "v7.2": "config"},
     ),
     **{name: Feature(bug.text, bug.values) for name, bug in BUGS.items()},
-    **{name: Feature(text, {RELEASES[0]: value}, CHOICES.get(name, ())) for name, (text, value) in released_features().items()},
+    **{
+        name: Feature(text, {RELEASES[0]: value}, CHOICES.get(name, ()))
+        for name, (text, value) in released_features().items()
+    },
 }
 
 

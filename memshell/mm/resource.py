@@ -25,7 +25,8 @@ def request_region(mm: Mm, start: int, size: int, name: str) -> Resource:
         if other.name.startswith(BUSY) or other.start > start or other.end < end:
             raise KernelError(
                 f"{start:#x}-{end:#x} overlaps {other.name} at {other.start:#x}-{other.end:#x}",
-                "EEXIST", where="mm/memory_hotplug.c:register_memory_resource",
+                "EEXIST",
+                where="mm/memory_hotplug.c:register_memory_resource",
             )
         depth += 1
     new = Resource(start, end, name, depth)
@@ -58,6 +59,8 @@ def merge_system_ram_resource(mm: Mm, resource: Resource) -> None:
         if other.end + 1 == resource.start or resource.end + 1 == other.start:
             mm.resources.remove(other)
             mm.resources.remove(resource)
-            resource = Resource(min(other.start, resource.start), max(other.end, resource.end), resource.name, resource.depth)
+            resource = Resource(
+                min(other.start, resource.start), max(other.end, resource.end), resource.name, resource.depth
+            )
             mm.resources.append(resource)
     mm.resources.sort(key=lambda r: (r.start, -r.end, r.depth))

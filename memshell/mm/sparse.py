@@ -12,13 +12,7 @@ from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc import alloc_pages, free_pages
 from memshell.mm.pfn import align_down, align_up
-from memshell.mm.state import (
-    SECTION_EARLY,
-    SECTION_HAS_MEM_MAP,
-    SECTION_ONLINE,
-    SECTION_PRESENT,
-    Mm,
-)
+from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm
 
 if TYPE_CHECKING:
     from memshell.arch import Arch
@@ -74,7 +68,9 @@ def drop_empty_root(mm: Mm, pfn: int) -> None:
         free_pages(mm, page, 0)
 
 
-@mirrors("mm/sparse.c:sparse_add_section", "v6.12", "simplified", "mem_section_usage comes from slab, which is not modelled")
+@mirrors(
+    "mm/sparse.c:sparse_add_section", "v6.12", "simplified", "mem_section_usage comes from slab, which is not modelled"
+)
 def sparse_add_section(mm: Mm, nid: int, start_pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Add [start_pfn, +nr_pages), which lies in one section, with its memmap.
 
@@ -110,7 +106,12 @@ def section_deactivate(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | Non
     """
     if not mm.sections.covers(pfn, pfn + nr_pages):
         section = pfn // mm.arch.pages_per_section
-        mm.event("Warning", "mm/sparse.c:section_deactivate", f"WARNING: section {section} is deactivated already", section=section)
+        mm.event(
+            "Warning",
+            "mm/sparse.c:section_deactivate",
+            f"WARNING: section {section} is deactivated already",
+            section=section,
+        )
         return
     bits = mm.sections.get(pfn) or 0
     mm.sections.delete(pfn, pfn + nr_pages)

@@ -18,7 +18,15 @@ from memshell.mm.struct_page import page_fault
 
 
 def ensure_table(
-    mm: Mm, level: str, address: int, span: int, nid: int, *, early: bool = False, atomic: bool = False, order: int = 0,
+    mm: Mm,
+    level: str,
+    address: int,
+    span: int,
+    nid: int,
+    *,
+    early: bool = False,
+    atomic: bool = False,
+    order: int = 0,
     per_page: int = 1,
 ) -> bool:
     """Allocate the table of *level* that covers *address* (it spans *span* bytes) unless it stands; return whether it was new.
@@ -41,13 +49,17 @@ def ensure_table(
     else:
         pfn = alloc_pages(mm, order, Owner.PAGETABLE, nid=nid, atomic=atomic)
     if pfn is None:
-        raise OutOfMemory(f"no page for a {level} table at {key[1]:#x}", where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero")
+        raise OutOfMemory(
+            f"no page for a {level} table at {key[1]:#x}", where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero"
+        )
     # A fragment at pfn 0 is of a page that boot began, whose place is not known.
     mm.tables[key] = Table(pfn, {1: "buddy", 2: "half"}.get(per_page, "fragment") if pfn else "slab")
     return True
 
 
-def free_empty_table(mm: Mm, level: str, address: int, span: int, below: tuple[str, int] | None = None, order: int = 0) -> bool:
+def free_empty_table(
+    mm: Mm, level: str, address: int, span: int, below: tuple[str, int] | None = None, order: int = 0
+) -> bool:
     """Free the table of *level* around *address* when nothing hangs on it; return whether it went.
 
     *below* is (level, span) of the tables that its entries can point to.
@@ -100,7 +112,10 @@ def vmemmap_alloc_block(mm: Mm, size: int, nid: int) -> int | None:
     pfn = alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=nodes or None)
     if mm.trace is not None:
         page = None if pfn is None else mm.pages.get(pfn)
-        mm.note(f"order {order}: " + (f"pfn {pfn:#x} of node {page.nid} {page.zone.label}" if page else "no zone can give it"))
+        mm.note(
+            f"order {order}: "
+            + (f"pfn {pfn:#x} of node {page.nid} {page.zone.label}" if page else "no zone can give it")
+        )
     return pfn
 
 
@@ -118,7 +133,9 @@ def altmap_alloc_block_buf(mm: Mm, size: int, altmap: VmemAltmap) -> int | None:
     pfn = altmap.alloc_block(size >> mm.arch.page_shift)
     if mm.trace is not None:
         got = "no room" if pfn is None else f"pfn {pfn:#x}"
-        mm.note(f"altmap: {size >> mm.arch.page_shift} pages, {got}; alloc {altmap.alloc}, align {altmap.align} of free {altmap.free}")
+        mm.note(
+            f"altmap: {size >> mm.arch.page_shift} pages, {got}; alloc {altmap.alloc}, align {altmap.align} of free {altmap.free}"
+        )
     return pfn
 
 
@@ -129,7 +146,7 @@ def struct_pages_in_use(mm: Mm, start: int, end: int) -> bool:
 
 
 def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: VmemAltmap | None) -> None:
-    """Give the backing pages of a vanished mapping back: with an altmap all count as its own (bug.altmap_free_any), else as they came."""
+    """Give the pages behind a vanished mapping back: with an altmap all count as its own (bug.altmap_free_any), else as they came."""
     if altmap is not None and (owner == "altmap" or mm.feature("bug.altmap_free_any")):
         altmap.free_block(nr_pages)
     elif owner == "buddy":
@@ -177,7 +194,8 @@ def vmemmap_populate_hugepages(mm: Mm, start: int, end: int, nid: int, altmap: V
             set_leaf(mm, va, va + size, size, pfn, "altmap" if altmap else "buddy")
         elif altmap is not None:
             raise OutOfMemory(
-                f"the altmap has no aligned {format_size(size)} left", where="mm/sparse-vmemmap.c:vmemmap_populate_hugepages"
+                f"the altmap has no aligned {format_size(size)} left",
+                where="mm/sparse-vmemmap.c:vmemmap_populate_hugepages",
             )
         else:
             vmemmap_populate_basepages(mm, max(va, start), min(va + size, end), nid, None)
@@ -195,7 +213,8 @@ def vmemmap_populate_basepages(mm: Mm, start: int, end: int, nid: int, altmap: V
         pfn = vmemmap_alloc_block_buf(mm, page, nid, altmap)
         if pfn is None:
             raise OutOfMemory(
-                f"no page for the memmap at {va:#x}", where="mm/sparse-vmemmap.c:vmemmap_populate_basepages",
+                f"no page for the memmap at {va:#x}",
+                where="mm/sparse-vmemmap.c:vmemmap_populate_basepages",
                 hint="add in smaller steps, online them in between, or put the memmap on the memory: policy memmap_on_memory",
             )
         set_leaf(mm, va, va + page, page, pfn, "altmap" if altmap else "buddy")

@@ -73,23 +73,33 @@ class Mm:
     free: dict[ZoneKey, FreeArea] = field(default_factory=dict)
     pages: RangeMap[Page] = field(default_factory=RangeMap)
     pageblocks: RangeMap[MigrateType] = field(default_factory=RangeMap)
-    sections: RangeMap[int] = field(default_factory=RangeMap)  # pfn -> SECTION_* bits; valid pfns are those that are set
+    sections: RangeMap[int] = field(
+        default_factory=RangeMap
+    )  # pfn -> SECTION_* bits; valid pfns are those that are set
     section_roots: dict[int, int | None] = field(default_factory=dict)  # root -> its page; None: of boot
     blocks: dict[int, MemoryBlock] = field(default_factory=dict)
     groups: dict[int, MemoryGroup] = field(default_factory=dict)
     resources: list[Resource] = field(default_factory=list)
     leaves: RangeMap[Leaf] = field(default_factory=RangeMap)  # virtual address -> leaf
     tables: dict[tuple[str, int], Table] = field(default_factory=dict)  # (level, first address) -> table
-    storage: RangeMap[str] = field(default_factory=RangeMap)  # s390: pfn -> "assigned" or "standby", where increments are known
+    storage: RangeMap[str] = field(
+        default_factory=RangeMap
+    )  # s390: pfn -> "assigned" or "standby", where increments are known
     counters: dict[str, int] = field(default_factory=dict)  # nr_memmap_pages, slab estimates, next ids
     virtio_mem: VirtioMem | None = None
     plugged: RangeMap[bool] = field(default_factory=RangeMap)  # pfns that the virtio-mem device has plugged
     online_page_callback: Callable[[Mm, int, int, ZoneKey], None] | None = None  # set_online_page_callback()
     memory_notifier: Callable[[Mm, str, int, int], None] | None = None  # a driver's register_memory_notifier()
     pagemaps: dict[int, Pagemap] = field(default_factory=dict)  # device memory with struct pages, by its start in bytes
-    failed_dimms: tuple[tuple[int, int, int], ...] = ()  # (nid, start, size) of DIMMs that are plugged and could not be added
-    struct_pages: RangeMap[Content] = field(default_factory=RangeMap)  # physical address -> what the struct pages there hold
-    vmemmap_head: int | None = None  # current_vmemmap_page: virtual address of the head of the range that is being removed
+    failed_dimms: tuple[
+        tuple[int, int, int], ...
+    ] = ()  # (nid, start, size) of DIMMs that are plugged and could not be added
+    struct_pages: RangeMap[Content] = field(
+        default_factory=RangeMap
+    )  # physical address -> what the struct pages there hold
+    vmemmap_head: int | None = (
+        None  # current_vmemmap_page: virtual address of the head of the range that is being removed
+    )
     faults: dict[str, int] = field(default_factory=dict)  # injected faults: name -> calls that still pass
     crashed: str | None = None
     restrictions: int | None = None  # mhp_restrictions.flags of the add that runs, in kernels that have them

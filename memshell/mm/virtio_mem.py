@@ -65,7 +65,9 @@ def request(mm: Mm, size: int) -> None:
     vm = _device(mm)
     if size % (vm.subblock << mm.arch.page_shift) or not 0 <= size <= vm.size:
         raise KernelError(
-            f"requested-size {format_size(size)} cannot be", "EINVAL", where=HERE,
+            f"requested-size {format_size(size)} cannot be",
+            "EINVAL",
+            where=HERE,
             hint=f"whole {format_size(vm.subblock << mm.arch.page_shift)}, at most {format_size(vm.size)}",
         )
     if mm.trace is not None:
@@ -75,7 +77,9 @@ def request(mm: Mm, size: int) -> None:
     if want > 0:
         _plug(mm, want)
     elif _unplug(mm, -want):
-        raise KernelError("memory in use stays plugged; the driver keeps trying", "EBUSY", where=f"{HERE}:virtio_mem_unplug_request")
+        raise KernelError(
+            "memory in use stays plugged; the driver keeps trying", "EBUSY", where=f"{HERE}:virtio_mem_unplug_request"
+        )
 
 
 def _device(mm: Mm) -> VirtioMem:
@@ -156,7 +160,13 @@ def _send(mm: Mm, what: str, start: int, end: int) -> None:
         mm.plugged.set(start, end, value=True)
     else:
         mm.plugged.delete(start, end)
-    mm.event(f"Virtio{what.capitalize()}ged", f"{HERE}:virtio_mem_send_{what}_request", f"pfns {start:#x}-{end - 1:#x}", start=start, end=end)
+    mm.event(
+        f"Virtio{what.capitalize()}ged",
+        f"{HERE}:virtio_mem_send_{what}_request",
+        f"pfns {start:#x}-{end - 1:#x}",
+        start=start,
+        end=end,
+    )
 
 
 def online_range(mm: Mm, start: int, end: int, key: ZoneKey) -> None:
@@ -223,7 +233,14 @@ def virtio_mem_fake_online(mm: Mm, start: int, nr_pages: int) -> None:
 
 def _unplug(mm: Mm, want: int) -> int:
     """virtio_mem_sbm_unplug_request(): offline blocks first, then movable, then kernel; from the highest. Return what is left."""
-    for kind, partial in (("offline", True), ("offline", False), ("movable", True), ("kernel", True), ("movable", False), ("kernel", False)):
+    for kind, partial in (
+        ("offline", True),
+        ("offline", False),
+        ("movable", True),
+        ("kernel", True),
+        ("movable", False),
+        ("kernel", False),
+    ):
         for block in reversed(list(_own_blocks(mm, (kind,)))):
             if not want:
                 return 0
@@ -261,7 +278,12 @@ def _unplug_online(mm: Mm, block: MemoryBlock, want: int) -> int:
         try:
             offline_and_remove_memory(mm, block.id * mm.block_size, mm.block_size)
         except KernelError as error:
-            mm.event("UnplugFailed", f"{HERE}:virtio_mem_sbm_try_remove_unplugged_mb", f"memory{block.id}: {error}", block=block.id)
+            mm.event(
+                "UnplugFailed",
+                f"{HERE}:virtio_mem_sbm_try_remove_unplugged_mb",
+                f"memory{block.id}: {error}",
+                block=block.id,
+            )
     return want
 
 
@@ -294,7 +316,12 @@ def alloc_contig_range(mm: Mm, start: int, end: int, key: ZoneKey) -> None:
     undo_isolate_page_range(mm, start, end)
 
 
-@mirrors("drivers/virtio/virtio_mem.c:virtio_mem_memory_notifier_cb", "v6.12", "simplified", "the driver's own bookkeeping follows from the blocks")
+@mirrors(
+    "drivers/virtio/virtio_mem.c:virtio_mem_memory_notifier_cb",
+    "v6.12",
+    "simplified",
+    "the driver's own bookkeeping follows from the blocks",
+)
 def virtio_mem_memory_notifier_cb(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
     """The driver's memory notifier.
 

@@ -57,10 +57,14 @@ def nd_pfn_geometry(start: int, size: int, *, align: int, page_size: int, on_dev
     dataoff = align_up(start + SUPERBLOCK + MAX_STRUCT_PAGE_SIZE * pages, align) - start
     if dataoff >= size - end_trunc:
         raise KernelError(
-            f"{format_size(size)} at {start:#x} has no room for data behind {dataoff} bytes", "ENXIO",
-            where="drivers/nvdimm/pfn_devs.c:nd_pfn_init", hint="a smaller align, or the memmap in memory",
+            f"{format_size(size)} at {start:#x} has no room for data behind {dataoff} bytes",
+            "ENXIO",
+            where="drivers/nvdimm/pfn_devs.c:nd_pfn_init",
+            hint="a smaller align, or the memmap in memory",
         )
-    return PfnGeometry(dataoff, info // page_size, (dataoff - info) // page_size, (size - dataoff - end_trunc) // page_size)
+    return PfnGeometry(
+        dataoff, info // page_size, (dataoff - info) // page_size, (size - dataoff - end_trunc) // page_size
+    )
 
 
 @mirrors("mm/memremap.c:memremap_pages", "v6.12", "complete")
@@ -140,13 +144,16 @@ def dev_dax_kmem_probe(mm: Mm, nid: int, start: int, size: int, name: str, *, me
     first, last = align_up(start, mm.block_size), align_down(start + size, mm.block_size)
     if first >= last:
         raise KernelError(
-            f"no whole memory block of {format_size(mm.block_size)} in {start:#x}-{start + size - 1:#x}", "EINVAL",
+            f"no whole memory block of {format_size(mm.block_size)} in {start:#x}-{start + size - 1:#x}",
+            "EINVAL",
             where="drivers/dax/kmem.c:dev_dax_kmem_probe",
         )
     group = register_group(mm, nid, last - first >> mm.arch.page_shift, static=True)
     outer = request_region(mm, first, last - first, name)
     try:
-        add_memory_driver_managed(mm, nid, first, last - first, MHP_MEMMAP_ON_MEMORY if memmap_on_memory else 0, group, "System RAM (kmem)")
+        add_memory_driver_managed(
+            mm, nid, first, last - first, MHP_MEMMAP_ON_MEMORY if memmap_on_memory else 0, group, "System RAM (kmem)"
+        )
     except KernelError:
         drop_resource(mm, outer)
         del mm.groups[group]

@@ -34,7 +34,11 @@ def main(args: argparse.Namespace, rest: list[str]) -> int:
             print(f"memshell: {error}", file=sys.stderr)
             failed = 1
             continue
-        print(json.dumps(as_json(recording, quantities)) if options.json else as_text(recording, quantities, everything=options.all))
+        print(
+            json.dumps(as_json(recording, quantities))
+            if options.json
+            else as_text(recording, quantities, everything=options.all)
+        )
         failed |= any(q.verdict == "differs" for q in quantities)
     return int(failed)
 
@@ -42,8 +46,11 @@ def main(args: argparse.Namespace, rest: list[str]) -> int:
 def as_json(recording: Recording, quantities: list[Quantity]) -> dict[str, Any]:
     """Return the object that ``verify --json`` prints."""
     return {
-        "recording": recording.name, "kernel": recording.kernel, "arch": recording.arch,
-        "quantities": [q._asdict() for q in quantities], "summary": summary(quantities),
+        "recording": recording.name,
+        "kernel": recording.kernel,
+        "arch": recording.arch,
+        "quantities": [q._asdict() for q in quantities],
+        "summary": summary(quantities),
     }
 
 
@@ -53,7 +60,10 @@ def as_text(recording: Recording, quantities: list[Quantity], *, everything: boo
     lines = [f"{recording.name} ({recording.release}): {tally}"]
     for q in quantities:
         if everything or q.verdict in ("differs", "not-modelled"):
-            lines.append(f"  step {q.step} ({q.action}) {q.name}: {q.verdict}, recorded {_short(q.recorded)}, predicted {_short(q.predicted)}")
+            lines.append(
+                f"  step {q.step} ({q.action}) {q.name}: {q.verdict}, "
+                f"recorded {_short(q.recorded)}, predicted {_short(q.predicted)}"
+            )
     return "\n".join(lines)
 
 

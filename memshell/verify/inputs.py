@@ -37,7 +37,9 @@ def boot_machine(recording: Recording, arches: dict[str, Arch], policies: dict[s
     if name not in arches:
         raise RecordingError(f"{recording.name}: no plugin for architecture {recording.arch!r}")
     state = recording.steps[0]["state"]
-    arch = arches[name].from_recording(recording.config, recording.cmdline, recording.qemu_args, state, recording.profile)
+    arch = arches[name].from_recording(
+        recording.config, recording.cmdline, recording.qemu_args, state, recording.profile
+    )
     parameter = state.get("params", {}).get("memmap_on_memory", "N")
     policy = next((p for p in policies.values() if p.parameter == parameter), policies["buddy"])
     if rfc.is_rfc(recording):
@@ -47,7 +49,11 @@ def boot_machine(recording: Recording, arches: dict[str, Arch], policies: dict[s
 
 def used_ranges(mm: Mm) -> list[tuple[int, int, Page]]:
     """Return the online hot-added runs that a guest can have put something into."""
-    hot = [(b.id * mm.block_pages, (b.id + 1) * mm.block_pages) for b in mm.blocks.values() if not b.early and b.state == "online"]
+    hot = [
+        (b.id * mm.block_pages, (b.id + 1) * mm.block_pages)
+        for b in mm.blocks.values()
+        if not b.early and b.state == "online"
+    ]
     kinds = (Owner.MEMMAP_SELF, Owner.OFFLINE, Owner.RESERVED, Owner.VMEMMAP, Owner.BAD)
     return [run for start, end in hot for run in mm.pages.items(start, end) if run[2].owner not in kinds]
 

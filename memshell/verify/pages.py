@@ -37,9 +37,7 @@ def page_quantities(step: dict[str, Any], mm: Mm) -> Iterator[Quantity]:
 
 def quiet_ranges(step: dict[str, Any], mm: Mm) -> list[tuple[int, int]]:
     """Return the pfn ranges of recorded memory that no program can have touched: not online, or in a wholly free ZONE_MOVABLE."""
-    free = {
-        z["node"] for z in step["state"]["zones"] if z["zone"] == "Movable" and z["free"] == z["managed"]
-    }
+    free = {z["node"] for z in step["state"]["zones"] if z["zone"] == "Movable" and z["free"] == z["managed"]}
     found: list[tuple[int, int]] = []
     for first, count, _ in step.get("kpageflags_runs", ()):
         for start in range(first // mm.block_pages, -(-(first + count) // mm.block_pages)):

@@ -69,8 +69,14 @@ def load_recording(path: str | Path) -> Recording:
         raise RecordingError(f"{path} has schema {found!r}; this memshell reads {SCHEMA!r}")
     try:
         recording = Recording(
-            str(raw["name"]), str(raw["arch"]), str(raw["kernel"]), dict(raw.get("config", {})), str(raw.get("cmdline", "")),
-            tuple(raw.get("qemu_args", ())), tuple(raw["steps"]), raw,
+            str(raw["name"]),
+            str(raw["arch"]),
+            str(raw["kernel"]),
+            dict(raw.get("config", {})),
+            str(raw.get("cmdline", "")),
+            tuple(raw.get("qemu_args", ())),
+            tuple(raw["steps"]),
+            raw,
         )
         boot = recording.steps[0]
         if boot["op"]["op"] != "boot" or "zones" not in boot["state"]:

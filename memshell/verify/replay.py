@@ -93,7 +93,10 @@ def _driver_name(mm: Mm, step: dict[str, Any], start: int) -> str:
     lines = step["state"].get("iomem", ())
     if mm.feature("mhp.restrictions"):
         return "System RAM"  # add_memory(): there was no other then
-    return next((name for _, first, last, name in lines if first <= start <= last and name.startswith("System RAM (")), "System RAM (driver)")
+    return next(
+        (name for _, first, last, name in lines if first <= start <= last and name.startswith("System RAM (")),
+        "System RAM (driver)",
+    )
 
 
 def _eject(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
@@ -143,7 +146,12 @@ def _look(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     del op
     was_probing, replay.probing = replay.probing, "(device appears)" in step["action"]
     error = replay.attempt(step["action"], devices.probe_pending) if replay.probing else None
-    return Answer(error.errno_number if error else 0, error=error, settled=not replay.probing, quiet=not (replay.probing or was_probing))
+    return Answer(
+        error.errno_number if error else 0,
+        error=error,
+        settled=not replay.probing,
+        quiet=not (replay.probing or was_probing),
+    )
 
 
 def _nothing(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:

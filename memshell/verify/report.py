@@ -25,12 +25,26 @@ from memshell.verify.state import state_quantities
 
 TIMED_OUT = 110  # the recorder stopped waiting; not an answer of the kernel's
 FREE_TOLERANCE = {"x86_64": 16}  # pages; other architectures 32: what the kernel's own work moves meanwhile
-PROBED = ("vmstat.", "zone.0.Device", "page_tables.", "vmemmap_pages", "meminfo.DirectMap")  # what a driver's probe changes
-NO_TABLES = ("look", "online", "online_kernel", "online_movable", "offline")  # actions that make and free no page table of the kernel's
+PROBED = (
+    "vmstat.",
+    "zone.0.Device",
+    "page_tables.",
+    "vmemmap_pages",
+    "meminfo.DirectMap",
+)  # what a driver's probe changes
+NO_TABLES = (
+    "look",
+    "online",
+    "online_kernel",
+    "online_movable",
+    "offline",
+)  # actions that make and free no page table of the kernel's
 INPUTS = ("use_memory", "other")  # actions of the guest's programs or of the recorder: nothing is predicted about them
 
 
-Watcher = Callable[[set[str], list[Quantity]], None]  # the kernel functions that ran in a step, and the step's quantities
+Watcher = Callable[
+    [set[str], list[Quantity]], None
+]  # the kernel functions that ran in a step, and the step's quantities
 
 
 def verify_recording(
@@ -44,7 +58,9 @@ def verify_recording(
         return _verify(recording, arches, policies, watch)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise RecordingError(f"{recording.name} holds something that cannot be read ({what})", hint="is it whole?") from error
+        raise RecordingError(
+            f"{recording.name} holds something that cannot be read ({what})", hint="is it whole?"
+        ) from error
 
 
 def _verify(
@@ -108,7 +124,11 @@ def _verify_step(
     if step.get("calls") and answer.played and answer.settled and answer.quiet and step["op"]["op"] not in INPUTS:
         yield _calls(recording, step, machine, first_step)
     for quantity in (*state_quantities(step, machine.mm, boot), *page_quantities(step, machine.mm)):
-        yield quantity if answer.settled or not quantity.name.startswith(PROBED) else quantity._replace(predicted=None, verdict="not-modelled")
+        yield (
+            quantity
+            if answer.settled or not quantity.name.startswith(PROBED)
+            else quantity._replace(predicted=None, verdict="not-modelled")
+        )
     with machine.transaction("what the guest has") as mm:
         read_pages(mm, step)
         settle_backing(mm)
@@ -157,10 +177,17 @@ def _calls(recording: Recording, step: dict[str, Any], machine: Machine, first_s
     if recorded == predicted:
         return compare(step, "calls", len(recorded), len(predicted))
     where = first_difference(recorded, predicted)
-    return Quantity(step["n"], step["action"], "calls", f"{len(recorded)} calls; {where}", f"{len(predicted)} calls", "differs")
+    return Quantity(
+        step["n"], step["action"], "calls", f"{len(recorded)} calls; {where}", f"{len(predicted)} calls", "differs"
+    )
 
 
 def summary(quantities: list[Quantity]) -> dict[Verdict, int]:
     """Return how many quantities have each verdict."""
     counts = Counter(q.verdict for q in quantities)
-    return {"equal": counts["equal"], "within": counts["within"], "differs": counts["differs"], "not-modelled": counts["not-modelled"]}
+    return {
+        "equal": counts["equal"],
+        "within": counts["within"],
+        "differs": counts["differs"],
+        "not-modelled": counts["not-modelled"],
+    }

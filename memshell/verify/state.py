@@ -11,7 +11,11 @@ from memshell.mm.pfn import KiB
 from memshell.mm.state import Mm
 from memshell.verify.quantity import Quantity, compare
 
-PAGEBLOCK_NAMES = {"Unmovable": MigrateType.UNMOVABLE, "Movable": MigrateType.MOVABLE, "Reclaimable": MigrateType.RECLAIMABLE}
+PAGEBLOCK_NAMES = {
+    "Unmovable": MigrateType.UNMOVABLE,
+    "Movable": MigrateType.MOVABLE,
+    "Reclaimable": MigrateType.RECLAIMABLE,
+}
 
 
 def state_quantities(step: dict[str, Any], mm: Mm, boot: tuple[dict[str, Any], Mm]) -> Iterator[Quantity]:
@@ -21,7 +25,12 @@ def state_quantities(step: dict[str, Any], mm: Mm, boot: tuple[dict[str, Any], M
     yield from _zones(step, mm)
     yield from _blocks(step, mm)
     if "iomem" in state:
-        yield compare(step, "iomem", _depths(state["iomem"]), _depths([[r.depth, r.start, r.end, r.name] for r in mm.resources if not r.name.startswith("virtio")]))
+        yield compare(
+            step,
+            "iomem",
+            _depths(state["iomem"]),
+            _depths([[r.depth, r.start, r.end, r.name] for r in mm.resources if not r.name.startswith("virtio")]),
+        )
     for name in ("nr_memmap_pages", "nr_memmap_boot_pages"):
         if name in state.get("vmstat", {}):
             yield compare(step, f"vmstat.{name}", state["vmstat"][name], mm.counters.get(name))
@@ -94,4 +103,6 @@ def _pageblocks(step: dict[str, Any], mm: Mm) -> Iterator[Quantity]:
                 for a, b, kind in mm.pageblocks.items(start, end):
                     counts[kind] = counts.get(kind, 0) + b - a
         predicted = {name: counts[kind] // size for name, kind in PAGEBLOCK_NAMES.items()}
-        yield compare(step, f"pageblocks.{recorded['node']}.Movable", {n: recorded[n] for n in PAGEBLOCK_NAMES}, predicted)
+        yield compare(
+            step, f"pageblocks.{recorded['node']}.Movable", {n: recorded[n] for n in PAGEBLOCK_NAMES}, predicted
+        )

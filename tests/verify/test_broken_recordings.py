@@ -1,4 +1,4 @@
-"""A recording that is broken gives one line and exit code 1, never a traceback, and the ones beside it are verified all the same."""
+"""A recording that is broken gives one line and exit code 1, never a traceback; those beside it are verified all the same."""
 
 import json
 import lzma
@@ -13,7 +13,9 @@ GOOD = ROOT / "tests" / "recordings" / "x86_64-k612-Y-128M-movable.json.xz"
 
 
 def verify(*paths):
-    return subprocess.run([sys.executable, "-m", "memshell", "verify", *map(str, paths)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "memshell", "verify", *map(str, paths)], capture_output=True, text=True, check=False
+    )
 
 
 def drop(*keys):
@@ -35,9 +37,17 @@ def put(value, *keys):
 
 
 BREAKS = [
-    drop("schema"), drop("steps"), drop("steps", 0, "state"), drop("steps", 0, "state", "zones"),
-    drop("steps", 0, "state", "block_size_bytes"), drop("steps", 1, "op", "start"), put("x", "steps", 2, "state", "zones"),
-    put("alpha", "arch"), put("Linux version 2.6.32", "kernel"), put([], "steps"), put(None, "steps", 1, "op"),
+    drop("schema"),
+    drop("steps"),
+    drop("steps", 0, "state"),
+    drop("steps", 0, "state", "zones"),
+    drop("steps", 0, "state", "block_size_bytes"),
+    drop("steps", 1, "op", "start"),
+    put("x", "steps", 2, "state", "zones"),
+    put("alpha", "arch"),
+    put("Linux version 2.6.32", "kernel"),
+    put([], "steps"),
+    put(None, "steps", 1, "op"),
 ]
 
 

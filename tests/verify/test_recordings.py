@@ -17,7 +17,10 @@ def test_recording_is_predicted(path):
 
 
 def test_shares_of_the_verdicts():
-    total = {verdict: sum(row[verdict] for row in stored()["recordings"].values()) for verdict in ("equal", "within", "differs", "not-modelled")}
+    total = {
+        verdict: sum(row[verdict] for row in stored()["recordings"].values())
+        for verdict in ("equal", "within", "differs", "not-modelled")
+    }
     everything = sum(total.values())
     assert total["equal"] >= 0.9 * everything
     assert total["not-modelled"] < 0.05 * everything
