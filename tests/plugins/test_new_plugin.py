@@ -1,0 +1,81 @@
+"""What `memshell new-plugin` writes is a plugin: it installs, is found, conforms, and is clean for the linters."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from memshell.__main__ import main
+
+PROJECTS = {"arch": "toy64", "policy": "large-only", "commands": "zone-sizes"}
+
+
+@pytest.fixture(scope="session")
+def projects(venv, tmp_path_factory):
+    """Written and installed by the installed memshell."""
+    folder = tmp_path_factory.mktemp("projects")
+    for kind, name in PROJECTS.items():
+        done = venv.run("-m", "memshell", "new-plugin", kind, name, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        venv.install(folder / f"memshell-{name}")
+    return folder
+
+
+@pytest.mark.parametrize("kind", PROJECTS)
+def test_a_new_project_is_a_plugin_that_passes_its_own_tests(venv, projects, kind):
+    name = PROJECTS[kind]
+    found = {plugin["name"]: plugin for plugin in json.loads(venv.memshell("plugins", "--json").stdout)}
+    plugin = found[name.replace("-", "_")]
+    assert (plugin["state"], plugin["error"], plugin["version"]) == ("loaded", "", "0.1")
+    assert plugin["hooks"] == [
+        {"arch": "memshell_arches", "policy": "memshell_policies"}.get(kind, "memshell_commands")
+    ]
+    done = venv.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=projects / f"memshell-{name}")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+
+
+@pytest.mark.parametrize("kind", PROJECTS)
+def test_the_line_to_try_it_without_installing_works(tmp_path, capsys, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-plugin", kind, "mine"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("try it:"))
+    command = line.removeprefix("try it:").strip().replace("memshell ", f"{sys.executable} -m memshell ", 1)
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_new_projects_are_typed_against_the_installed_package(venv, projects):
+    files = sorted(str(path) for path in projects.glob("*/*.py"))
+    assert len(files) == len(PROJECTS)
+    done = venv.run("-m", "mypy", "--strict", "--cache-dir=/dev/null", *files)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_new_projects_are_clean(projects):
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E,F,I,B", "--line-length", "120"]
+    done = subprocess.run([*command, str(projects)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["polcy", "mine"], "new-plugin cannot write 'polcy'; did you mean policy?"),
+        (["policy", "Large Only"], "'Large Only' cannot be the name of a plugin"),
+        (["policy", "../up"], "'../up' cannot be the name of a plugin"),
+        (["policy", "buddy"], "buddy exists already"),
+        (["commands", "add"], "add exists already"),
+        (["commands", "import"], "import is a word of Python's"),
+        (["policy", "mine", "."], ". is there already"),
+        (["policy"], "the following arguments are required: NAME"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "something").write_text("mine")
+    assert main(["new-plugin", *arguments]) in {1, 2}
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["something"]
