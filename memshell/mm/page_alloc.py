@@ -126,7 +126,7 @@ class FreeArea:
     def first(self, order: int, migratetype: MigrateType) -> int | None:
         """Return the block of exactly *order* that an allocation would take, or None.
 
-        The kernel takes the list head: of the largest blocks the last that `to_head` put there; else the lowest pfn stands for it.
+        The kernel takes the list head: of the largest blocks the last that `to_head` put there; else the lowest pfn.
         """
         pfns = self._single.get((migratetype, order))
         if pfns:

@@ -146,7 +146,7 @@ def struct_pages_in_use(mm: Mm, start: int, end: int) -> bool:
 
 
 def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: VmemAltmap | None) -> None:
-    """Give the pages behind a vanished mapping back: with an altmap all count as its own (bug.altmap_free_any), else as they came."""
+    """Give the pages of a vanished mapping back: with an altmap all count as its own (bug.altmap_free_any), else as they came."""
     if altmap is not None and (owner == "altmap" or mm.feature("bug.altmap_free_any")):
         altmap.free_block(nr_pages)
     elif owner == "buddy":

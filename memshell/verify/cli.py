@@ -58,12 +58,12 @@ def as_text(recording: Recording, quantities: list[Quantity], *, everything: boo
     """Return a line with the tally, and a line for each quantity that is not equal."""
     tally = ", ".join(f"{count} {verdict}" for verdict, count in summary(quantities).items() if count)
     lines = [f"{recording.name} ({recording.release}): {tally}"]
-    for q in quantities:
-        if everything or q.verdict in ("differs", "not-modelled"):
-            lines.append(
-                f"  step {q.step} ({q.action}) {q.name}: {q.verdict}, "
-                f"recorded {_short(q.recorded)}, predicted {_short(q.predicted)}"
-            )
+    shown = [q for q in quantities if everything or q.verdict in ("differs", "not-modelled")]
+    lines += [
+        f"  step {q.step} ({q.action}) {q.name}: {q.verdict}, "
+        f"recorded {_short(q.recorded)}, predicted {_short(q.predicted)}"
+        for q in shown
+    ]
     return "\n".join(lines)
 
 
