@@ -70,8 +70,7 @@ def capture(root: Path | None = None, arch: str | None = None) -> dict[str, Any]
     tree = Tree(root or Path("/"))
     if not (tree.root / "proc").is_dir() and not (tree.root / "sys").is_dir():
         raise RecordingError(
-            f"{tree.root} has neither proc nor sys in it",
-            hint="copy both: cp -r /proc/zoneinfo DIR/proc/ ...",
+            f"{tree.root} has neither proc nor sys in it", hint="copy /proc/{zoneinfo,iomem,...} to DIR/proc"
         )
     state = read_state(tree)
     cpu = formats.cpuinfo(
@@ -116,9 +115,7 @@ def _from_lsmem(path: Path, arch: str | None) -> dict[str, Any]:
         raise RecordingError(f"cannot read {path}")
     state, notes = lsmem_state(data, str(path))
     if arch is None:
-        raise RecordingError(
-            f"{path}: lsmem does not say the architecture", hint="give --arch x86_64, powerpc or s390"
-        )
+        raise RecordingError(f"{path}: lsmem does not say the architecture", hint="give --arch x86_64, powerpc or s390")
     return _machine(arch, "", {}, "", {}, {}, state, notes)
 
 
@@ -128,8 +125,7 @@ def _arch_name(tree: Tree, cpu: dict[str, str], given: str | None, *, live: bool
     found = os.uname().machine if live else formats.cpu_arch(cpu)
     if found is None:
         raise RecordingError(
-            f"{tree.root}: proc/cpuinfo does not say the architecture",
-            hint="give --arch x86_64, powerpc or s390",
+            f"{tree.root}: proc/cpuinfo does not say the architecture", hint="give --arch x86_64, powerpc or s390"
         )
     return found
 
@@ -155,16 +151,12 @@ def read_state(tree: Tree) -> dict[str, Any]:
         text = tree.text("proc/buddyinfo", "free pages are taken as the largest blocks that they can make")
         if text is not None:
             state["buddyinfo"] = formats.buddyinfo(text)
-    meminfo = tree.text(
-        "proc/meminfo", "the page size is not checked, and mappings are the architecture's defaults"
-    )
+    meminfo = tree.text("proc/meminfo", "the page size is not checked, and mappings are the architecture's defaults")
     if meminfo is not None:
         state["meminfo_kb"] = formats.counters(meminfo)
     state["vmstat"] = {
         name: value
-        for name, value in formats.counters(
-            tree.text("proc/vmstat", "nr_memmap_pages counts from 0") or ""
-        ).items()
+        for name, value in formats.counters(tree.text("proc/vmstat", "nr_memmap_pages counts from 0") or "").items()
         if name in ("nr_free_pages", "nr_memmap_pages", "nr_memmap_boot_pages")
     }
     _read_iomem(tree, state)
@@ -205,9 +197,7 @@ def _read_sysfs(tree: Tree, state: dict[str, Any]) -> None:
             state["params"][name] = value.strip()
     if not (tree.root / PARAMETERS).is_dir():
         tree.note(
-            PARAMETERS,
-            "not there",
-            "the kernel's defaults are taken: memmap_on_memory=N, online_policy=contig-zones",
+            PARAMETERS, "not there", "the kernel's defaults are taken: memmap_on_memory=N, online_policy=contig-zones"
         )
     found = {
         name: tree.text(f"{NODE}/{name}")
@@ -222,9 +212,7 @@ def _read_block(tree: Tree, number: int, nodes: dict[int, int]) -> dict[str, Any
     folder = f"{MEMORY}/memory{number}"
     state = tree.text(f"{folder}/state")
     if state is None:
-        raise RecordingError(
-            f"{tree.root / folder}/state cannot be read", hint="copy sys/devices/system/memory whole"
-        )
+        raise RecordingError(f"{tree.root / folder}/state cannot be read", hint="copy sys/devices/system/memory whole")
     block: dict[str, Any] = {"state": state.strip(), "phys_index": number}
     for name in ("valid_zones", "removable"):
         text = tree.text(f"{folder}/{name}")
@@ -240,9 +228,7 @@ def read_config(tree: Tree, version: str) -> dict[str, str]:
     packed = tree.bytes("proc/config.gz")
     if packed is not None:
         try:
-            return formats.config(
-                zlib.decompressobj(31).decompress(packed, MAX_BYTES).decode("utf-8", "replace")
-            )
+            return formats.config(zlib.decompressobj(31).decompress(packed, MAX_BYTES).decode("utf-8", "replace"))
         except (zlib.error, gzip.BadGzipFile) as error:
             tree.note("proc/config.gz", str(error), "looking in /boot")
     words = version.split()
@@ -256,9 +242,7 @@ def read_config(tree: Tree, version: str) -> dict[str, str]:
     return formats.config(text or "")
 
 
-def read_facts(
-    tree: Tree, arch: str, config: dict[str, str], state: dict[str, Any], *, live: bool
-) -> dict[str, int]:
+def read_facts(tree: Tree, arch: str, config: dict[str, str], state: dict[str, Any], *, live: bool) -> dict[str, int]:
     """Return page_size, struct_page (bytes) and pageblock_order, as far as they were read."""
     facts: dict[str, int] = {}
     size = os.sysconf("SC_PAGE_SIZE") if live else page_size(arch, config, state)
@@ -310,17 +294,13 @@ def _judge(tree: Tree, state: dict[str, Any], facts: dict[str, int]) -> None:
     """Note what the readings say against each other, and what no file says."""
     total, size = state.get("meminfo_kb", {}).get("MemTotal", 0), facts.get("page_size")
     managed = sum(zone["managed"] for zone in state.get("zones", ()))
-    if size and managed and abs((total << 10) - managed * size) * 50 >= total << 10:
+    if total and size and managed and abs((total << 10) - managed * size) * 50 >= total << 10:
         tree.notes.append(
             f"/proc/meminfo: MemTotal is {total} kB; not taken: "
             f"the zones of /proc/zoneinfo manage {managed * size >> 10} kB"
         )
     if any(zone["zone"] == "Device" and zone["spanned"] for zone in state.get("zones", ())):
         tree.notes.append("/proc/zoneinfo: ZONE_DEVICE memory is left out")
-    tree.notes.append(
-        "/sys: which online blocks were added after boot is not shown; they count as memory of boot"
-    )
+    tree.notes.append("/sys: which online blocks were added after boot is not shown; they count as memory of boot")
     if state.get("params", {}).get("memmap_on_memory", "N") != "N":
-        tree.notes.append(
-            "/sys: which blocks hold their own memmap is not shown; none of those that are there does"
-        )
+        tree.notes.append("/sys: which blocks hold their own memmap is not shown; none of those that are there does")

@@ -49,10 +49,7 @@ def zoneinfo(text: str) -> list[dict[str, Any]]:
 def buddyinfo(text: str) -> list[dict[str, Any]]:
     """Return the free blocks of each order of every populated zone. Source: mm/vmstat.c:frag_show_print."""
     found = [match for line in text.splitlines() if (match := ZONE.match(line))]
-    return [
-        {"node": int(m[1]), "zone": m[2], "orders": [int(n) for n in m[3].split() if n.isdecimal()]}
-        for m in found
-    ]
+    return [{"node": int(m[1]), "zone": m[2], "orders": [int(n) for n in m[3].split() if n.isdecimal()]} for m in found]
 
 
 def pagetypeinfo(text: str) -> tuple[int | None, list[dict[str, Any]]]:
@@ -77,9 +74,7 @@ def iomem(text: str) -> list[list[Any]]:
     Source: kernel/resource.c:r_show.
     """
     found = [match for line in text.splitlines() if (match := IOMEM.match(line))]
-    return [
-        [len(m[1]) // 2, int(m[2], 16), int(m[3], 16), m[4]] for m in found if not m[4].startswith("Kernel ")
-    ]
+    return [[len(m[1]) // 2, int(m[2], 16), int(m[3], 16), m[4]] for m in found if not m[4].startswith("Kernel ")]
 
 
 def counters(text: str) -> dict[str, int]:

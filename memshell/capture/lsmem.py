@@ -19,20 +19,14 @@ def lsmem_state(text: str, name: str) -> tuple[dict[str, Any], list[str]]:
         lines = json.loads(text)["memory"]
         spans = [(_numbers(line), line) for line in lines]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RecordingError(
-            f"{name} is no output of lsmem -J", hint="lsmem -J -o +NODE,ZONES > FILE"
-        ) from error
+        raise RecordingError(f"{name} is no output of lsmem -J", hint="lsmem -J -o +NODE,ZONES > FILE") from error
     if not spans:
         raise RecordingError(f"{name} lists no memory")
     (start, end, first, last), _ = spans[0]
     size = (end - start) // (last - first)
     blocks: dict[str, dict[str, Any]] = {}
     for (start, end, first, last), line in spans:
-        if (
-            size <= 0
-            or (start, end) != (first * size, last * size)
-            or len(blocks) + last - first > MAX_BLOCKS
-        ):
+        if size <= 0 or (start, end) != (first * size, last * size) or len(blocks) + last - first > MAX_BLOCKS:
             raise RecordingError(f"{name}: blocks {first} to {last - 1} are not {start:#x}-{end - 1:#x}")
         for number in range(first, last):
             blocks[str(number)] = _block(number, line)
@@ -63,9 +57,7 @@ def _notes(lines: list[dict[str, Any]]) -> list[str]:
         "lsmem: kernel and parameters are not known; `use` takes defaults without profile= and policy=",
     ]
     if any(line.get("zones") is None for line in lines):
-        notes.append(
-            "lsmem: no ZONES column (-o +ZONES); online blocks are in the architecture's kernel zones"
-        )
+        notes.append("lsmem: no ZONES column (-o +ZONES); online blocks are in the architecture's kernel zones")
     if any(line.get("node") is None for line in lines):
         notes.append("lsmem: no NODE column (-o +NODE); all memory is node 0's")
     if any(line.get("state") is None for line in lines):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 << 20
 MEMORY_KEYS = ("ram", "block", "used", "nodes", "standby")  # keys of `use ARCH` that the file's state answers
 DEFAULT_PROFILE = "v6.12"
+NODE_LIST = re.compile(r"(\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*)?")
 BLOCK_STATES = ("online", "offline", "going-offline")
 
 
@@ -66,11 +68,9 @@ def load_machine_file(path: str | Path) -> MachineFile:
             dict(raw.get("facts", {})),
             raw["state"],
         )
-        wrong = next(problems(file_.state), None)
+        wrong = next(problems(file_.state), None) or next(_fact_problems(file_), None)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RecordingError(
-            f"{path} lacks {error} or has another kind of value there; is it whole?"
-        ) from error
+        raise RecordingError(f"{path} lacks {error} or has another kind of value there; is it whole?") from error
     if wrong is not None:
         raise RecordingError(f"{path}: {wrong}")
     return file_
@@ -90,10 +90,8 @@ def problems(state: Mapping[str, Any]) -> Iterator[str]:
         name = f"zone.{z['node']}.{z['zone']}"
         if z["zone"] not in ZONE_BY_LABEL:
             yield f"{name}: no such zone here; known: {', '.join(ZONE_BY_LABEL)}"
-        numbers = [
-            z.get(key, 0)
-            for key in ("node", "start_pfn", "spanned", "present", "managed", "free", "pcp_pages")
-        ]
+        numbers = [z["node"], z.get("start_pfn", 0), z.get("pcp_pages", 0)]
+        numbers += [z[key] for key in ("spanned", "present", "managed", "free")]
         if not all(map(_count, numbers)):
             yield f"{name}: {numbers} are not all whole numbers from 0 on"
         elif z["zone"] != "Device" and not z["spanned"] >= z["present"] >= z["managed"] >= z["free"]:
@@ -106,12 +104,23 @@ def problems(state: Mapping[str, Any]) -> Iterator[str]:
     yield from _list_problems(state, managed)
 
 
+def _fact_problems(file: MachineFile) -> Iterator[str]:
+    if not all(map(_count, [*file.facts.values(), *file.state.get("meminfo_kb", {}).values()])):
+        yield "facts and meminfo_kb are not all whole numbers from 0 on"
+    if not all(map(_count, file.state.get("vmstat", {}).values())):
+        yield "vmstat is not all whole numbers from 0 on"
+    if not all(isinstance(text, str) for text in [*file.cpu.values(), *file.config.values()]):
+        yield "cpu and config are not all text"
+    if not NODE_LIST.fullmatch(file.state.get("nodes", {}).get("has_cpu", "")):
+        yield f"nodes: has_cpu {file.state['nodes']['has_cpu']!r} is no list of nodes"
+
+
 def _list_problems(state: Mapping[str, Any], managed: Mapping[str, int]) -> Iterator[str]:
     for b in state.get("buddyinfo", ()):
         name = f"zone.{b['node']}.{b['zone']}"
-        if not all(map(_count, b["orders"])) or sum(
-            n << order for order, n in enumerate(b["orders"])
-        ) > managed.get(name, 0):
+        if not all(map(_count, b["orders"])) or sum(n << order for order, n in enumerate(b["orders"])) > managed.get(
+            name, 0
+        ):
             yield f"buddyinfo: {name} has more free pages than it manages ({managed.get(name, 0)})"
     for depth, start, end, name in state.get("iomem", ()):
         if not (_count(depth) and _count(start) and _count(end) and start <= end and isinstance(name, str)):
@@ -119,10 +128,9 @@ def _list_problems(state: Mapping[str, Any], managed: Mapping[str, int]) -> Iter
     for number, block in state["memory_blocks"].items():
         if not number.isdecimal() or block["state"] not in BLOCK_STATES:
             yield f"memory{number}: state {block['state']!r} cannot be"
-    for name, value in {
-        **state.get("params", {}),
-        "auto_online_blocks": state.get("auto_online_blocks", ""),
-    }.items():
+        if not isinstance(block.get("valid_zones", ""), str) or not _count(block.get("node", 0)):
+            yield f"memory{number}: valid_zones or node cannot be"
+    for name, value in {**state.get("params", {}), "auto_online_blocks": state.get("auto_online_blocks", "")}.items():
         if not isinstance(value, str):
             yield f"{name} is {value!r}, not text"
 
@@ -153,9 +161,7 @@ def policy_of(file: MachineFile, policies: Mapping[str, Policy]) -> Policy:
     for policy in policies.values():
         if policy.parameter == value:
             return policy
-    raise RecordingError(
-        f"{file.path}: no policy plugin for memmap_on_memory={value}", hint="choose one with policy="
-    )
+    raise RecordingError(f"{file.path}: no policy plugin for memmap_on_memory={value}", hint="choose one with policy=")
 
 
 def boot_file(
@@ -177,7 +183,8 @@ def boot_file(
     arch = machine_arch(file, base, profile, options)
     wrong = next(misfits(file.state, arch), None)
     if wrong is not None:
-        raise RecordingError(f"{file.path}: {wrong}")
+        hint = None if file.kernel else "the file does not say its kernel: choose it with profile="
+        raise RecordingError(f"{file.path}: {wrong}", hint=hint)
     try:
         return Machine(boot_state(arch, profile, policy, file.state), command)
     except RecordingError as error:
@@ -185,65 +192,59 @@ def boot_file(
 
 
 def machine_arch(file: MachineFile, base: Arch, profile: Profile, options: Mapping[str, str]) -> Arch:
-    """Return the architecture as the file's machine has it, with *options* over it."""
-    config, facts = dict(file.config), file.facts
-    if facts.get("page_size") == 65536:
-        config["CONFIG_PPC_64K_PAGES"] = "y"
-    arch = base.configure({option.name: option.default for option in base.options}, profile)
-    if "meminfo_kb" in file.state:
-        arch = base.from_recording(config, file.cmdline, _cpu_words(file), file.state, profile)
+    """Return the architecture as the file's machine has it, with *options* over what was read."""
+    known = {option.name: option for option in base.options}
+    for name, value in options.items():
+        if name in MEMORY_KEYS:
+            raise UsageError(f"{name}={value} cannot be given here", hint="the file says what memory there is")
+        if name not in known:
+            raise unknown("key", name, {key: None for key in known if key not in MEMORY_KEYS})
+        if known[name].choices and value not in known[name].choices:
+            choices = ", ".join(known[name].choices)
+            raise UsageError(f"{name}={value} cannot be", hint=f"{name} is one of {choices}")
+    values = {name: option.default for name, option in known.items()}
+    values |= {name: value for name, value in readings(file).items() if name in known}
     try:
-        arch = _sized(arch, file)
-        if "struct_page" in facts and base.has_option("struct_page") and "struct_page" not in options:
-            arch = override(arch, base, "struct_page", str(facts["struct_page"]), profile)
+        arch = base.configure(values, profile).with_constants(_constants(file))
     except CommandError as error:
         raise RecordingError(f"{file.path}: {error.message}") from error
-    for name, value in options.items():
-        arch = override(arch, base, name, value, profile)
-    if arch.page_size != facts.get("page_size", arch.page_size):
-        sizes = f"{facts['page_size'] >> 10}K, and {arch.name} would have {arch.page_size >> 10}K"
+    if options:
+        arch = base.configure({**values, **options}, profile).with_constants(_constants(file))
+    if arch.page_size != file.facts.get("page_size", arch.page_size):
+        sizes = f"{file.facts['page_size'] >> 10}K, and {arch.name} would have {arch.page_size >> 10}K"
         raise RecordingError(f"{file.path}: its pages are of {sizes}")
     return arch
 
 
-def _sized(arch: Arch, file: MachineFile) -> Arch:
-    """Give the architecture the orders that the machine showed."""
+def readings(file: MachineFile) -> dict[str, str]:
+    """Return the keys of ``use`` that the file's readings answer, whatever the architecture."""
+    meminfo, facts = file.state.get("meminfo_kb"), file.facts
+    ends = [(int(number) + 1) * file.state["block_size_bytes"] for number in file.state["memory_blocks"]]
+    found = {"ram": str(max(ends, default=0)), "la57": "on" if "la57" in file.cpu.get("flags", "").split() else "off"}
+    if "struct_page" in facts:
+        found["struct_page"] = str(facts["struct_page"])
+    if facts.get("page_size") in (4096, 65536):
+        found["page"] = f"{facts['page_size'] >> 10}K"
+    if meminfo is not None:
+        # Lines that /proc/meminfo has only with such mappings; of powerpc's MMUs only radix counts.
+        found["gbpages"] = "on" if "DirectMap1G" in meminfo else "off"
+        found["edat"] = "2" if "DirectMap2G" in meminfo else "1" if "DirectMap1M" in meminfo else "off"
+        found["mmu"] = "radix" if "DirectMap2M" in meminfo else "hash"
+        found["hugepages"] = "on" if "HugePages_Total" in meminfo else "off"
+    if file.cpu.get("MMU", "").lower() in ("radix", "hash"):
+        found["mmu"] = file.cpu["MMU"].lower()
+    return found
+
+
+def _constants(file: MachineFile) -> dict[str, int]:
+    """Return the constants of the architecture that the machine showed."""
     orders = [len(line["orders"]) for line in file.state.get("buddyinfo", ()) if line["orders"]]
-    read = {"max_order": orders[0] - 1} if orders else {}
+    found = {"max_order": orders[0] - 1} if orders else {}
+    if file.config:
+        found["mem_section_size"] = 32 if file.config.get("CONFIG_PAGE_EXTENSION") == "y" else 16
     if "pageblock_order" in file.facts:
-        read["pageblock_order"] = file.facts["pageblock_order"]
-    return arch.with_constants(read)
-
-
-def _cpu_words(file: MachineFile) -> tuple[str, ...]:
-    """Return what the CPU lacks or has, in the words of a recording's CPU arguments."""
-    words = [] if "DirectMap1G" in file.state["meminfo_kb"] else ["pdpe1gb=off"]
-    return (*words, "la57=on" if "la57" in file.cpu.get("flags", "").split() else "la57=off")
-
-
-def override(arch: Arch, base: Arch, name: str, value: str, profile: Profile) -> Arch:
-    """Return *arch* with what ``name=value`` of ``use`` decides: the fields that change with the key."""
-    options = {option.name: option for option in base.options if option.name not in MEMORY_KEYS}
-    if name in MEMORY_KEYS:
-        raise UsageError(f"{name}={value} cannot be given here", hint="the file says what memory there is")
-    if name not in options:
-        raise unknown("key", name, dict.fromkeys(options))
-    if options[name].choices and value not in options[name].choices:
-        raise UsageError(
-            f"{name}={value} cannot be", hint=f"{name} is one of {', '.join(options[name].choices)}"
-        )
-    defaults = {option.name: option.default for option in base.options}
-    chosen = base.configure({**defaults, name: value}, profile)
-    others = [
-        base.configure({**defaults, name: other}, profile)
-        for other in options[name].choices or (options[name].default,)
-    ]
-    changes = {
-        field.name: getattr(chosen, field.name)
-        for field in fields(chosen)
-        if any(getattr(chosen, field.name) != getattr(other, field.name) for other in others)
-    }
-    return replace(arch, **changes)
+        found["pageblock_order"] = file.facts["pageblock_order"]
+    return found
 
 
 def misfits(state: Mapping[str, Any], arch: Arch) -> Iterator[str]:

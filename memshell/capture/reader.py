@@ -47,9 +47,7 @@ def boot_memory(arch: Arch, state: Mapping[str, Any]) -> BootMemory:
     blocks = {int(number): _block(shown) for number, shown in state.get("memory_blocks", {}).items()}
     lines = state["zones"] if "zones" in state else zones_of_blocks(arch, blocks, block_pages)
     spanned = [
-        z
-        for z in lines
-        if z.get("spanned") and "start_pfn" in z and ZONE_BY_LABEL[z["zone"]] is not ZoneType.DEVICE
+        z for z in lines if z.get("spanned") and "start_pfn" in z and ZONE_BY_LABEL[z["zone"]] is not ZoneType.DEVICE
     ]
     iomem = (
         tuple(tuple(line) for line in state["iomem"])
@@ -65,16 +63,12 @@ def boot_memory(arch: Arch, state: Mapping[str, Any]) -> BootMemory:
             z["spanned"],
             z["present"],
             z["managed"],
-            orders.get((z["node"], z["zone"]), ())
-            if "buddyinfo" in state
-            else largest(z["free"], arch.max_order),
+            orders.get((z["node"], z["zone"]), ()) if "buddyinfo" in state else largest(z["free"], arch.max_order),
             z.get("pcp_pages", 0),
         )
         for z in spanned
     )
     ram = _ram(arch, iomem, spanned, blocks, block_pages)
-    if not ram or not zones:
-        raise RecordingError("no System RAM lies in a zone")
     nodes = tuple(sorted({z["node"] for z in lines}))
     return BootMemory(
         ram,
@@ -109,6 +103,8 @@ def _ram(
             first, last = -(-start // arch.page_size), (end + 1) // arch.page_size
             for z in zones:
                 ram.set(max(first, z["start_pfn"]), min(last, z["start_pfn"] + z["spanned"]), z["node"])
+    if not ram:
+        raise RecordingError("no System RAM lies in a zone")
     for number, block in blocks.items():
         first, last = number * block_pages, (number + 1) * block_pages
         if block.offline:
@@ -143,26 +139,18 @@ def zones_of_blocks(arch: Arch, blocks: Mapping[int, BootBlock], block_pages: in
     for (nid, kind), runs in sorted(found.items()):
         pages, start = sum(b - a for a, b in runs), runs[0][0]
         counts = dict.fromkeys(("present", "managed", "free"), pages)
-        zones.append(
-            {"node": nid, "zone": kind.label, "start_pfn": start, "spanned": runs[-1][1] - start, **counts}
-        )
+        zones.append({"node": nid, "zone": kind.label, "start_pfn": start, "spanned": runs[-1][1] - start, **counts})
     return zones
 
 
 def _parts(arch: Arch, start: int, end: int, block: BootBlock) -> Iterator[tuple[int, int, ZoneType]]:
     """Yield a block's pages cut at the zone limits, where its one zone is not known."""
-    cuts = (
-        []
-        if block.zone is not None
-        else sorted(limit for _, limit in arch.zone_limits if start < limit < end)
-    )
+    cuts = [] if block.zone is not None else sorted(limit for _, limit in arch.zone_limits if start < limit < end)
     for a, b in zip([start, *cuts], [*cuts, end], strict=True):
         yield a, b, block.zone if block.zone is not None else arch.kernel_zone_of(a)
 
 
-def _iomem_of_blocks(
-    blocks: Mapping[int, BootBlock], block_size: int
-) -> tuple[tuple[int, int, int, str], ...]:
+def _iomem_of_blocks(blocks: Mapping[int, BootBlock], block_size: int) -> tuple[tuple[int, int, int, str], ...]:
     """Return a line of System RAM for each run of blocks."""
     runs: RangeMap[bool] = RangeMap()
     for number in blocks:

@@ -1,0 +1,198 @@
+"""``use FILE``: one clear line for every file that cannot be, and the machine that was there stays."""
+
+import json
+import random
+
+import pytest
+from capture_tree import load, write_tree
+
+from memshell.__main__ import main
+from memshell.capture import boot_file, capture, load_machine_file, policy_of, profile_of
+from memshell.errors import MemshellError
+from memshell.scenario.capture_mode import as_text
+from memshell.scenario.suite import shared_plugins
+
+PLUGINS = shared_plugins()
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    recording = load("x86_64-k612-Y-1G-movable")
+    state = [step for step in recording["steps"] if "state" in step][4]["state"]
+    return as_text(capture(write_tree(tmp_path_factory.mktemp("tree"), recording, state)))
+
+
+@pytest.fixture
+def machine_file(good, tmp_path):
+    def write(change=lambda _machine: None):
+        machine = json.loads(good)
+        change(machine)
+        path = tmp_path / "m.json"
+        path.write_text(json.dumps(machine))
+        return str(path)
+
+    return write
+
+
+def run(capsys, commands):
+    code = main(["-c", commands])
+    return code, *capsys.readouterr()
+
+
+def test_use_prints_the_line_of_any_machine(machine_file, capsys):
+    path = machine_file()
+    line = "x86_64, 2432M, blocks of 128M, kernel v6.12, policy memmap_on_memory\n"
+    assert run(capsys, f"use {path}") == (0, line, "")
+
+
+def test_keys_win_over_the_file(machine_file, capsys):
+    path = machine_file()
+    keys = "profile=v6.1 policy=buddy auto_online_blocks=online struct_page=72 bug.altmap_free_any=off"
+    code, out, _ = run(capsys, f"use {path} {keys}; set")
+    assert (code, "kernel v6.1, policy buddy" in out) == (0, True)
+    shown = dict(line.split()[:2] for line in out.splitlines()[1:])
+    assert (shown["auto_online_blocks"], shown["bug.altmap_free_any"]) == ("online", "off")
+
+
+@pytest.mark.parametrize(
+    "words, code, error",
+    [
+        ("ram=2G", 2, "ram=2G cannot be given here; the file says what memory there is"),
+        ("gbpags=on", 2, "unknown key 'gbpags'; did you mean 'gbpages'?"),
+        ("gbpages=maybe", 2, "gbpages=maybe cannot be; gbpages is one of on, off"),
+        ("struct_page=7", 2, "struct_page=7 cannot be"),
+        ("profile=v9", 2, "unknown profile 'v9'"),
+        ("auto_online_blocks=never", 2, "auto_online_blocks=never cannot be"),
+    ],
+)
+def test_a_key_that_cannot_be(words, code, error, machine_file, capsys):
+    found, _, err = run(capsys, f"use {machine_file()} {words}")
+    assert (found, error in err, err.count("\n")) == (code, True, 1), err
+
+
+def zone(machine, **counts):
+    machine["state"]["zones"][1].update(counts)
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    [
+        (lambda m: m.update(schema="memshell-machine/2"), "has schema 'memshell-machine/2'; `use` reads"),
+        (lambda m: m.update(arch="vax"), "no plugin for architecture 'vax'; known: "),
+        (lambda m: m.update(kernel="Linux version 2.6.32"), "no profile fits 'Linux version 2.6.32'"),
+        (lambda m: m.pop("state"), "lacks 'state'"),
+        (lambda m: m["state"].pop("block_size_bytes"), "lacks 'block_size_bytes'"),
+        (lambda m: m["state"].update(block_size_bytes=3 << 26), "is no power of two"),
+        (lambda m: m["state"].update(block_size_bytes=1 << 26), "are not whole sections of 128M"),
+        (lambda m: zone(m, managed=10**9), "zone.0.DMA32: 520160 spanned, 520160 present, 1000000000 managed"),
+        (lambda m: zone(m, present=-1), "are not all whole numbers from 0 on"),
+        (lambda m: zone(m, start_pfn=1 << 50), "zone.0.DMA32 ends above the 64T that x86_64 can have"),
+        (lambda m: zone(m, zone="HighMem"), "zone.0.HighMem: no such zone here; known: DMA, DMA32"),
+        (lambda m: zone(m, zone="DMA"), "zone.0.DMA is there twice"),
+        (lambda m: m["state"]["buddyinfo"][1]["orders"].__setitem__(10, 10**6), "has more free pages than"),
+        (lambda m: m["state"]["iomem"][0].__setitem__(2, -1), "iomem: [0, 0, -1, 'Reserved'] is no resource"),
+        (lambda m: m["state"].update(iomem=[]), "no System RAM lies in a zone"),
+        (lambda m: m["state"]["memory_blocks"]["0"].update(state="gone"), "memory0: state 'gone' cannot be"),
+        (lambda m: m["state"]["params"].update(memmap_on_memory="maybe"), "no policy plugin for memmap_on_mem"),
+        (lambda m: m["facts"].update(page_size=65536), "its pages are of 64K, and x86_64 would have 4K"),
+        (lambda m: m["facts"].update(struct_page=3), "struct_page=3 cannot be"),
+    ],
+)
+def test_a_file_that_cannot_be(change, error, machine_file, capsys):
+    code, out, err = run(capsys, f"use {machine_file(change)}")
+    assert (code, out, err.count("\n"), error in err) == (1, "", 1, True), err
+
+
+BROKEN = [None, "", "{", "[]", "\udcff", '{"schema": "memshell-machine/1"}', "[" * 10**5]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
+def test_what_is_no_machine_file_gets_one_line(text, tmp_path, capsys):
+    path = tmp_path / "m.json"
+    if text is not None:
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    code, _, err = run(capsys, f"use {path}")
+    assert (code, err.count("\n"), str(path) in err) == (1, 1, True)
+
+
+def test_the_machine_that_was_there_stays(tmp_path, machine_file, capsys):
+    broken = machine_file(lambda m: zone(m, managed=10**9))
+    script = f"use x86_64 ram=4G; use {broken}; use {tmp_path}/none.json; expect blocks.online == 32; history"
+    code = main(["--keep-going", "-c", script])
+    out, err = capsys.readouterr()
+    assert (code, err.count("\n"), out.count("use ")) == (1, 2, 1), err
+
+
+def failure_of(path):
+    """Boot the machine of a file; return the MemshellError, or None."""
+    try:
+        file = load_machine_file(path)
+        boot_file(file, profile_of(file), {}, PLUGINS.arches(), policy_of(file, PLUGINS.policies()))
+    except MemshellError as error:
+        return error
+    return None
+
+
+def test_any_damage_is_told_apart_from_a_defect(good, tmp_path):
+    """Whatever stands in a file, its reader never ends in anything but a MemshellError of one line."""
+    values = [None, -1, 0, 1, 2**70, "x", "", [], {}, True, 1.5, "9-1", 1 << 30, [1], {"a": 1}]
+    rng, path = random.Random(20), tmp_path / "m.json"
+    booted = 0
+    for _ in range(300):
+        machine = json.loads(good)
+        where = machine
+        while isinstance(where, (dict, list)) and where:
+            parent, key = where, rng.choice(list(where) if isinstance(where, dict) else range(len(where)))
+            where = parent[key]
+            if rng.random() < 0.15:
+                break
+        parent[key] = rng.choice(values)
+        path.write_text(json.dumps(machine))
+        error = failure_of(path)
+        booted += error is None
+        assert error is None or "\n" not in str(error)
+    assert 0 < booted < 300, "some damage is harmless, some is not"
+
+
+# --- memshell capture ---
+
+
+def test_capture_writes_a_file_and_says_what_it_could_not_read(tmp_path, capsys):
+    recording = load("ppc64le-p612-64k-radix-force")
+    write_tree(tmp_path / "root", recording, recording["steps"][0]["state"])
+    out = tmp_path / "m.json"
+    assert main(["capture", "--root", str(tmp_path / "root"), "-o", str(out)]) == 0
+    shown = capsys.readouterr()
+    line = f"{out}: powerpc, 6.12.95+deb12-powerpc64le-64k, 8 of 8 blocks of 256M online\n"
+    assert shown.out == line
+    assert "memshell: /proc/pagetypeinfo: No such file" in shown.err
+    assert json.loads(out.read_text())["notes"] == [note.removeprefix("memshell: ") for note in shown.err.splitlines()]
+    assert main(["capture", "--root", str(tmp_path / "root")]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
+
+
+@pytest.mark.parametrize(
+    "words, error",
+    [
+        (["--root", "{0}/none"], "none: no such file or folder"),
+        (["--root", "{0}"], "has neither proc nor sys in it"),
+        (["--root", "{0}/half"], "block_size_bytes cannot be read: no memory blocks here"),
+        (["--root", "{0}/tree"], "proc/cpuinfo does not say the architecture; give --arch"),
+        (["--root", "{0}/tree", "--arch", "s390x", "-o", "{0}/no/where"], "cannot write"),
+    ],
+)
+def test_a_root_that_is_none(words, error, tmp_path, capsys):
+    (tmp_path / "half" / "proc").mkdir(parents=True)
+    recording = load("s390x-s72-boot")
+    write_tree(tmp_path / "tree", recording, recording["steps"][0]["state"])
+    (tmp_path / "tree/proc/cpuinfo").unlink()
+    code = main(["capture", *(word.format(tmp_path) for word in words)])
+    err = capsys.readouterr().err.splitlines()
+    assert (code, error in err[-1]) == (1, True), err
+
+
+def test_a_scenario_may_use_a_file(machine_file, tmp_path, capsys):
+    scenario = tmp_path / "a.mem"
+    scenario.write_text(f"use {machine_file()}\nadd 1G\nexpect blocks.offline >= 8\n")
+    assert main(["run", str(scenario)]) == 0
+    assert capsys.readouterr().err == ""
