@@ -63,7 +63,10 @@ def _devdax(replay: Replay, mm: Mm, what: str) -> None:
 
 
 def _dax_resource(mm: Mm) -> Resource:
-    return next(r for r in mm.resources if r.name == "dax0.0")
+    found = next((r for r in mm.resources if r.name == "dax0.0"), None)
+    if found is None:
+        raise LookupError("there is no dax0.0 to bind or unbind")
+    return found
 
 
 def _kmem(replay: Replay, mm: Mm, what: str) -> None:
