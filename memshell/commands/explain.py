@@ -116,6 +116,8 @@ def _head(branch: _Branch, indent: str, times: str) -> list[str]:
 
     call = branch.call
     outcome = f" = -{call.ret}" if call.ret else ""
+    if call.ret == KernelCrash.__name__:
+        outcome = " never returns"
     mark = LEDGER.get(call.where)
     word = f", {mark.word}" if mark is not None and mark.word != "complete" else ""
     place = call.where.rpartition(":")[0] + word

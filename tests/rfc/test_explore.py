@@ -20,11 +20,7 @@ def found(target, **limits):
 
 def test_the_ascending_free():
     for target in (machine(profile="rfc-2017"), machine(bug__ascending_free=True)):
-        assert found(target, depth=2)[ASCENDING].lines == (
-            "add 0x100000000 256M",
-            "! remove 32 33",
-            "expect crashed",
-        )
+        assert found(target, depth=2)[ASCENDING].lines == ("add 0x100000000 256M", "! remove 32 33", "expect crashed")
 
 
 def test_the_faults_of_2018():
@@ -33,10 +29,7 @@ def test_the_faults_of_2018():
     assert faults["free_lists"].lines == ("add 0x100000000 128M", "online 32 movable")
     assert "not aligned to its order 10" in faults["free_lists"].text
     retry = faults["memmap_backing"]
-    assert [line for line in retry.lines if "add" in line] == [
-        "! add 0x100000000 256M",
-        "add 0x100000000 256M",
-    ]
+    assert [line for line in retry.lines if "add" in line] == ["! add 0x100000000 256M", "add 0x100000000 256M"]
     assert "back two pieces of the memmap" in retry.text
 
 
@@ -44,13 +37,9 @@ def test_march_2019_has_no_misaligned_frees_left():
     assert "free_lists" not in found(machine(profile="patch-v1-2019"), depth=3)
 
 
-@pytest.mark.parametrize(
-    "policy", [Buddy(), MemmapOnMemory(), MemmapOnMemoryForce()], ids=lambda policy: policy.name
-)
+@pytest.mark.parametrize("policy", [Buddy(), MemmapOnMemory(), MemmapOnMemoryForce()], ids=lambda policy: policy.name)
 def test_nothing_in_v6_12(policy):
-    bugs = {
-        name.replace(".", "__", 1): False for name in PROFILES["v6.12"].features if name.startswith("bug.")
-    }
+    bugs = {name.replace(".", "__", 1): False for name in PROFILES["v6.12"].features if name.startswith("bug.")}
     target = machine(profile="v6.12", policy=policy, **bugs)
     search = explore(target.mm, depth=4)
     assert not search.findings

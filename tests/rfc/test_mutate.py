@@ -45,7 +45,6 @@ def test_pairs_of_checks():
     assert not plain.troubles
     for site in ("check.free_pagetable", "check.online_pages_range"):
         alone, both = (
-            show(str(SCENARIO), dict.fromkeys(names, False))
-            for names in ((site,), (site, "check.free_pages_check"))
+            show(str(SCENARIO), dict.fromkeys(names, False)) for names in ((site,), (site, "check.free_pages_check"))
         )
         assert alone.troubles == both.troubles

@@ -29,9 +29,7 @@ def random_machine(dice):
     }
     arch = dice.choice(sorted(OPTIONS))
     policy = dice.choice([None, None, Buddy()])
-    return machine(
-        arch, dice.choice(PROFILES), dice.choice(OPTIONS[arch]), policy, dice.choice(CONTENT), **switched
-    )
+    return machine(arch, dice.choice(PROFILES), dice.choice(OPTIONS[arch]), policy, dice.choice(CONTENT), **switched)
 
 
 def random_action(dice, target, base):

@@ -7,21 +7,9 @@ computed from its mails.
 """
 
 import pytest
-from rfc_machines import (
-    GIB,
-    MIB,
-    add,
-    cycle,
-    data,
-    events,
-    histogram,
-    machine,
-    remove,
-    run,
-    states,
-    unpatched,
-)
+from rfc_machines import GIB, MIB, add, cycle, data, events, histogram, machine, remove, run, states, unpatched
 
+from memshell.mm.invariants import memmap_frames
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.use_rfc import process_runs, put_page
 
@@ -221,10 +209,7 @@ def test_a_retry_maps_two_memmaps_on_one_frame():
         (0x100400, 3),
     ]
     assert states(target, "online_movable", size=GIB) is None
-    pieces = {
-        pfn: (nr, misaligned)
-        for pfn, nr, misaligned in data(target, "PagesOnlined", "pfn", "nr", "misaligned")
-    }
+    pieces = {pfn: (nr, misaligned) for pfn, nr, misaligned in data(target, "PagesOnlined", "pfn", "nr", "misaligned")}
     assert pieces[0x100A00] == pieces[0x128A00] == (30208, 29)
     assert run(target, "look", process_runs).kind == "hang"
     again = machine(bug__retry_restarts_altmap=False)
@@ -287,8 +272,7 @@ def test_one_put_too_many():
         assert run(target, "put", lambda mm: put_page(mm, 0x100100)) is None
         assert run(target, "look", process_runs).function == "pagetypeinfo_show"
     late, early = (
-        machine(content="zero", config__debug_vm=True, check__free_pages_check=check)
-        for check in (True, False)
+        machine(content="zero", config__debug_vm=True, check__free_pages_check=check) for check in (True, False)
     )
     for target in (late, early):
         add(target, GIB)
@@ -323,9 +307,7 @@ def test_powerpc_removal(options, size, flagged, leaked, freed, warnings):
     assert len(events(written, "MappingLeaked")) == leaked
     fixed = machine("powerpc", options={**POWERPC, **options}, bug__powerpc_vmemmap_continue=False)
     add(fixed, size, 16 * GIB)
-    units = sum(
-        (end - start) // leaf.size for start, end, leaf in fixed.mm.leaves.items() if leaf.owner == "altmap"
-    )
+    units = sum((end - start) // leaf.size for start, end, leaf in fixed.mm.leaves.items() if leaf.owner == "altmap")
     remove(fixed, size, 16 * GIB)
     assert units == freed
     assert not [leaf for _, _, leaf in fixed.mm.leaves.items() if leaf.owner not in ("early", "ram")]
@@ -342,6 +324,15 @@ def test_powerpc_hash_needs_backwards_from_16_gib_on():
     assert sum(nr for (nr,) in data(target, "VmemmapMarked", "nr")) == 512
     error = remove(target, 20 * GIB, 16 * GIB)
     assert error.address == target.mm.arch.vmemmap_address(0x40100)
+
+
+def test_powerpc_first_lmb_removed_first():
+    """The first memory block of a 16 GiB window holds the second one's struct pages, and nothing counts that."""
+    target = machine("powerpc", options={**POWERPC, "mmu": "hash"})
+    add(target, 256 * MIB, 16 * GIB)
+    add(target, 256 * MIB, 16 * GIB + 256 * MIB)
+    assert remove(target, 256 * MIB, 16 * GIB) is None
+    assert any("which are gone" in sentence for sentence in memmap_frames(target.mm))
 
 
 def test_powerpc_shared_window_takes_nothing_from_the_range():

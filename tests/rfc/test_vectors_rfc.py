@@ -67,10 +67,7 @@ def test_online(case, rule):
     assert states(target, "online_movable", size=case["size"], start=case["start"]) is None
     expected = case[rule]
     assert sum(count << order for order, count in histogram(target).items()) == expected["pages"]
-    assert (
-        sum(misaligned for (misaligned,) in data(target, "PagesOnlined", "misaligned"))
-        == expected["misaligned"]
-    )
+    assert sum(misaligned for (misaligned,) in data(target, "PagesOnlined", "misaligned")) == expected["misaligned"]
     assert sum(pages for (pages,) in data(target, "DoubleFree", "pages")) == expected["double"]
     if "visits" in expected:
         assert sum(visits for (visits,) in data(target, "RangeOnlined", "visits")) == expected["visits"]
