@@ -41,11 +41,12 @@ from memshell.mm.vmemmap_rfc import (
 
 HERE = "mm/memory_hotplug.c"
 MHP_MEMBLOCK_API, MHP_MEMMAP_FROM_RANGE = 1, 2
+WANTED = 4  # the caller asked for the memmap in the range, whatever the architecture made of it
 
 
 def add_restricted(mm: Mm, nid: int, start: int, size: int, *, from_range: bool) -> None:
     """The part of add_memory_resource() that sets the restrictions and calls the architecture."""
-    mm.restrictions = MHP_MEMBLOCK_API | (MHP_MEMMAP_FROM_RANGE if from_range else 0)
+    mm.restrictions = MHP_MEMBLOCK_API | (MHP_MEMMAP_FROM_RANGE | WANTED if from_range else 0)
     try:
         mm.arch.arch_add_memory(mm, nid, start, size, None)
     except KernelError:
@@ -95,6 +96,9 @@ def add_pages_restricted(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: Vmem
         whole = nr_pages if not broke_off or mm.feature("bug.count_set_after_failed_add") else done - pfn
         if isinstance(altmap, RangeAltmap) and mm.feature("vmemmap.mark") == "range":
             mark_vmemmap_range(mm, altmap, whole)
+    if altmap is None and flags & WANTED and mm.feature("bug.constructor_without_altmap"):
+        why = "the constructor is called for a range whose altmap was vetoed"
+        raise KernelCrash("unable to handle kernel NULL pointer dereference", "mark_vmemmap_pages", None, why)
     source = "existing memory" if altmap is None else "the range"
     mm.event(
         "SectionsAdded",
@@ -118,10 +122,7 @@ def require_backing(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) 
     if altmap is not None and backed and needed > int(backed) << 20:
         at = mm.arch.page_offset + (pfn << mm.arch.page_shift) + (int(backed) << 20)
         raise KernelCrash(
-            "access to memory that is not backed",
-            "sparse_add_one_section",
-            at,
-            "the memmap lies in the range",
+            "access to memory that is not backed", "sparse_add_one_section", at, "the memmap lies in the range"
         )
 
 
@@ -131,9 +132,7 @@ def _add_section(mm: Mm, nid: int, pfn: int, altmap: VmemAltmap | None, flags: i
         if mm.feature("bug.retry_restarts_altmap"):
             return
         raise KernelError(
-            f"section {pfn // mm.arch.pages_per_section} is there already",
-            "EEXIST",
-            where=f"{HERE}:__add_section",
+            f"section {pfn // mm.arch.pages_per_section} is there already", "EEXIST", where=f"{HERE}:__add_section"
         )
     sparse_add_one_section(mm, nid, pfn, altmap)
     if flags & MHP_MEMBLOCK_API:
@@ -153,9 +152,7 @@ def sparse_add_one_section(mm: Mm, nid: int, pfn: int, altmap: VmemAltmap | None
     populate_section_memmap(mm, pfn, size, nid, altmap)
     if mm.fault("section_usage"):
         kfree_section_memmap(mm, pfn, size, altmap)
-        raise OutOfMemory(
-            f"no memory for the usemap of section {number}", where="mm/sparse.c:sparse_add_one_section"
-        )
+        raise OutOfMemory(f"no memory for the usemap of section {number}", where="mm/sparse.c:sparse_add_one_section")
     _first_content(mm, pfn, altmap)
     if isinstance(altmap, RangeAltmap) and mm.feature("vmemmap.mark") == "section":
         mark_vmemmap_pages(mm, altmap)

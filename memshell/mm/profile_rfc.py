@@ -14,29 +14,17 @@ from typing import Any
 
 BEHAVIOUR: dict[str, tuple[str, Any]] = {
     "mhp.restrictions": (
-        (
-            "adds go through struct mhp_restrictions; sections and blocks appear one by one "
-            "(v4.20 with the series)"
-        ),
+        ("adds go through struct mhp_restrictions; sections and blocks appear one by one (v4.20 with the series)"),
         False,
     ),
-    "mhp.from_range": (
-        "add_memory_resource() sets MHP_MEMMAP_FROM_RANGE: one vmem_altmap for the whole add",
-        False,
-    ),
-    "vmemmap.mark": (
-        "when the pages of the memmap are marked: 'never', per 'section', or once per 'range'",
-        "never",
-    ),
+    "mhp.from_range": ("add_memory_resource() sets MHP_MEMMAP_FROM_RANGE: one vmem_altmap for the whole add", False),
+    "vmemmap.mark": ("when the pages of the memmap are marked: 'never', per 'section', or once per 'range'", "never"),
     "vmemmap.head_count": (
         "the head's refcount: 'none', 'increment' per section, or 'set' once to the number of sections",
         "none",
     ),
     "vmemmap.zeroed": (
-        (
-            "what is zeroed before it is marked: 'none', the 'vmemmap' pages, or the 'all' "
-            "of the new struct pages"
-        ),
+        ("what is zeroed before it is marked: 'none', the 'vmemmap' pages, or the 'all' of the new struct pages"),
         "none",
     ),
     "vmemmap.free": (
@@ -44,10 +32,7 @@ BEHAVIOUR: dict[str, tuple[str, Any]] = {
         "immediate",
     ),
     "vmemmap.free_order": (
-        (
-            "order of the deferred frees: 'backwards', 'host0-last' (1..N-1, 0) or "
-            "'host1-host0-last' (2..N-1, 1, 0)"
-        ),
+        ("order of the deferred frees: 'backwards', 'host0-last' (1..N-1, 0) or 'host1-host0-last' (2..N-1, 1, 0)"),
         "backwards",
     ),
     "online.strip": (
@@ -56,23 +41,14 @@ BEHAVIOUR: dict[str, tuple[str, Any]] = {
     ),
     "online.tests_reserved": ("a piece is onlined only if its first page is PG_reserved (until v5.5)", False),
     "present.counts_vmemmap": ("present pages include the marked pages of the block", False),
-    "offline.skips_vmemmap_block": (
-        "a block of marked pages only is offlined without isolation and migration",
-        False,
-    ),
+    "offline.skips_vmemmap_block": ("a block of marked pages only is offlined without isolation and migration", False),
     "zone.shrinks_at": ("a zone's span shrinks at 'offline' (since v5.6) or at 'removal'", "offline"),
-    "altmap.reserve": (
-        "what the reserve field of the altmap on the stack holds; the series never sets it",
-        0,
-    ),
+    "altmap.reserve": ("what the reserve field of the altmap on the stack holds; the series never sets it", 0),
     "config.debug_vm": (
         "CONFIG_DEBUG_VM: new struct pages are filled with 0xff, pages are checked when they are freed",
         False,
     ),
-    "config.debug_vm_pgflags": (
-        "CONFIG_DEBUG_VM_PGFLAGS: testing a flag of a poisoned struct page is a BUG",
-        False,
-    ),
+    "config.debug_vm_pgflags": ("CONFIG_DEBUG_VM_PGFLAGS: testing a flag of a poisoned struct page is a BUG", False),
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -93,10 +69,7 @@ CHECKS: dict[str, tuple[str, str]] = {
     "check.online_pages_range": ("4", "online_pages_range(): marked pages stay out of the buddy"),
     "check.init_single_page_zero": ("5a", "__init_single_page(): a marked struct page is not zeroed"),
     "check.init_single_page_count": ("5b", "__init_single_page(): a marked struct page keeps its refcount"),
-    "check.isolate_migratepages_block": (
-        "6",
-        "isolate_migratepages_block(): compaction passes over marked pages",
-    ),
+    "check.isolate_migratepages_block": ("6", "isolate_migratepages_block(): compaction passes over marked pages"),
     "check.free_pages_check": ("7", "free_pages_check(): a marked page that is freed is no bad page"),
     "check.has_unmovable_pages": (
         "8",
@@ -109,19 +82,13 @@ CHECKS: dict[str, tuple[str, str]] = {
     ),
     "check.test_pages_isolated": ("11", "test_pages_isolated(): marked pages are passed one by one"),
     "check.__offline_isolated_pages": ("12", "__offline_isolated_pages(): marked pages are passed over"),
-    "check.__kfree_section_memmap": (
-        "13",
-        "__kfree_section_memmap(): the first marked memmap starts the deferral",
-    ),
+    "check.__kfree_section_memmap": ("13", "__kfree_section_memmap(): the first marked memmap starts the deferral"),
 }
 
 BUGS: dict[str, str] = {
-    "bug.mhp_macro_parentheses": (
-        "MHP_MEMMAP_FROM_RANGE is 1<<1 without parentheses: the s390 veto clears both flags"
-    ),
+    "bug.mhp_macro_parentheses": ("MHP_MEMMAP_FROM_RANGE is 1<<1 without parentheses: the s390 veto clears both flags"),
     "bug.nr_sects_uses_sizeof_page": (
-        "mark_vmemmap_pages() counts full sections by sizeof(struct page), not by "
-        "PAGE_SIZE/sizeof(struct page)"
+        "mark_vmemmap_pages() counts full sections by sizeof(struct page), not by PAGE_SIZE/sizeof(struct page)"
     ),
     "bug.mark_counts_garbage": (
         "mark_vmemmap_pages() increments and tests the head's refcount before it is initialised"
@@ -140,9 +107,10 @@ BUGS: dict[str, str] = {
     "bug.count_set_after_failed_add": (
         "the head's refcount is set to all sections of the range although the add broke off"
     ),
-    "bug.powerpc_vmemmap_continue": (
-        "powerpc vmemmap_free() passes over a marked frame before it removes the mapping"
+    "bug.constructor_without_altmap": (
+        "the constructor that marks the memmap is called without an altmap where the architecture vetoed it"
     ),
+    "bug.powerpc_vmemmap_continue": ("powerpc vmemmap_free() passes over a marked frame before it removes the mapping"),
     "bug.x86_fills_partly_removed_leaf": (
         "x86 fills the removed part of a 1G leaf of the direct map with 0xFD (until v5.13)"
     ),
@@ -210,6 +178,7 @@ PROFILES_RFC: dict[str, dict[str, Any]] = {
         "offline.skips_vmemmap_block": True,
         "bug.online_order_unaligned": True,
         "bug.count_set_after_failed_add": True,
+        "bug.constructor_without_altmap": True,
     },
     "patch-v1-2019": {
         **_BASE,

@@ -370,6 +370,14 @@ def test_s390_veto(parentheses, blocks, marks):
         assert remove(target, size, start).errno == "EBUSY"  # s390 could not remove until v5.3
 
 
+def test_s390_constructor_of_january_2019():
+    """Read from the mail of 2019-01-22: init() returns early, and the constructor runs all the same."""
+    target = machine("s390", profile="rfc-v2-2019", bug__mhp_macro_parentheses=False)
+    assert add(target, 4 * target.mm.block_size, 16 * GIB).function == "mark_vmemmap_pages"
+    fixed = machine("s390", profile="rfc-v2-2019", bug__constructor_without_altmap=False)
+    assert add(fixed, 4 * fixed.mm.block_size, 16 * GIB) is None
+
+
 def test_s390_without_the_veto_counts_an_ordinary_page():
     target = machine("s390", check__s390_veto=False)
     size = 4 << target.mm.arch.section_size_bits
