@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from memshell.errors import CommandError, KernelCrash, KernelError, MemshellError, UsageError
+from memshell.errors import CommandError, KernelCrash, KernelError, MemshellError, PluginError, UsageError
 from memshell.mm.events import Event, Trace
 from memshell.mm.state import Mm
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from memshell.arch import Arch
     from memshell.mm.profile import Profile
     from memshell.policy import Policy
+
+T = TypeVar("T")
 
 DEFAULT_PARAMS = {
     "auto_online_blocks": "offline",
@@ -202,6 +204,7 @@ def boot(
 
     Raises `UsageError` for a key or a value that cannot be.
     """
+    from memshell.arch import Arch, BootMemory
     from memshell.mm.boot import boot as boot_mm
     from memshell.mm.profile import unknown
 
@@ -213,11 +216,20 @@ def boot(
         if known[name].choices and value not in known[name].choices:
             raise UsageError(f"{name}={value} cannot be", hint=f"{name} is one of {', '.join(known[name].choices)}")
         values[name] = value
-    configured = arch.configure(values, profile)
+    configured = _given(arch, "configure", arch.configure(values, profile), Arch)
     if constants:
         configured = configured.with_constants(constants)
-    memory = configured.boot_memory(values, profile)
+    _given(arch, "mhp_range", configured.mhp_range(), tuple)
+    memory = _given(arch, "boot_memory", configured.boot_memory(values, profile), BootMemory)
     return Machine(boot_mm(configured, profile, policy, memory, DEFAULT_PARAMS), command)
+
+
+def _given(arch: Arch, method: str, value: T, kind: type) -> T:
+    """Return what a method of an architecture gave. Raises `PluginError`, which names the plugin, for anything else."""
+    if not isinstance(value, kind):
+        who = f"plugin {type(arch).__module__}: arch {arch.name}"
+        raise PluginError(f"{who}: {method} returned {type(value).__name__}, not a {kind.__name__}")
+    return value
 
 
 __all__ = ["Change", "Machine", "MemshellError", "Step", "boot", "diff_states"]

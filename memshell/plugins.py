@@ -11,17 +11,25 @@ import os
 import sys
 import time
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from memshell import hookspecs
 from memshell.arch import Arch
 from memshell.commands.registry import Command, did_you_mean
-from memshell.errors import MemshellError, PluginError
+from memshell.errors import PluginError
+from memshell.plugins_guard import (
+    GuardedPolicy,
+    PolicyLike,
+    guarded_command,
+    isolated,
+    isolated_event,
+    one_line,
+)
 from memshell.report import Column
 
 if TYPE_CHECKING:
@@ -31,7 +39,7 @@ if TYPE_CHECKING:
 
     from memshell.mm.events import Event
     from memshell.mm.state import Mm
-    from memshell.policy import MemmapRequest, Placement, Policy
+    from memshell.policy import Policy
 
 GROUP = "memshell"
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("memshell_"))
@@ -121,7 +129,7 @@ class Plugins:
                 self.warn(f"{plugin.title}: {name} is not marked with @hookimpl and will not be called")
 
     def _fail(self, plugin: Plugin, what: str, error: BaseException) -> None:
-        plugin.state, plugin.error = "failed", f"{what}: {_one_line(error)}"
+        plugin.state, plugin.error = "failed", f"{what}: {one_line(error)}"
         if plugin.module is not None and self.manager.is_registered(plugin.module):
             self.manager.unregister(plugin.module)
         text = f"{plugin.title} {plugin.error}"
@@ -135,7 +143,7 @@ class Plugins:
         """Return the context for a hook, with a copy of the state."""
         from memshell import __version__
 
-        return hookspecs.Context(hookspecs.API, __version__, None if mm is None else mm.copy(), view)
+        return hookspecs.Context(hookspecs.API, __version__, None if mm is None else isolated(mm), view)
 
     def _implementations(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
         """Yield the plugins that implement *hook*, in the order in which they were found."""
@@ -167,25 +175,32 @@ class Plugins:
     def arches(self) -> dict[str, Arch]:
         """Return the architectures by name."""
         if self._arches is None:
-            self._arches = {
-                arch.name: arch for arch in self._call("memshell_arches", self.context(), kind=Arch)
-            }
+            self._arches = self._named("memshell_arches", Arch, "architecture", lambda arch, _title: arch)
         return self._arches
 
     def policies(self) -> dict[str, Policy]:
         """Return the policies by name."""
         if self._policies is None:
-            self._policies = {}
-            for plugin in self.found:
-                for policy in self._call("memshell_policies", self.context(), kind=PolicyLike, only=plugin):
-                    guarded = GuardedPolicy(policy, plugin.title)
-                    self._policies.setdefault(guarded.name, guarded)
+            self._policies = self._named("memshell_policies", PolicyLike, "policy", GuardedPolicy)
         return self._policies
+
+    def _named(self, hook: str, kind: type, what: str, guard: Callable[[Any, str], Any]) -> dict[str, Any]:
+        """Return what *hook* gives by name; a name that exists already is refused."""
+        known: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for plugin in self.found:
+            for item in self._call(hook, self.context(), kind=kind, only=plugin):
+                name = str(item.name)
+                if name in known:
+                    self.warn(f"{plugin.title}: {what} {name} exists already, from {origins[name]}")
+                else:
+                    known[name], origins[name] = guard(item, plugin.title), plugin.title
+        return known
 
     def commands(self) -> list[Command]:
         """Return the commands that plugins bring."""
         return [
-            replace(item, origin=plugin.title)
+            guarded_command(item, plugin.title)
             for plugin in self.found
             for item in self._call("memshell_commands", self.context(), kind=Command, only=plugin)
         ]
@@ -196,10 +211,10 @@ class Plugins:
 
     def event(self, mm: Mm, events: Iterable[Event]) -> None:
         """Show committed events to the observers."""
-        if any(True for _ in self._implementations("memshell_event")):
+        for plugin, _function in list(self._implementations("memshell_event")):
             ctx = self.context(mm)
             for event in events:
-                self._call("memshell_event", ctx, event)
+                self._call("memshell_event", ctx, isolated_event(event), only=plugin)
 
     def check(self, mm: Mm) -> list[str]:
         """Return what the plugins find wrong with the state."""
@@ -214,42 +229,8 @@ class Plugins:
         for path, function in reversed(list(_frames(error.__traceback__))):
             for plugin in self.found:
                 if plugin.owns(path):
-                    return PluginError(f"{plugin.title} failed in {function}: {_one_line(error)}")
+                    return PluginError(f"{plugin.title} failed in {function}: {one_line(error)}")
         return None
-
-
-@runtime_checkable
-class PolicyLike(Protocol):
-    """What a policy must have."""
-
-    name: str
-    summary: str
-    parameter: str
-
-    def place_memmap(self, request: MemmapRequest) -> Placement:
-        """Decide where the memmap goes."""
-
-
-class GuardedPolicy:
-    """A plugin's policy, with its faults named and its prints kept off stdout."""
-
-    def __init__(self, policy: Policy, title: str) -> None:
-        self.policy = policy
-        self.origin = f"{title}: policy {policy.name}"
-        self.name = str(policy.name)
-        self.summary = str(policy.summary)
-        self.parameter = str(policy.parameter)
-
-    def place_memmap(self, request: MemmapRequest) -> Placement:
-        """Return the policy's answer.  Raises PluginError when it fails; the model judges the answer."""
-        try:
-            with redirect_stdout(sys.stderr):
-                answer = self.policy.place_memmap(request)
-        except MemshellError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"{self.origin}: place_memmap failed: {_one_line(error)}") from error
-        return answer
 
 
 def _arguments(function: Callable[..., Any], *values: Any) -> Any:
@@ -274,12 +255,6 @@ def _frames(trace: TracebackType | None) -> Iterator[tuple[str, str]]:
         code = trace.tb_frame.f_code
         yield code.co_filename, code.co_name
         trace = trace.tb_next
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    name = "" if isinstance(error, MemshellError) else type(error).__name__
-    return ": ".join(part for part in (name, text[0] if text else "") if part)
 
 
 # --- finding ---
@@ -323,11 +298,11 @@ def _load_or_block(plugins: Plugins, plugin: Plugin, get: Callable[[], ModuleTyp
 
 
 def _entry_points() -> list[EntryPoint]:
-    """Return the entry points of the group, each once: a checkout may be on the path twice."""
+    """Return the entry points of the group, each once (a checkout may be on the path twice), memshell's own first."""
     from importlib.metadata import entry_points
 
     unique = {(entry.name, entry.value): entry for entry in entry_points(group=GROUP)}
-    return sorted(unique.values(), key=lambda entry: entry.name)
+    return sorted(unique.values(), key=lambda entry: (not entry.value.startswith("memshell_plugins."), entry.name))
 
 
 def _import_file(path: str) -> ModuleType:

@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 
+from memshell import Machine
 from memshell.errors import PluginError
 from memshell.plugins import load_plugins
 
@@ -55,15 +56,16 @@ def test_a_plugin_that_cannot_be_loaded_is_one_line_and_the_rest_go_on(plugin, t
 
 
 @pytest.mark.parametrize(
-    "hook", ["memshell_arches", "memshell_policies", "memshell_commands", "memshell_columns"]
+    "hook", ["memshell_arches", "memshell_policies", "memshell_commands", "memshell_columns", "memshell_check"]
 )
-@pytest.mark.parametrize("body", ["raise ValueError('boom')", "return 7", "return ['text']", "return 'text'"])
+@pytest.mark.parametrize("body", ["raise ValueError('boom')", "raise SystemExit", "return 7", "return [b'bytes']"])
 def test_a_hook_that_fails_or_gives_the_wrong_thing_costs_only_its_plugin(plugin, hook, body):
     plugins, warnings = load(plugin(f"@hookimpl\ndef {hook}(ctx):\n    {body}\n"))
     assert "x86_64" in plugins.arches()
     assert "buddy" in plugins.policies()
     plugins.commands()
     plugins.columns("lsmem", None)
+    plugins.check(Machine.boot("x86_64").mm)
     assert len(warnings) == 1, warnings
     assert f"plugin strange failed in {hook}: " in warnings[0]
     assert only(plugins).state == "failed"
@@ -75,9 +77,7 @@ def test_strict_raises(plugin):
 
 
 def test_a_misspelt_hook_is_told(plugin):
-    _plugins, warnings = load(
-        plugin("@hookimpl\ndef memshell_polices(ctx): pass\ndef memshell_check(ctx): pass\n")
-    )
+    _plugins, warnings = load(plugin("@hookimpl\ndef memshell_polices(ctx): pass\ndef memshell_check(ctx): pass\n"))
     assert "there is no hook memshell_polices; did you mean memshell_policies?" in warnings[0]
     assert "memshell_check is not marked with @hookimpl" in warnings[1]
 
@@ -143,23 +143,13 @@ def test_a_policy_that_misbehaves_fails_its_command_and_nothing_else(plugin, bod
     assert done.returncode == 3
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    again = run(
-        "--plugin", file, "--keep-going", "-c", commands + "; expect blocks.total == 16; expect step == 1"
-    )
+    again = run("--plugin", file, "--keep-going", "-c", commands + "; expect blocks.total == 16; expect step == 1")
     assert "expect failed" not in again.stderr
 
 
 def test_a_policy_that_never_returns_is_stopped_by_ctrl_c(plugin):
     file = plugin(POLICY.format(body="import time; print('in', flush=True); time.sleep(100)"))
-    command = [
-        sys.executable,
-        "-m",
-        "memshell",
-        "--plugin",
-        file,
-        "-c",
-        "use x86_64 ram=2G; policy bad; add 1G",
-    ]
+    command = [sys.executable, "-m", "memshell", "--plugin", file, "-c", "use x86_64 ram=2G; policy bad; add 1G"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr.readline() == "in\n"
         process.send_signal(signal.SIGINT)
@@ -220,10 +210,7 @@ def test_a_command_of_a_plugin_that_fails_is_named(plugin):
     file = plugin(COMMAND.format(body="return 1 // 0"))
     done = run("--plugin", file, "-c", "use x86_64; wave")
     assert done.returncode == 3
-    assert (
-        done.stderr
-        == "-c:1: plugin strange failed in wave: ZeroDivisionError: integer division or modulo by zero\n"
-    )
+    assert done.stderr == "-c:1: plugin strange failed in wave: ZeroDivisionError: integer division or modulo by zero\n"
 
 
 def test_nobody_replaces_a_command(plugin):
@@ -231,3 +218,171 @@ def test_nobody_replaces_a_command(plugin):
     done = run("--plugin", file, "-c", "true")
     assert "plugin strange: command undo exists already, from memshell" in done.stderr
     assert done.returncode == 0
+
+
+# --- whatever a plugin does, one line names it and its hook, and the machine is as it was ---
+
+KEPT = "; expect blocks.total == 16; expect step == 0; expect meminfo.MemTotal == $before; check"
+
+
+def session(file, commands, *, steps=0):
+    """Play *commands* with the plugin; return the process, after the state of a machine before them was checked."""
+    text = f"use x86_64 ram=2G; let before = meminfo.MemTotal; {commands}" + KEPT.replace(
+        "step == 0", f"step == {steps}"
+    )
+    return run("--plugin", file, "--keep-going", "-c", text)
+
+
+def test_startup_that_fails_costs_only_its_plugin(plugin):
+    plugins, warnings = load(plugin("@hookimpl\ndef memshell_startup(ctx):\n    raise ValueError('boom')\n"))
+    assert warnings == ["plugin strange failed in memshell_startup: ValueError: boom"]
+    assert only(plugins).state == "failed"
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        ("return 1 // 0", "plugin strange failed in wave: ZeroDivisionError"),
+        ("raise SystemExit(0)", "plugin strange failed in wave: SystemExit: 0"),
+        ("shell.need_machine().mm.blocks.clear()", "plugin strange: command wave changed the machine"),
+        ("shell.need_machine().mm.params['x'] = 'y'", "plugin strange: command wave changed the machine"),
+        ("shell.machine.mm.zones.clear(); 1 // 0", "plugin strange: command wave changed the machine"),
+        ("with shell.change() as mm: mm.blocks.clear(); 1 // 0", "plugin strange failed in wave: ZeroDivisionError"),
+        ("return 7", "plugin strange: command wave returned int"),
+    ],
+)
+def test_a_command_that_misbehaves_leaves_the_machine_as_it_was(plugin, body, message):
+    done = session(plugin(COMMAND.format(body=body)), "wave")
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert message in line
+
+
+def test_what_a_command_prints_is_no_result(plugin):
+    file = plugin(COMMAND.format(body="print('noise'); return 'result'"))
+    done = run("--plugin", file, "-c", "use x86_64; wave")
+    assert done.stdout.endswith("result\n")
+    assert ("noise" in done.stdout, done.stderr) == (False, "noise\n")
+
+
+ARCH = """
+from memshell_plugins.x86_64 import X86
+
+class Strange(X86):
+    name = "strange64"
+
+    def {method}(self, *args, **kwargs):
+        {body}
+
+@hookimpl
+def memshell_arches(ctx):
+    import dataclasses
+    return [dataclasses.replace(Strange(), name="strange64")]
+"""
+
+
+@pytest.mark.parametrize(
+    "method, body, message",
+    [
+        ("configure", "raise ValueError('boom')", "plugin strange failed in configure: ValueError: boom"),
+        ("configure", "return None", "plugin memshell_plugin_strange: arch strange64: configure returned NoneType"),
+        ("boot_memory", "return 7", "plugin memshell_plugin_strange: arch strange64: boot_memory returned int"),
+        ("boot_mappings", "1 // 0", "plugin strange failed in boot_mappings: ZeroDivisionError"),
+        ("vmemmap_populate", "1 // 0", "plugin strange failed in vmemmap_populate: ZeroDivisionError"),
+        ("vmemmap_populate", "raise SystemExit(0)", "plugin strange failed in vmemmap_populate: SystemExit: 0"),
+        ("arch_add_memory", "args[0].blocks.clear(); 1 // 0", "plugin strange failed in arch_add_memory"),
+        ("mhp_range", "return None", "plugin memshell_plugin_strange: arch strange64: mhp_range returned NoneType"),
+    ],
+)
+def test_an_architecture_that_misbehaves_leaves_the_machine_as_it_was(plugin, method, body, message):
+    file = plugin(ARCH.format(method=method, body=body))
+    start = (
+        "use strange64"
+        if method in {"configure", "boot_memory", "boot_mappings", "mhp_range"}
+        else "use strange64 ram=2G; add 1G"
+    )
+    done = session(file, start)
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert message in line
+
+
+def test_what_an_architecture_prints_does_not_spoil_the_output(plugin):
+    body = "print('noise'); X86.vmemmap_populate(self, *args, **kwargs)"
+    done = run("--plugin", plugin(ARCH.format(method="vmemmap_populate", body=body)), "-c", "use strange64; add 1G")
+    assert (done.returncode, "noise" in done.stdout, "noise" in done.stderr) == (0, False, True)
+
+
+OBSERVERS = {
+    "memshell_event": "(ctx, event):\n    {body}\n",
+    "memshell_check": "(ctx):\n    {body}\n    return []\n",
+    "memshell_columns": "(ctx):\n    {body}\n    return []\n",
+}
+MUTATIONS = [
+    "ctx.mm.blocks.clear()",
+    "ctx.mm.pages.delete(0, 1 << 40)",
+    "ctx.mm.profile.features.clear()",
+    "[setattr(b.altmap, 'alloc', 0) for b in ctx.mm.blocks.values() if b.altmap]",
+    "ctx.mm.counters.clear(); ctx.mm.params.clear(); ctx.mm.free.clear(); ctx.mm.zones.clear()",
+]
+
+
+@pytest.mark.parametrize("hook", OBSERVERS)
+@pytest.mark.parametrize("body", MUTATIONS)
+def test_no_hook_can_change_the_machine_by_what_it_is_given(plugin, hook, body):
+    file = plugin(f"@hookimpl\ndef {hook}" + OBSERVERS[hook].format(body=body))
+    commands = (
+        "use x86_64 ram=2G policy=memmap_on_memory; add 1G; lsmem -o +RANGE; check; altmap -F json; events -F json"
+    )
+    plain = run("-c", commands)
+    done = run("--plugin", file, "-c", commands)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", plain.stdout)
+
+
+def test_an_observer_cannot_change_an_event(plugin):
+    file = plugin("@hookimpl\ndef memshell_event(ctx, event):\n    event.data.clear()\n")
+    commands = "use x86_64 ram=2G; add 1G; events -F json"
+    assert run("--plugin", file, "-c", commands).stdout == run("-c", commands).stdout
+
+
+@pytest.mark.parametrize(
+    "text, commands",
+    [
+        ("import time; print('in', file=__import__('sys').stderr, flush=True); time.sleep(100)", "add 1G"),
+        (COMMAND.format(body="import time; print('in', flush=True); time.sleep(100)"), "use x86_64; wave"),
+        (
+            ARCH.format(method="vmemmap_populate", body="import time; print('in', flush=True); time.sleep(100)"),
+            "use strange64; add 1G",
+        ),
+        (
+            "@hookimpl\ndef memshell_event(ctx, event):\n    print('in', flush=True)\n    while True: pass\n",
+            "use x86_64; add 1G",
+        ),
+    ],
+    ids=["import", "command", "arch", "event"],
+)
+def test_whatever_never_returns_is_stopped_by_ctrl_c(plugin, text, commands):
+    command = [sys.executable, "-m", "memshell", "--plugin", plugin(text), "-c", commands]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "in\n"
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "memshell: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        (
+            ARCH.format(method="unused", body="pass").replace("strange64", "x86_64"),
+            "architecture x86_64 exists already, from plugin x86_64",
+        ),
+        (POLICY.format(body="pass").replace('"bad"', '"buddy"'), "policy buddy exists already, from plugin policies"),
+    ],
+)
+def test_nobody_replaces_what_another_brings(plugin, text, says):
+    plugins, warnings = load(plugin(text))
+    assert type(plugins.arches()["x86_64"]).__name__ == "X86"
+    assert plugins.policies()["buddy"].summary.startswith("memmap from existing memory")
+    assert len(warnings) == 1
+    assert says in warnings[0]

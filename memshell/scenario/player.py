@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,7 +175,7 @@ class Player:
             raise
         except MemshellError as error:
             raise StepFailed(statement.where, error, located(statement.where, str(error))) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin's: nobody else leaves by it
             blamed = self.shell.blame(error)
             text = f"internal error: {type(error).__name__}: {error}" if blamed is None else str(blamed)
             cause = error if blamed is None else blamed
@@ -286,7 +287,8 @@ class Player:
         shell.command_text = " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
         before = self._position()
         try:
-            result, args = invoke(item, words[1:], shell, tail)
+            with redirect_stdout(sys.stderr):  # what a plugin prints is no result
+                result, args = invoke(item, words[1:], shell, tail)
         except (KernelError, KernelCrash):
             if self._position() != before:
                 shell.journal("! " + shell.command_text)
