@@ -303,4 +303,6 @@ def _judge(tree: Tree, state: dict[str, Any], facts: dict[str, int]) -> None:
         tree.notes.append("/proc/zoneinfo: ZONE_DEVICE memory is left out")
     tree.notes.append("/sys: which online blocks were added after boot is not shown; they count as memory of boot")
     if state.get("params", {}).get("memmap_on_memory", "N") != "N":
-        tree.notes.append("/sys: which blocks hold their own memmap is not shown; none of those that are there does")
+        tree.notes.append(
+            "/sys: which blocks hold their own memmap is not shown; those of zone Movable do if its counts fit"
+        )

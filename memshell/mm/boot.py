@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from memshell.arch import Arch, BootMemory, BootZone
 from memshell.mm.memory_block import MemoryBlock
+from memshell.mm.memory_hotplug import ask_policy
 from memshell.mm.mmzone import MigrateType, Node, Zone, ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc import add_zones, init_per_zone_wmark_min
 from memshell.mm.pfn import align_down, align_up
 from memshell.mm.ranges import RangeMap
-from memshell.mm.state import (
-    SECTION_EARLY,
-    SECTION_HAS_MEM_MAP,
-    SECTION_ONLINE,
-    SECTION_PRESENT,
-    Mm,
-    Resource,
-)
+from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm, Resource
 
 if TYPE_CHECKING:
     from memshell.mm.profile import Profile
@@ -46,7 +41,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
     if profile.features["vmstat.nr_memmap_pages"]:
         mm.counters["nr_memmap_pages"] = 0
         mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
-    arch.boot_mappings(mm, memory)
+    arch.boot_mappings(mm, replace(memory, ram=_mapped_apart(mm, memory)))
     init_per_zone_wmark_min(mm)
     mm.booting = True
     arch.late_init(mm, memory)
@@ -57,12 +52,16 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
 
 def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
     key = (boot.nid, boot.type)
-    ranges = zone_ranges(boot, memory, mm.block_pages)
+    own = own_memmaps(mm, boot, memory)
+    ranges = zone_ranges(boot, memory, mm.block_pages, own)
     present = sum(end - start for start, end in ranges)
     holes = max(present - boot.present, 0) if boot.present else 0  # where RAM is known by whole blocks only
     area = mm.free[key]
     free = place_free_blocks(ranges, _with_pcp(boot.orders, boot.pcp, mm.arch.max_order), mm.arch.max_order)
-    reserved = max(boot.present - boot.managed, 0)
+    reserved = max(boot.present - boot.managed - sum(end - start for start, end in own), 0)
+    for start, end in own:
+        mm.pages.set(start, end, Page(Owner.MEMMAP_SELF, *key))
+        mm.pageblocks.set(start, end, MigrateType.UNMOVABLE)
     movable = boot.type is ZoneType.MOVABLE  # nothing that cannot move is ever allocated there
     for start, end in ranges:
         for low, b in list(free.gaps(start, end)):
@@ -85,13 +84,37 @@ def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
             for c, d, kind in list(mm.pageblocks.items(a, b)):
                 area.free_range(c, d, kind)
     mm.zones[key] = Zone(
-        *key, start_pfn=boot.start_pfn, spanned=boot.spanned, present=boot.present or present, managed=boot.managed,
-        free=nr_free, present_early=boot.present, initialized=True, pageset=bool(boot.present),
+        *key,
+        start_pfn=boot.start_pfn,
+        spanned=boot.spanned,
+        present=boot.present or present,
+        managed=boot.managed,
+        free=nr_free,
+        present_early=boot.present,
+        initialized=True,
+        pageset=bool(boot.present),
     )
 
 
-def zone_ranges(boot: BootZone, memory: BootMemory, block_pages: int) -> list[tuple[int, int]]:
-    """Return the pfn ranges of RAM that lie in the zone: of its span, what no block puts elsewhere."""
+def own_memmaps(mm: Mm, boot: BootZone, memory: BootMemory) -> list[tuple[int, int]]:
+    """Return the pages that hold their own block's memmap, as far as the counts of a running machine tell.
+
+    Of ZONE_MOVABLE, all present pages are managed but those (mm/memory_hotplug.c:mhp_init_memmap_on_memory), so they are
+    told when every block keeps as many as the policy takes. In other zones they cannot be told from what boot reserved.
+    """
+    blocks = [n for n, block in memory.blocks.items() if block.zone is boot.type and block.nid in (None, boot.nid)]
+    if boot.type is not ZoneType.MOVABLE or not blocks:
+        return []
+    kept = ask_policy(mm, boot.nid, blocks[0] * mm.block_size, mm.block_size, offered=True).reserve_pages
+    if boot.present - boot.managed != kept * len(blocks):
+        return []
+    return [(n * mm.block_pages, n * mm.block_pages + kept) for n in blocks if kept]
+
+
+def zone_ranges(
+    boot: BootZone, memory: BootMemory, block_pages: int, own: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Return the pfn ranges of RAM that lie in the zone: of its span, what no block puts elsewhere or keeps (*own*)."""
     low, high = boot.start_pfn, boot.start_pfn + boot.spanned
     ranges: RangeMap[bool] = RangeMap()
     for a, b, nid in memory.ram:
@@ -100,6 +123,8 @@ def zone_ranges(boot: BootZone, memory: BootMemory, block_pages: int) -> list[tu
     for number, block in memory.blocks.items():
         if block.offline or block.zone not in (None, boot.type):
             ranges.delete(number * block_pages, (number + 1) * block_pages)
+    for a, b in own:
+        ranges.delete(a, b)
     return [(a, b) for a, b, _ in ranges.items()]
 
 
@@ -157,8 +182,12 @@ def _boot_nodes(mm: Mm) -> None:
             continue
         start = min(zone.start_pfn for zone in zones)
         mm.nodes[nid] = Node(
-            nid, start_pfn=start, spanned=max(zone.end_pfn for zone in zones) - start,
-            present=sum(zone.present for zone in zones), n_memory=True, has_cpu=node.has_cpu,
+            nid,
+            start_pfn=start,
+            spanned=max(zone.end_pfn for zone in zones) - start,
+            present=sum(zone.present for zone in zones),
+            n_memory=True,
+            has_cpu=node.has_cpu,
         )
 
 
@@ -173,13 +202,29 @@ def _boot_sections(mm: Mm, memory: BootMemory) -> None:
         for block_id in range(start // mm.block_pages, (end - 1) // mm.block_pages + 1):
             read = memory.blocks.get(block_id)
             zone = read.zone if read and read.zone is not None else zone_of_boot_block(mm, block_id, nid)
-            mm.blocks.setdefault(block_id, MemoryBlock(block_id, nid, "online", zone, early=True))
+            run = mm.pages.run_at(block_id * mm.block_pages)
+            kept = run[1] - run[0] if run and run[2].owner is Owner.MEMMAP_SELF else 0
+            block = MemoryBlock(block_id, nid, "online", zone, early=True, nr_vmemmap_pages=kept)
+            mm.blocks.setdefault(block_id, block)
+    kept = max((block.nr_vmemmap_pages for block in mm.blocks.values()), default=0)  # offline ones do as the others
     for block_id, read in memory.blocks.items():
         if read.offline:
             first = block_id * mm.block_pages
             mm.sections.set(first, first + mm.block_pages, SECTION_PRESENT | SECTION_HAS_MEM_MAP)
-            mm.blocks[block_id] = mm.blocks[block_id]._replace(state="offline", zone=None, early=False)
+            block = mm.blocks[block_id]
+            mm.blocks[block_id] = block._replace(state="offline", zone=None, early=False, nr_vmemmap_pages=kept)
     mm.section_roots = dict.fromkeys(roots)
+
+
+def _mapped_apart(mm: Mm, memory: BootMemory) -> tuple[tuple[int, int, int], ...]:
+    """Return the runs of RAM as they were mapped: a block that keeps its memmap was added, and so mapped, alone."""
+    size = mm.block_pages
+    cuts = {at for n, block in mm.blocks.items() if block.nr_vmemmap_pages for at in (n * size, (n + 1) * size)}
+    runs = []
+    for start, end, nid in memory.ram:
+        inside = sorted(at for at in cuts if start < at < end)
+        runs += [(a, b, nid) for a, b in zip([start, *inside], [*inside, end], strict=True)]
+    return tuple(runs)
 
 
 def zone_of_boot_block(mm: Mm, block_id: int, nid: int) -> ZoneType | None:

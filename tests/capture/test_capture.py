@@ -1,6 +1,7 @@
 """What is captured from a real kernel's /proc and /sys, and booted again, is what that kernel showed."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from capture_tree import load, write_tree
 
 from memshell.capture import boot_file, capture, formats, load_machine_file, policy_of, profile_of
 from memshell.errors import RecordingError
+from memshell.machine import Machine
 from memshell.mm.invariants import RULES
 from memshell.mm.memory_block import state_store
 from memshell.mm.mmzone import ZONE_BY_LABEL
@@ -15,6 +17,8 @@ from memshell.mm.profile import find_profile
 from memshell.scenario.capture_mode import as_text
 from memshell.scenario.suite import shared_plugins
 from memshell.verify.recording import load_recording
+from memshell.verify.replay import Replay
+from memshell.verify.report import TIMED_OUT
 from memshell.verify.state import state_quantities
 
 PLUGINS = shared_plugins()
@@ -130,6 +134,56 @@ def test_what_is_captured_can_be_hot_plugged(tmp_path):
         elif block["valid_zones"] == "Movable":
             state_store(mm, int(number), "offline")
     assert [problem for rule in RULES for problem in rule(mm)] == []
+
+
+# Recordings, and whether first onlining counts: that a block keeps its memmap shows only once it is online.
+NEXT = {
+    "x86_64-k612-N-1G-movable": True,
+    "x86_64-k612-Y-1G-movable": False,
+    "x86_64-k72-force-1G-movable": False,
+    "x86_64-k61-N-movable-migrate": True,
+    "ppc64le-p612-64k-radix-N": True,
+    "ppc64le-p612-64k-radix-force": False,
+    "s390x-s612-addmem-N": True,
+    "s390x-s72-addmem-force": False,
+}
+
+
+@pytest.mark.parametrize("name", NEXT)
+def test_a_captured_machine_does_next_what_the_kernel_did_next(name, tmp_path):
+    recording, found = steps(name)
+    played = 0
+    for before, after in pairwise(found):
+        op, shown = after["op"], before["state"]["memory_blocks"]
+        movable = sum(block["valid_zones"] == "Movable" for block in shown.values())
+        offline = op["op"] == "offline" and movable and shown[str(op["blocks"][0])]["valid_zones"] == "Movable"
+        if after.get("errno") == TIMED_OUT or not (
+            offline or (op["op"] == "online_movable" and (movable or NEXT[name]))
+        ):
+            continue
+        played += 1
+        folder = tmp_path / str(after["n"])
+        mm = boot(capture(write_tree(folder, recording, before["state"])), folder)
+        machine = Machine(mm)
+        assert Replay(machine).play(after).errno == after["errno"]
+        told = [
+            q
+            for q in state_quantities(after, machine.mm, (before["state"], mm))
+            if q.name.startswith(("zone", "block"))
+        ]
+        assert [q for q in told if q.verdict != "equal"] == []
+    assert played
+
+
+def test_blocks_belong_to_the_node_that_links_them(tmp_path):
+    recording, found = steps("x86_64-k612-N-numa")
+    step = next(s for s in found if "offline" in {b["state"] for b in s["state"]["memory_blocks"].values()})
+    write_tree(tmp_path, recording, step["state"])
+    for number in step["state"]["memory_blocks"]:  # what was added is node 1's in this recording
+        (tmp_path / f"sys/devices/system/node/node{int(int(number) >= 32)}/memory{number}").mkdir(parents=True)
+    mm = boot(capture(tmp_path), tmp_path)
+    assert {block.nid for block in mm.blocks.values() if block.state == "offline"} == {1}
+    assert differing(step, mm) == []
 
 
 def test_a_reader_without_root_gets_the_same_zones(tmp_path):
