@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 FORMATS = {
     "table": "for people: as wide as the terminal",
@@ -93,15 +93,14 @@ def cell(value: Any) -> str:
 def render(
     result: Result, form: str = "table", *, wish: str | None = None, width: int = 0, vertical: bool = False
 ) -> str:
-    """Draw *result*; *width* is the terminal's, 0 for no limit.  UsageError: it has no such form."""
+    """Draw *result*; *width* is the terminal's, 0 for no limit."""
     if form == "json":
         return _json(result, wish)
-    if result.rows is None or (form == "table" and result.text is not None and wish is None):
-        if form != "table" and result.text is not None:
-            raise UsageError(f"this view has no {form} form", hint="use -F table or -F json")
+    if form == "table" and (result.rows is None or (result.text is not None and wish is None)):
         return _ended(result.text or "")
-    columns = choose_columns(columns_of(result), wish)
-    rows = [[cell(column.of(row)) for column in columns] for row in result.rows]
+    found = result.rows if result.rows is not None else _rows_of(result)
+    columns = choose_columns(columns_of(result if found is result.rows else Result(rows=found)), wish)
+    rows = [[cell(column.of(row)) for column in columns] for row in found]
     if form == "csv":
         return _csv([column.name for column in columns], rows)
     if form == "md":
@@ -109,6 +108,24 @@ def render(
     if vertical:
         return _vertical(columns, rows)
     return _table(columns, rows, width) + _ended(result.footer)
+
+
+def _rows_of(result: Result) -> list[dict[str, Any]]:
+    """Return rows for a view that declares none: its data, by name or by record; else its text, by line."""
+    if isinstance(result.data, dict):
+        return [{"NAME": name, "VALUE": value} for name, value in _flat(result.data)]
+    if isinstance(result.data, list):
+        return [dict(_flat(record)) for record in result.data]
+    return [{"TEXT": line} for line in (result.text or "").splitlines()]
+
+
+def _flat(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested records under dotted names."""
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def _ended(text: str) -> str:

@@ -58,9 +58,11 @@ def test_vertical():
     assert render(RESULT, vertical=True).splitlines()[:2] == ["RANGE  0x0-0x7", " SIZE  8"]
 
 
-def test_a_view_without_rows_has_no_csv():
-    with pytest.raises(UsageError, match="no csv form"):
-        render(Result(text="x"), "csv")
+def test_a_view_without_rows_has_every_form_too():
+    """Every command takes -F table|json|csv|md."""
+    assert render(Result(text="x", data={"a": 1, "b": {"c": [2, 3]}}), "csv") == "NAME,VALUE\na,1\nb.c,2 3\n"
+    assert render(Result(text="x", data=[{"a": 1, "b": {"c": None}}]), "csv") == "a,b.c\n1,\n"
+    assert render(Result(text="one\ntwo\n"), "md") == "| TEXT |\n|---|\n| one |\n| two |\n"
 
 
 def test_a_plugins_column_computes_its_value():
