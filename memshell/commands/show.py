@@ -326,12 +326,10 @@ memmap <...>
 """,
 )
 def altmap(shell: Shell, _args: Namespace) -> Result:
-    """Show struct vmem_altmap of the blocks that hold their own memmap: what it set aside, and gave."""
+    """Show struct vmem_altmap of blocks and devices that hold their own memmap: what it set aside, and gave."""
     from memshell.views.pages import altmaps
 
     found = altmaps(shell.need_machine().mm)
-    if not found:
-        return Result(text="no block has an altmap", data=[])
     shown = [
         {**row, **{name: hex(row[name]) for name in ("start", "base_pfn", "first_pfn", "last_pfn")}}
         for row in found
@@ -343,7 +341,8 @@ def altmap(shell: Shell, _args: Namespace) -> Result:
     if any(row["head"] is not None for row in found):
         shown = [{**row, "head": hex(row["head"])} for row in shown]
         columns += tuple(Column(name, right=True) for name in ("HEAD", "HEAD_REFCOUNT", "NR_SECTS"))
-    return Result(rows=shown, columns=columns, data=found)
+    text = None if found else "no block and no device has an altmap"
+    return Result(text=text, rows=shown, columns=columns, data=found)
 
 
 @command(
@@ -372,10 +371,10 @@ def vmemmap(shell: Shell, args: Namespace) -> Result:
     from memshell.views.pages import mapping_data, mapping_text
 
     mm = shell.need_machine().mm
-    blocks = args.blocks or None
-    return Result(
-        text=mapping_text(mm, blocks, direct=args.direct), data=mapping_data(mm, blocks, direct=args.direct)
-    )
+    data = mapping_data(mm, args.blocks or None, direct=args.direct)
+    rows = [dict(zip(("address", "leaves", "size", "pfn"), leaf, strict=True)) for leaf in data["leaves"]]
+    columns = tuple(Column(name, right=True) for name in ("ADDRESS", "LEAVES", "SIZE", "PFN"))
+    return Result(text=mapping_text(mm, data), rows=rows, columns=columns, data=data)
 
 
 @command(

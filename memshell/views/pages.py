@@ -21,6 +21,7 @@ from memshell.views.series import content_line, range_altmaps
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from memshell.mm.memremap import VmemAltmap
     from memshell.mm.mmzone import MigrateType
     from memshell.mm.page import Page
     from memshell.mm.page_alloc import Chunk
@@ -264,33 +265,34 @@ def section_text(mm: Mm, number: int) -> str:
 
 
 def altmaps(mm: Mm) -> list[dict[str, Any]]:
-    """Return the altmaps that memory blocks hold.
+    """Return the altmaps of memory blocks, and of devices that hold their own memmap.
 
     Bytes for start and size, else pages; head is of the 2018 series only.
     """
-    found = []
-    for number, block in sorted(mm.blocks.items()):
-        altmap = block.altmap
-        if altmap is not None:
-            first = altmap.base_pfn + altmap.reserve
-            found.append(
-                {
-                    "start": block_start(mm, number) << mm.arch.page_shift,
-                    "size": mm.block_size,
-                    "base_pfn": altmap.base_pfn,
-                    "reserve": altmap.reserve,
-                    "free": altmap.free,
-                    "align": altmap.align,
-                    "alloc": altmap.alloc,
-                    "nr_sects": None,
-                    "vmemmap_pages": altmap.alloc,
-                    "first_pfn": first,
-                    "last_pfn": first + altmap.alloc + altmap.align - 1,
-                    "head": None,
-                    "head_refcount": None,
-                }
-            )
-    return found + range_altmaps(mm)
+    shift = mm.arch.page_shift
+    owners = [(block_start(mm, n) << shift, mm.block_size, block.altmap) for n, block in mm.blocks.items()]
+    owners += [(start, device.size, device.altmap) for start, device in mm.pagemaps.items()]
+    found = [_altmap(start, size, altmap) for start, size, altmap in owners if altmap is not None]
+    return sorted(found, key=lambda row: row["start"]) + range_altmaps(mm)
+
+
+def _altmap(start: int, size: int, altmap: VmemAltmap) -> dict[str, Any]:
+    first = altmap.base_pfn + altmap.reserve
+    return {
+        "start": start,
+        "size": size,
+        "base_pfn": altmap.base_pfn,
+        "reserve": altmap.reserve,
+        "free": altmap.free,
+        "align": altmap.align,
+        "alloc": altmap.alloc,
+        "nr_sects": None,
+        "vmemmap_pages": altmap.alloc,
+        "first_pfn": first,
+        "last_pfn": first + altmap.alloc + altmap.align - 1,
+        "head": None,
+        "head_refcount": None,
+    }
 
 
 def leaves(mm: Mm, start: int, end: int) -> list[list[int | None]]:
@@ -314,13 +316,26 @@ def leaves(mm: Mm, start: int, end: int) -> list[list[int | None]]:
 def mapping_data(mm: Mm, blocks: list[int] | None, *, direct: bool = False) -> dict[str, Any]:
     """Return leaves and tables of the vmemmap, or of the *direct* map, for some *blocks* or for all."""
     ranges = _address_ranges(mm, blocks, direct=direct)
-    found = [leaf for start, end in ranges for leaf in leaves(mm, start, end)]
+    found = _once(mm, [leaf for start, end in ranges for leaf in leaves(mm, start, end)])
     tables: dict[str, list[list[int | None]]] = {}
     for (level, address), table in sorted(mm.tables.items()):
         span = _table_span(level)
         if any(address < end and address + span > start for start, end in ranges):
             tables.setdefault(level, []).append([address, None if table.owner == "early" else table.pfn])
     return {"leaves": found, "tables": tables}
+
+
+def _once(mm: Mm, found: list[list[Any]]) -> list[list[int | None]]:
+    """Leave out what a range before has shown: neighbouring blocks may share a leaf."""
+    kept: list[list[int | None]] = []
+    shown = 0
+    for va, count, size, pfn in found:
+        skip = min(count, max(0, -(-(shown - va) // size)))
+        shown = va + count * size
+        if skip < count:
+            moved = None if pfn is None else pfn + (skip * size >> mm.arch.page_shift)
+            kept.append([va + skip * size, count - skip, size, moved])
+    return kept
 
 
 def _table_span(level: str) -> int:
@@ -331,16 +346,15 @@ def _address_ranges(mm: Mm, blocks: list[int] | None, *, direct: bool) -> list[t
     if blocks is None:
         pfns = [(0, max((end for _, end, _ in mm.sections.items()), default=0))]
     else:
-        pfns = [(block_start(mm, number), block_start(mm, number + 1)) for number in blocks]
+        pfns = [(block_start(mm, number), block_start(mm, number + 1)) for number in sorted(blocks)]
     if direct:
         base, shift = mm.arch.page_offset, mm.arch.page_shift
         return [(base + (a << shift), base + (b << shift)) for a, b in pfns]
     return [(mm.arch.vmemmap_address(a), mm.arch.vmemmap_address(b)) for a, b in pfns]
 
 
-def mapping_text(mm: Mm, blocks: list[int] | None, *, direct: bool = False) -> str:
-    """Return the view of `vmemmap`."""
-    data = mapping_data(mm, blocks, direct=direct)
+def mapping_text(mm: Mm, data: dict[str, Any]) -> str:
+    """Return the view of `vmemmap` for what `mapping_data` found."""
     text = leaf_table(mm, data["leaves"])
     counts = [f"{len(tables)} {level}" for level, tables in data["tables"].items()]
     return text + f"tables: {', '.join(counts) or 'none'}\n"

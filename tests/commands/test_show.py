@@ -108,6 +108,24 @@ def test_altmap_and_vmemmap_have_the_promised_shape(prompt):
     assert prompt.json("vmemmap 33 --direct")["leaves"] == [[0xFFFF888108000000, 64, 2 << 20, 0x108000]]
 
 
+def test_a_leaf_that_blocks_share_is_shown_once(prompt):
+    """Hand count: at 56 bytes a struct page, 16 sections of 128M need 28M of memmap, 14 leaves of 2M."""
+    prompt("use x86_64 ram=4G struct_page=56; add 2G")
+    assert sum(leaf[1] for leaf in prompt.json("vmemmap 48-63")["leaves"]) == 14
+    assert [leaf[1] for leaf in prompt.json("vmemmap 50 48 63 --direct")["leaves"]] == [1, 1]  # leaves of 1G
+
+
+def test_a_device_has_an_altmap_too(prompt):
+    """fsdax with map=dev, 1G at 1T, 2M alignment: the superblock is 2 pages, the first leaf of 2M costs 510 more."""
+    prompt("probe 0x10000000000 1G mode=fsdax map=dev")
+    (found,) = prompt.json("altmap")
+    shape = {name: found[name] for name in ("start", "reserve", "free", "align", "alloc")}
+    assert shape == {"start": 1 << 40, "reserve": 2, "free": 4606, "align": 510, "alloc": 4096}
+    prompt("probe 0x10000000000 --off")
+    assert prompt("altmap") == "no block and no device has an altmap\n"
+    assert prompt("altmap -F csv").startswith("START,")
+
+
 def test_a_page_says_where_its_struct_page_is(prompt):
     prompt("policy memmap_on_memory; add 128M; online 32 movable")
     found = prompt.json("page 0x100005")
@@ -151,5 +169,9 @@ def test_the_map_shows_what_each_block_is(prompt):
 def test_views_have_their_other_forms(prompt):
     assert prompt("zoneinfo -F csv").splitlines()[0] == "node,zone,start_pfn,spanned,present,managed,free"
     assert prompt("lsmem -F csv").splitlines()[0] == "RANGE,SIZE,STATE,REMOVABLE,BLOCK"
-    assert "no csv form" in prompt.fails("meminfo -F csv")
+    assert prompt("meminfo -F csv").startswith("NAME,VALUE\nMemTotal,")
+    assert prompt("vmemmap -F csv").splitlines()[0] == "ADDRESS,LEAVES,SIZE,PFN"
+    for view in ("vmstat", "pagetypeinfo", "map", "page 4G", "section 0", "vmemmap", "altmap", "help", "diff"):
+        for form in ("csv", "md"):
+            assert prompt(f"{view} -F {form}")
     assert "unknown column 'ZONE'" in prompt.fails("lsmem -o +ZONE")
