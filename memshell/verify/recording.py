@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memshell.errors import RecordingError
-from memshell.mm.profile import PROFILES, RELEASES, Profile
+from memshell.mm.profile import PROFILES, Profile, profile_of_release
 
 SCHEMA = "memshell-recording/1"
 MAX_BYTES = 256 << 20  # no recording comes near; a larger one is not read into memory
@@ -43,15 +43,10 @@ class Recording:
             from memshell.verify.rfc import profile_of
 
             return profile_of(self)
-        version = _numbers(self.release)
-        fitting = [name for name in RELEASES if _numbers(name[1:]) <= version[:2]]
-        if not fitting:
+        name = profile_of_release(self.release)
+        if name is None:
             raise RecordingError(f"{self.name}: no profile fits kernel {self.release or self.kernel!r}")
-        return PROFILES[fitting[-1]]
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split(".") if part.isdigit())
+        return PROFILES[name]
 
 
 def load_recording(path: str | Path) -> Recording:
