@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from memshell.commands.registry import ArgType, arg, command
+from memshell.commands.registry import ArgType, arg, command, did_you_mean
 from memshell.commands.types import ADDRESS, BLOCKS, INT, SIZE, TEXT, block_ids, choice
 from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError
 
@@ -202,8 +202,12 @@ ONLINE_AS = {
 def _block_or_kind(word: str, shell: Shell) -> list[int] | str:
     if word in ONLINE_AS:
         return ONLINE_AS[word]
-    found: list[int] = block_ids([word], shell)
-    return found
+    try:
+        return block_ids([word], shell)
+    except UsageError as error:
+        if close := did_you_mean(word, ONLINE_AS):
+            raise UsageError(error.message, hint=close) from error
+        raise
 
 
 def _blocks_or_kinds(shell: Shell, prefix: str) -> Suggestions:

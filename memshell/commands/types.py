@@ -102,16 +102,14 @@ def _machine(shell: Shell) -> Machine:
     return shell.need_machine()
 
 
-def _ids(word: str, shell: Shell) -> list[int]:
+def _ids(word: str, shell: Shell) -> range:
     """Return the block ids that *word* names, whether they exist or not."""
     start, dash, end = word.partition("-")
     first = _endpoint(start, shell)
     if first is None:
-        return []
-    if not dash:
-        return [first]
-    last = _endpoint(end, shell, inclusive_end=True)
-    return [] if last is None else list(range(first, last + 1))
+        return range(0)
+    last = _endpoint(end, shell, inclusive_end=True) if dash else first
+    return range(0) if last is None else range(first, last + 1)
 
 
 def _endpoint(word: str, shell: Shell, *, inclusive_end: bool = False) -> int | None:
@@ -155,8 +153,8 @@ def _blocks(word: str, shell: Shell) -> list[int]:
         close = did_you_mean(word, keywords)
         hint = close or "write memory47, 47, 32-39, an address range, all, online, offline or last"
         raise UsageError(f"{word!r} names no memory block", hint=hint)
-    present = [number for number in ids if number in blocks]
-    if not present or (len(ids) > len(present) and "-" not in word):
+    present = sorted(number for number in blocks if number in ids)
+    if not present:
         near = min(blocks, key=lambda number: abs(number - ids[0]))
         raise UsageError(f"there is no block memory{ids[0]}", hint=f"the nearest is memory{near}")
     return present
