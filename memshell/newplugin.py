@@ -49,8 +49,8 @@ def mode(args: argparse.Namespace, rest: list[str]) -> int:
     sys.stdout.write(
         f"{folder}: {words['module']}.py, its tests, pyproject.toml, README.md\n"
         f"try it:      memshell --plugin {folder / words['module']}.py -c '{trial}'\n"
-        f"install it:  pip install {folder}\n"
-        f"test it:     pip install '{folder}[test]'; pytest {folder}\n"
+        f"install it:  pip install -e '{folder}[test]'\n"
+        f"test it:     pytest {folder}\n"
     )
     return 0
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
+
+PerNode = tuple[tuple[int, int], ...]  # ((node, pages), ...)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,14 @@ class MemmapRequest:
     force_known: bool  # the kernel's parameter knows "force"
     arch_refusal: str | None  # what arch_supports_memmap_on_memory() says against it
     from_range: bool = False  # the kernel can take the memmap of the whole add from its range (the series of 2017 to 2019)
-    free_pages: tuple[tuple[int, int], ...] = ()  # (nid, free pages) of every node
+    free_pages: PerNode = ()  # of every node
     cpu_nodes: tuple[int, ...] = ()  # the nodes that have processors: memory of others is slower
+    _memmap_on: Callable[[], PerNode] = field(default=tuple, repr=False, compare=False)
+
+    @property
+    def memmap_on(self) -> PerNode:
+        """The pages of every node that hold memmap of added memory already: counted when it is asked for."""
+        return self._memmap_on()
 
     @property
     def memmap_bytes(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from memshell.errors import KernelError, PluginError
 from memshell.mm import mirrors
 from memshell.mm.memory_block import (
@@ -16,12 +18,13 @@ from memshell.mm.memory_block import (
 from memshell.mm.memory_hotplug_rfc import add_pages_restricted, add_restricted, remove_range, remove_section
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import MemoryGroup, Node
+from memshell.mm.page import Owner
 from memshell.mm.page_alloc import add_zones
 from memshell.mm.pfn import align_down, format_size
 from memshell.mm.resource import drop_resource, merge_system_ram_resource, release_mem_region_adjustable, request_region
 from memshell.mm.sparse import sparse_add_section, sparse_remove_section
 from memshell.mm.state import Mm, Resource
-from memshell.policy import MemmapRequest, Placement
+from memshell.policy import MemmapRequest, PerNode, Placement
 
 HERE = "mm/memory_hotplug.c"
 MHP_MERGE_RESOURCE, MHP_MEMMAP_ON_MEMORY, MHP_NID_IS_MGID = 1, 2, 4
@@ -145,7 +148,17 @@ def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) ->
         arch_refusal=mm.arch.supports_memmap_on_memory(block_memmap, mm.profile),
         free_pages=tuple(sorted(free.items())),
         cpu_nodes=tuple(sorted(node for node, record in mm.nodes.items() if record.has_cpu)),
+        _memmap_on=partial(memmap_on_nodes, mm),
     )
+
+
+def memmap_on_nodes(mm: Mm) -> PerNode:
+    """Return how many pages of each node the buddy gave for the memmap of added memory."""
+    pages = dict.fromkeys(mm.nodes, 0)
+    for start, end, page in mm.pages.items():
+        if page.owner is Owner.MEMMAP:
+            pages[page.nid] += end - start
+    return tuple(sorted(pages.items()))
 
 
 @mirrors("mm/memory_hotplug.c:mhp_supports_memmap_on_memory", "v6.12", "complete")

@@ -39,7 +39,7 @@ def test_every_public_name_is_in_the_guide():
 )
 def test_every_field_that_a_plugin_sees_is_in_the_guide(record):
     left_out = {"BootMemory": {"standby", "block_zones"}, "BootZone": {"pcp"}}  # of recordings and of s390
-    fields = {field.name for field in dataclasses.fields(getattr(memshell, record))}
+    fields = {field.name for field in dataclasses.fields(getattr(memshell, record)) if field.name[0] != "_"}
     assert {name for name in fields - left_out.get(record, set()) if not mentioned(name)} == set()
 
 
