@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from memshell.errors import CommandError
+from memshell.errors import CommandError, UsageError
 from memshell.mm.mmzone import ZoneType
 
 if TYPE_CHECKING:
@@ -60,12 +60,22 @@ class BootMemory:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One key of ``use ARCH key=value``."""
+    """One key of ``use ARCH key=value``: one of *choices*, or a whole number within *limits*, or anything."""
 
     name: str
     default: str
     text: str
     choices: tuple[str, ...] = ()
+    limits: tuple[int, int] | None = None  # the lowest and the highest
+
+    def check(self, value: str) -> None:
+        """Raise `UsageError` for a value that cannot be."""
+        if self.choices and value not in self.choices:
+            raise UsageError(f"{self.name}={value} cannot be", hint=f"{self.name} is one of {', '.join(self.choices)}")
+        if self.limits is not None:
+            low, high = self.limits
+            if not (value.isascii() and value.isdecimal() and low <= int(value) <= high):
+                raise UsageError(f"{self.name}={value} cannot be", hint=f"a whole number from {low} to {high}")
 
 
 @dataclass(frozen=True)

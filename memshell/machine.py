@@ -12,7 +12,7 @@ from memshell.mm.events import Event, Trace
 from memshell.mm.state import Mm
 
 if TYPE_CHECKING:
-    from memshell.arch import Arch
+    from memshell.arch import Arch, BootMemory
     from memshell.mm.profile import Profile
     from memshell.policy import Policy
 
@@ -213,15 +213,22 @@ def boot(
     for name, value in options.items():
         if name not in known:
             raise unknown("key", name, known)
-        if known[name].choices and value not in known[name].choices:
-            raise UsageError(f"{name}={value} cannot be", hint=f"{name} is one of {', '.join(known[name].choices)}")
+        known[name].check(value)
         values[name] = value
     configured = _given(arch, "configure", arch.configure(values, profile), Arch)
     if constants:
         configured = configured.with_constants(constants)
     _given(arch, "mhp_range", configured.mhp_range(), tuple)
     memory = _given(arch, "boot_memory", configured.boot_memory(values, profile), BootMemory)
+    _check_addresses(configured, memory)
     return Machine(boot_mm(configured, profile, policy, memory, DEFAULT_PARAMS), command)
+
+
+def _check_addresses(arch: Arch, memory: BootMemory) -> None:
+    bits = arch.max_physmem_bits
+    top = max([end << arch.page_shift for _, end, _ in memory.ram] + [end for _, end in memory.standby])
+    if top > 1 << bits:
+        raise UsageError(f"memory up to {top - 1:#x} cannot be", hint=f"this machine has addresses of {bits} bits; take less ram")
 
 
 def _given(arch: Arch, method: str, value: T, kind: type) -> T:
