@@ -39,7 +39,7 @@ OPTIONS = (
     Option("block", "", "memory block size: the section's, nothing else"),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
     Option("used", "0", "what the booted kernel has in use besides the memmap"),
-    Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot"),
+    Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot", limits=(1, 4)),
 )
 # page size: page shift, SECTION_SIZE_BITS, MAX_PAGE_ORDER
 PAGES = {"4K": (12, 27, 10), "16K": (14, 27, 11), "64K": (16, 29, 13)}

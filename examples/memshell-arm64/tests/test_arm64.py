@@ -89,6 +89,17 @@ def test_boot_memory_cannot_be_offlined(machine):
     assert refused.value.errno == "EPERM"
 
 
+@pytest.mark.parametrize("bug", ["on", "off"])
+def test_a_subsection_that_goes_takes_its_neighbours_memmap_along_where_the_kernel_had_that_bug(machine, bug):
+    """Fixed in 6.1.132 and 6.12.20: "arm64: mm: Populate vmemmap at the page level if not section aligned"."""
+    guest = machine("arm64")
+    guest.run(f"set bug.arm64_subsection_leaf {bug}; probe 0x100000000 2M; probe 0x100200000 2M")
+    assert guest.check() == []
+    guest.run("probe 0x100000000 --off")
+    lost = ["the struct pages of 0x100200-0x100400 are not mapped"]
+    assert guest.check() == (lost if bug == "on" else [])
+
+
 def test_the_direct_map_in_pages_costs_a_table_for_each_2m(machine):
     """rodata=full, the default: 512 PTE tables for a GiB (arch/arm64/mm/mmu.c:can_set_direct_map())."""
     free = {}
