@@ -101,8 +101,8 @@ BUGS: dict[str, Bug] = {
     ),
     "bug.arm64_subsection_leaf": Bug(
         "B16",
-        "arm64: subsections get a whole leaf, and removing one frees its neighbours' memmap; needs an "
-        'arm64 plugin, no other architecture asks (fixed in 6.1.132 and 6.12.20: "arm64: mm: Populate '
+        "arm64: subsections get a whole leaf, and removing one frees its neighbours' memmap; only an "
+        'arm64 plugin asks (fixed in 6.1.132 and 6.12.20: "arm64: mm: Populate '
         'vmemmap at the page level if not section aligned")',
         {"v5.15": True, "v6.1": False, "v6.6": True, "v6.12": False},
     ),
