@@ -305,10 +305,16 @@ def section(shell: Shell, args: Namespace) -> Result:
     from memshell.views.pages import section_data, section_text
 
     mm = shell.need_machine().mm
+    number = _section(mm, args.number)
+    return Result(text=section_text(mm, number), data=section_data(mm, number))
+
+
+def _section(mm: Mm, number: int) -> int:
+    """Return *number* if there can be such a section."""
     limit = 1 << (mm.arch.max_physmem_bits - mm.arch.section_size_bits)
-    if not 0 <= args.number < limit:
-        raise CommandError(f"there is no section {args.number}", hint=f"sections are 0 to {limit - 1}")
-    return Result(text=section_text(mm, args.number), data=section_data(mm, args.number))
+    if not 0 <= number < limit:
+        raise CommandError(f"there is no section {number}", hint=f"sections are 0 to {limit - 1}")
+    return number
 
 
 @command(
@@ -380,6 +386,7 @@ def vmemmap(shell: Shell, args: Namespace) -> Result:
 @command(
     "look",
     arg("block", BLOCKS, "a block to look into; the whole machine without it", nargs="?"),
+    arg("section=", INT, "a section to look into"),
     examples="""
 > use x86_64 ram=2G policy=memmap_on_memory
 x86_64, <...>
@@ -408,12 +415,14 @@ NODE ZONE      PRESENT   MEMMAP   KERNEL RESERVED     FREE
 )
 def map_(shell: Shell, args: Namespace) -> Result:
     """Draw memory: blocks, zones, memmap, free, in use, offline, holes; with a block, what is inside it."""
-    from memshell.views.memory_map import block_map, overview
+    from memshell.views.memory_map import block_map, overview, section_map
 
     mm = shell.need_machine().mm
-    width = shell.options.width or 80
+    width, colour = shell.options.width or 80, shell.options.colour and args.form in {None, "table"}
+    if args.section is not None:
+        return Result(text=section_map(mm, _section(mm, args.section), width, colour=colour))
     if not args.block:
-        return Result(text=overview(mm, width))
+        return Result(text=overview(mm, width, colour=colour))
     if len(args.block) > 1:
         raise UsageError("map looks into one block", hint="map without a number draws them all")
-    return Result(text=block_map(mm, mm.blocks[args.block[0]], width))
+    return Result(text=block_map(mm, mm.blocks[args.block[0]], width, colour=colour))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ from memshell.scenario.syntax import (
 from memshell.scenario.words import expand, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from memshell.commands.shell import Shell
@@ -252,7 +252,8 @@ class Player:
         assert self._current is not None
         self._current.command = " ".join(quote(word) for word in words)
         try:
-            text = self.command(words, statement.tail)
+            with self._drawn_for(statement):
+                text = self.command(words, statement.tail)
         except (KernelError, KernelCrash, CommandError) as error:
             if not statement.must_fail or isinstance(error, UsageError):
                 raise
@@ -264,6 +265,17 @@ class Player:
             self.shell.last_error = None
             raise ExpectFailed(f"had to fail, and did not: {statement.text}")
         self._output(statement, text)
+
+    @contextmanager
+    def _drawn_for(self, statement: Run) -> Iterator[None]:
+        """Draw for the terminal only what goes there: a file or another program gets no colour and all columns."""
+        options = self.shell.options
+        if statement.pipe is not None or statement.redirect is not None or statement.golden is not None:
+            self.shell.options = replace(options, width=0, colour=False)
+        try:
+            yield
+        finally:
+            self.shell.options = options
 
     def _alias(self, statement: Run, words: list[str]) -> None:
         name = words[0]

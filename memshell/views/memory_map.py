@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,8 @@ from memshell.mm.pfn import format_size
 from memshell.views.pages import PFN_TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memshell.mm.memory_block import MemoryBlock
     from memshell.mm.state import Mm
 
@@ -41,6 +44,8 @@ NAMES = {
     FREE: "free",
     OFFLINE: "offline",
 }
+# Of the sixteen that a terminal's own theme defines; the letters say the same without them.
+COLOURS = {"P": 31, "M": 35, "K": 36, "R": 90, "U": 34, "O": 33, "D": 94, "B": 91, FREE: 32, OFFLINE: 33}
 RANK = "PMBKRUOD"  # what a small part is shown for when several are in one piece
 MOST_ROWS = 24
 
@@ -84,7 +89,16 @@ def shape(mm: Mm, width: int) -> tuple[int, int, int]:
     return together, 1, per_row
 
 
-def overview(mm: Mm, width: int = 80) -> str:
+def paint(cells: str) -> str:
+    """Return characters of the map in their colours, as a terminal takes them."""
+    return re.sub(r"([PMKRUODB.-])\1*", _painted, cells, flags=re.IGNORECASE)
+
+
+def _painted(run: re.Match[str]) -> str:
+    return f"\x1b[{COLOURS[run[1].upper()]}m{run[0]}\x1b[0m"
+
+
+def overview(mm: Mm, width: int = 80, *, colour: bool = False) -> str:
     """Draw the whole machine: a line for each row of blocks, equal lines and holes folded."""
     together, pieces, per_row = shape(mm, width)
     span = together * per_row
@@ -99,9 +113,9 @@ def overview(mm: Mm, width: int = 80) -> str:
         f"one character = {piece}, | between {'blocks' if together == 1 else f'every {together} blocks'}",
         "",
     ]
-    lines += _drawn(mm, rows, span)
+    lines += _drawn(mm, rows, span, paint if colour else str)
     used = {letter for row in rows for cells in row.cells for letter in cells}
-    return "\n".join([*lines, "", *legend(used, width), "", *totals(mm)]) + "\n"
+    return "\n".join([*lines, "", *legend(used, width, colour=colour), "", *totals(mm)]) + "\n"
 
 
 def _row(mm: Mm, first: int, together: int, pieces: int, per_row: int) -> Row:
@@ -138,12 +152,12 @@ def block_zones(mm: Mm, block: MemoryBlock) -> list[str]:
     )
 
 
-def _drawn(mm: Mm, rows: list[Row], span: int) -> list[str]:
+def _drawn(mm: Mm, rows: list[Row], span: int, draw: Callable[[str], str]) -> list[str]:
     lines: list[str] = []
     before: Row | None = None
     folded: list[str] = []
     for row in rows:
-        bar = "|".join(row.cells)
+        bar = draw("|".join(row.cells))
         line = f"{row.first * mm.block_size:#14x} |{bar}| {row.zones}"
         gap = row.first - before.first - span if before is not None else 0
         if before is not None and row[1:] == before[1:] and not gap:
@@ -164,17 +178,18 @@ def _folded(mm: Mm, lines: list[str], span: int) -> list[str]:
     return [f"{'':>14}  ... {format_size(len(lines) * span * mm.block_size)} more like this"]
 
 
-def legend(used: set[str], width: int) -> list[str]:
+def legend(used: set[str], width: int, *, colour: bool = False) -> list[str]:
     """Return what the characters that are *used* mean, in lines of at most *width*."""
     words = [f"{letter} {name}" for letter, name in NAMES.items() if {letter, letter.lower()} & used]
     if any(letter.islower() for letter in used):
         words.append("small letter: a part of it")
-    lines = [""]
+    lines: list[list[str]] = [[]]
     for word in words:
-        if len(lines[-1]) + len(word) + 3 > width:
-            lines.append("")
-        lines[-1] += ("   " if lines[-1] else "") + word
-    return lines
+        if len("   ".join([*lines[-1], word])) > width:
+            lines.append([])
+        lines[-1].append(word)
+    draw = paint if colour else str
+    return ["   ".join(draw(word[0]) + word[1:] if word[1] == " " else word for word in line) for line in lines]
 
 
 def totals(mm: Mm) -> list[str]:
@@ -208,28 +223,39 @@ def _size(mm: Mm, pages: int) -> str:
     return ""
 
 
-# --- one block ---
+# --- one block, one section ---
 
 _MOST_RUNS = 20
 
 
-def block_map(mm: Mm, block: MemoryBlock, width: int = 80) -> str:
-    """Draw one block: 16 rows of 32 pieces, and its runs of pages."""
-    start, pages = block_start(mm, block.id), mm.block_pages
+def block_map(mm: Mm, block: MemoryBlock, width: int = 80, *, colour: bool = False) -> str:
+    """Draw one block, and its runs of pages."""
+    kept = f", memmap in its first {block.nr_vmemmap_pages} pages" if block.nr_vmemmap_pages else ""
+    head = f"memory{block.id}: {block.state}, node {block.nid}, {' '.join(block_zones(mm, block))}{kept}"
+    return _zoomed(mm, head, (block_start(mm, block.id), mm.block_pages), width, colour=colour)
+
+
+def section_map(mm: Mm, number: int, width: int = 80, *, colour: bool = False) -> str:
+    """Draw one section, and its runs of pages."""
+    pages = mm.arch.pages_per_section
+    block = mm.blocks.get(number * pages // mm.block_pages)
+    inside = f"memory{block.id} ({block.state})" if block is not None else "no memory block"
+    return _zoomed(mm, f"section {number}, in {inside}", (number * pages, pages), width, colour=colour)
+
+
+def _zoomed(mm: Mm, head: str, where: tuple[int, int], width: int, *, colour: bool) -> str:
+    """Draw a piece of memory in eight rows or more."""
+    start, pages = where
     per_row = 64 if width >= 80 else 32
     piece = max(pages // (per_row * 8), 1)
-    kept = f", memmap in its first {block.nr_vmemmap_pages} pages" if block.nr_vmemmap_pages else ""
-    lines = [
-        f"memory{block.id}: {block.state}, node {block.nid}, {' '.join(block_zones(mm, block))}{kept}",
-        f"one character = {format_size(piece << mm.arch.page_shift)}",
-        "",
-    ]
+    lines = [head, f"one character = {format_size(piece << mm.arch.page_shift)}", ""]
+    draw = paint if colour else str
     cells = "".join(cell(mm, pfn, pfn + piece) for pfn in range(start, start + pages, piece))
     lines += [
-        f"{start + at * piece << mm.arch.page_shift:#14x} {cells[at : at + per_row]}".rstrip()
+        f"{start + at * piece << mm.arch.page_shift:#14x} {draw(cells[at : at + per_row].rstrip())}"
         for at in range(0, len(cells), per_row)
     ]
-    return "\n".join([*lines, "", *legend(set(cells), width), "", *_runs(mm, start, start + pages)]) + "\n"
+    return "\n".join([*lines, "", *legend(set(cells), width, colour=colour), "", *_runs(mm, start, start + pages)]) + "\n"
 
 
 def _runs(mm: Mm, start: int, end: int) -> list[str]:

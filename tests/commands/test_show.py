@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -164,6 +165,26 @@ def test_the_map_shows_what_each_block_is(prompt):
     assert row.split("|")[1:9] == ["m.PP", "m...", "m...", "m...", "----", "----", "----", "    "]
     assert "memory32: online" in prompt("map 32")
     assert "memmap of its own memory block" in prompt("map 32")
+
+
+def test_the_map_looks_into_one_section(prompt):
+    prompt("use powerpc ram=2G block=256M page=64K policy=memmap_on_memory_force; add 256M; online last movable")
+    assert prompt("map section=128").startswith("section 128, in memory8 (online)\n")
+    assert "memmap of its own memory block" in prompt("map section=128")
+    assert "memmap of its own" not in prompt("map section=129")
+    assert "there is no section -1; sections are 0 to" in prompt.fails("map section=-1")
+
+
+@pytest.mark.parametrize("view", ["map", "map 32", "map section=32"])
+def test_colours_of_the_map_change_no_character_and_stay_on_the_terminal(prompt, tmp_path, view):
+    prompt("policy memmap_on_memory; add 1G; online 32-35 movable; alloc 64M at=4160M; pin 1")
+    plain = prompt(view)
+    prompt.player.shell.options.colour = True
+    coloured = prompt(view)
+    assert re.sub(r"\x1b\[\d*m", "", coloured) == plain
+    assert "\x1b[31mP" in coloured
+    prompt(f"{view} > {tmp_path}/map")
+    assert (tmp_path / "map").read_text() == plain
 
 
 def test_views_have_their_other_forms(prompt):
