@@ -105,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(argv)
         debug = args.debug
-        return _run(args)
+        code = _run(args)
+        sys.stdout.flush()  # what cannot be written is told here, not by the interpreter as it leaves
+        return code
     except MemshellError as error:
         if debug:
             raise
@@ -115,6 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of stdout went away: point it elsewhere, so that the interpreter's last flush is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # What memshell opens itself says what it was; this is its standard output, on a full disk.
+        print(f"memshell: {error.strerror or error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("memshell: interrupted", file=sys.stderr)
         return 130

@@ -194,3 +194,16 @@ def test_debug_shows_the_traceback():
     done = run("--debug", "-c", "undo")
     assert "Traceback" in done.stderr
     assert done.returncode == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110 - one call
+@pytest.mark.parametrize(
+    "args", [["-c", "use x86_64; lsmem"], ["run", "--json", "tutorial/first"], ["plugins"], ["--version"]]
+)
+def test_a_full_disk_is_no_crash(args):
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [*MEMSHELL, *args], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "No space left on device" in done.stderr

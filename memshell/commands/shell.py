@@ -142,9 +142,14 @@ class Shell:
             self.progress = None
 
     def write(self, text: str) -> None:
-        """Write a result to stdout."""
-        self.out.write(text)
-        self.out.flush()
+        """Write a result to stdout.  Raises CommandError when it cannot be, as on a full disk."""
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CommandError(f"cannot write the output: {error.strerror}") from error
 
     def note(self, text: str) -> None:
         """Tell the user something that is not a result, on stderr."""
