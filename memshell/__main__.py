@@ -107,7 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         debug = args.debug
         code = _run(args)
         sys.stdout.flush()  # what cannot be written is told here, not by the interpreter as it leaves
-        return code
     except MemshellError as error:
         if debug:
             raise
@@ -133,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind = type(error).__name__
         print(f"memshell: internal error: {kind}: {error}; --debug shows where", file=sys.stderr)
         return 3
+    else:
+        return code
 
 
 if __name__ == "__main__":
