@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 
 from memshell.errors import KernelError
 from memshell.mm import mirrors
@@ -12,8 +12,18 @@ BUSY = ("System RAM", "Reserved", "Kernel", "ACPI")  # names that nothing is put
 
 
 def overlaps(mm: Mm, start: int, end: int, depth: int) -> list[Resource]:
-    """Return the resources of one depth that meet [start, end] (inclusive)."""
-    return [r for r in mm.resources if r.depth == depth and r.start <= end and r.end >= start]
+    """Return the resources of one depth that meet [start, end] (inclusive).
+
+    They rise by their start, a parent before its children: the search goes down from *end*, past none but those that meet.
+    """
+    found: list[Resource] = []
+    for at in range(bisect_right(mm.resources, end, key=lambda r: r.start) - 1, -1, -1):
+        r = mm.resources[at]
+        if r.depth == depth and r.end >= start:
+            found.append(r)
+        elif r.depth == depth or (r.depth < depth and r.start <= start):
+            break
+    return found[::-1]
 
 
 @mirrors("kernel/resource.c:__request_region", "v6.12", "complete")

@@ -2,6 +2,7 @@
 
 import functools
 from itertools import pairwise
+from types import SimpleNamespace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,8 @@ from memshell.mm.page_alloc_bulk import alloc_bulk, free_bulk
 from memshell.mm.pfn import order_of
 from memshell.mm.profile import PROFILES
 from memshell.mm.ranges import RangeMap
+from memshell.mm.resource import overlaps
+from memshell.mm.state import Resource
 
 SMALL = st.integers(0, 60)
 EDITS = st.lists(st.tuples(st.booleans(), SMALL, SMALL, st.sampled_from("abc")), max_size=25)
@@ -192,3 +195,20 @@ def test_freeing_a_range_is_freeing_its_pieces(pieces):
     assert whole.free == split.free
     assert whole.pages == split.pages
     assert violations(whole) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sets(SMALL, min_size=2), st.sets(SMALL), SMALL, SMALL)
+def test_conflicts_of_a_region_are_those_of_the_whole_list(roots, children, a, b):
+    """overlaps() looks at the end of the list only: two levels of resources, children inside their parents."""
+    found = [Resource(low, high - 1, "root", 0) for low, high in list(pairwise(sorted(roots)))[::2]]
+    for root in list(found):
+        cuts = sorted(c for c in children if root.start <= c <= root.end)
+        found += [Resource(low, high - 1, "child", 1) for low, high in pairwise([*cuts, root.end + 1])]
+    found.sort(key=lambda r: (r.start, -r.end, r.depth))
+    start, end = min(a, b), max(a, b)
+    for depth in (0, 1):
+        naive = [r for r in found if r.depth == depth and r.start <= end and r.end >= start]
+        if depth and not any(r.depth == 0 and r.start <= start and r.end >= end for r in found):
+            continue  # a region is looked for among the children of what spans it
+        assert overlaps(SimpleNamespace(resources=found), start, end, depth) == naive
