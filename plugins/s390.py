@@ -84,14 +84,14 @@ class S390(Arch):
                 f"struct_page={size} cannot be",
                 hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel",
             )
-        end = memparse(options["ram"]) + memparse(options["standby"])
+        end = max(memparse(options["ram"]) + memparse(options["standby"]), MAX_DCSS)
         edat = 0 if options["edat"] == "off" else int(options["edat"])
         return replace(
             self,
             edat=edat,
             struct_page_size=size,
             section_size_bits=profile.features["s390.section_size_bits"],
-            max_mappable=max(end, MAX_DCSS),
+            max_mappable=self.vmemmap_base if profile.features["s390.mappable"] == "vmemmap" else end,
         )
 
     def from_recording(
@@ -214,7 +214,7 @@ class S390(Arch):
         sclp_mem_notifier(mm, action, start_pfn, nr_pages)
 
     def mhp_range(self) -> tuple[int, int]:
-        """What the identity mapping can hold: the memory and the standby memory, 512 GiB at least."""
+        """What the identity mapping can hold: memory and standby memory, 512 GiB at least; up to the vmemmap before v6.10."""
         return 0, self.max_mappable - 1
 
 

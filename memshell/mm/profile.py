@@ -138,6 +138,11 @@ FEATURES: dict[str, Feature] = {
     ),
     # s390
     "s390.section_size_bits": Feature("SECTION_SIZE_BITS", {"v5.15": 28, "v7.2": 27}),
+    "s390.mappable": Feature(
+        "what can be mapped ends where the vmemmap begins ('vmemmap'), or with the memory, at 512G at least ('memory': v6.10)",
+        {"v5.15": "vmemmap", "v6.12": "memory"},
+        ("vmemmap", "memory"),
+    ),
     "s390.half_page_tables": Feature(
         "two page tables of the kernel's own mapping share a page", {"v5.15": True, "v6.12": False}
     ),

@@ -90,10 +90,15 @@ def test_hot_added_memory_above_2g_is_normal(machine):
     assert (0, ZoneType.DMA32) not in mm.zones
 
 
-def test_what_cannot_be_mapped_is_too_big(machine):
-    """Recorded: "pluggable 0-7fffffffff"."""
+@pytest.mark.parametrize(
+    "release, first_too_big", [("v6.1", 0x37200000000), ("v6.6", 0x37200000000), ("v6.12", 512 * GiB)]
+)
+def test_what_cannot_be_mapped_is_too_big(machine, release, first_too_big):
+    """Recorded on v6.12: "pluggable 0-7fffffffff"; before v6.10 VMEM_MAX_PHYS was where the vmemmap begins."""
+    mm = machine(release)
+    add_memory(mm, 0, first_too_big - 256 * MiB, 256 * MiB)
     with pytest.raises(KernelError) as raised:
-        add_memory(machine(), 0, 512 * GiB, 256 * MiB)
+        add_memory(mm, 0, first_too_big, 256 * MiB)
     assert raised.value.errno == "E2BIG"
 
 
