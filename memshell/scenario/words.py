@@ -42,6 +42,6 @@ def _inside(found: re.Match[str], names: Names) -> str:
 
 def quote(word: str) -> str:
     """Return a word that `expand` turns into *word*."""
-    if _SAFE.fullmatch(word):
+    if _SAFE.fullmatch(word) and word != "--":  # which begins the tail of a command
         return word
     return "'" + word.replace("'", "'\"'\"'") + "'"

@@ -1,6 +1,6 @@
 """Words: quotes and variables as in a POSIX shell, and back."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from memshell.scenario.expression import Names, Quantity
@@ -22,6 +22,7 @@ def test_quotes_and_variables():
     assert {word: expand(word, NAMES) for word in words} == words
 
 
+@example("--")
 @given(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\x00\r"), min_size=1))
 def test_a_quoted_word_is_read_back_as_it_was(word):
     # The journal and `save` write quoted words; a machine must come back the same.
