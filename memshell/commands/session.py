@@ -277,12 +277,19 @@ blocks.online = 16
 """,
 )
 def watch(shell: Shell, args: Namespace) -> str | None:
-    """Show an expression after each step; without one, list what is watched."""
+    """Show an expression after each step; without one, list what is watched.
+
+    An expression is what `expect` takes: ``zone.Movable.free``, ``blocks.online``. With --off alone nothing is
+    watched any more.
+    """
     text = " ".join(args.expression or [])
     if args.off:
         shell.watches = [known for known in shell.watches if text and known != text]
     elif text:
-        shell.watches.append(text)
+        if shell.value_of is not None and shell.machine is not None:
+            shell.value_of(text)
+        if text not in shell.watches:
+            shell.watches.append(text)
     else:
         return "\n".join(shell.watches)
     return None

@@ -64,6 +64,7 @@ class Shell:
     directives: dict[str, tuple[str, str]] = field(default_factory=dict)  # word -> (form, text), for help
     play_file: Callable[[str], None] | None = None
     play_fresh: Callable[[str], list[Step]] | None = None  # plays a text on a machine of its own
+    value_of: Callable[[str], str] | None = None  # of an expression, as text
     mutate_file: Callable[..., list[Verdict]] | None = None  # plays a file once per mutant of the kernel
     journal: Callable[[str], None] = _no_journal
     out: Writer = field(default_factory=lambda: sys.stdout)

@@ -103,6 +103,7 @@ class Player:
 
     def __post_init__(self) -> None:
         self.shell.play_fresh = self.shell.play_fresh or self._play_fresh
+        self.shell.value_of = self._value_of
         self.shell.mutate_file = self.shell.mutate_file or self._mutate_file
 
     def _play_fresh(self, text: str) -> list[Step]:
@@ -361,10 +362,13 @@ class Player:
         start = before[1] if before[0] == id(machine) else 0
         return tuple(machine.steps[start:])
 
+    def _value_of(self, text: str) -> str:
+        return show(evaluate(parse_expression(text), self.names))
+
     def _show_watches(self) -> None:
         for text in self.shell.watches:
             try:
-                value = show(evaluate(parse_expression(text), self.names))
+                value = self._value_of(text)
             except MemshellError as error:
                 value = str(error)
             self.shell.write(f"{text} = {value}\n")

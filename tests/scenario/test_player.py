@@ -133,6 +133,14 @@ def test_a_golden_block_is_compared_line_by_line(player):
     assert "is too much" in _fails(player, "policy\n----\nNAME                   NOW SUMMARY\n")
 
 
+def test_watch_takes_only_what_has_a_value(player):
+    player.play_text("use x86_64 ram=2G", "f")
+    with pytest.raises(MemshellError, match=r"unknown name 'blocks\.onlin'"):
+        player.play_text("watch blocks.onlin", "f")
+    player.play_text("watch blocks.online; watch blocks.online", "f")
+    assert player.shell.watches == ["blocks.online"]
+
+
 def test_watch_shows_an_expression_after_each_step(player):
     player.play_text("watch blocks.online\nuse x86_64 ram=2G", "f")
     assert player.shell.out.text.endswith("blocks.online = 16\n")
