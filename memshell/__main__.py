@@ -17,6 +17,7 @@ memshell [OPTIONS]                      the prompt; a script on standard input w
 memshell -c 'CMD; CMD'                  run commands
 memshell run FILE... [--json]           play scenarios
 memshell test [FILE|DIR]...             play scenarios as tests (--junit F --ktap --update -k NAME -j N)
+memshell mutate FILE [--pairs] [--json] play a scenario once for each check of the 2018 series, with that check off
 memshell vmlinux FILE [--json]          facts from a kernel image (--symbols NAME,... --struct NAME,...)
 memshell capture [--root DIR] [-o FILE] this machine, or a copied /proc and /sys -> a file for `use FILE`
 memshell verify RECORDING... [--json]   replay what a real kernel did and compare

@@ -1,9 +1,11 @@
-"""Where memshell keeps its files: the XDG places."""
+"""Where memshell keeps its files: the XDG places, and the scenarios that it brings."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from memshell.errors import UsageError
 
 
 def _base(variable: str, fallback: str) -> Path:
@@ -20,3 +22,19 @@ def state_path() -> Path:
 def rc_path() -> Path:
     """Return the path of the start-up scenario, whether it exists or not."""
     return _base("XDG_CONFIG_HOME", ".config") / "memshell" / "rc.mem"
+
+
+def scenario_root() -> Path:
+    """Return the folder of the scenarios that memshell brings."""
+    from importlib.util import find_spec
+
+    spec = find_spec("memshell_scenarios")
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError("memshell's own scenarios are not installed", hint="pip install memshell-mm")
+    return Path(spec.submodule_search_locations[0])
+
+
+def own_scenarios() -> list[str]:
+    """Return the names of the scenarios that memshell brings, such as tutorial/first."""
+    root = scenario_root()
+    return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.mem"))

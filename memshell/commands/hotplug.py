@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from memshell.commands.registry import ArgType, arg, command, did_you_mean
-from memshell.commands.types import ADDRESS, BLOCKS, INT, SIZE, TEXT, block_ids, choice
+from memshell.commands.types import ADDRESS, BLOCKS, INT, OFFLINE_BLOCKS, ONLINE_BLOCKS, SIZE, TEXT, block_ids, choice
 from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _block_or_kind(word: str, shell: Shell) -> list[int] | str:
 
 
 def _blocks_or_kinds(shell: Shell, prefix: str) -> Suggestions:
-    yield from BLOCKS.complete(shell, prefix)
+    yield from OFFLINE_BLOCKS.complete(shell, prefix)
     yield from (("movable", "to ZONE_MOVABLE"), ("kernel", "to a kernel zone"))
 
 
@@ -320,7 +320,7 @@ def _onlined(mm: Mm, members: list[int]) -> str:
 
 @command(
     "hotplug",
-    arg("blocks", BLOCKS, "memory32, 32-39, 0x100000000-0x13fffffff, all, online or last", nargs="+"),
+    arg("blocks", ONLINE_BLOCKS, "memory32, 32-39, 0x100000000-0x13fffffff, all, online or last", nargs="+"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -393,7 +393,7 @@ def _ranges(mm: Mm, words: list[str], shell: Shell) -> list[Device]:
 
 @command(
     "hotplug",
-    arg("blocks", ArgType("BLOCKS", TEXT.convert, BLOCKS.complete), "blocks, or ADDR SIZE", nargs="+"),
+    arg("blocks", ArgType("BLOCKS", TEXT.convert, OFFLINE_BLOCKS.complete), "blocks, or ADDR SIZE", nargs="+"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>

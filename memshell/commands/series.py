@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memshell.commands.registry import arg, command
-from memshell.commands.types import FILE, INT, PFN, TEXT
+from memshell.commands.types import FILE, INT, PFN, SCENARIO, TEXT
 from memshell.errors import UsageError
 from memshell.report import Column, Result
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 @command(
     "what if",
-    arg("file", FILE, "a scenario"),
+    arg("file", SCENARIO, "a scenario"),
     arg("--pairs", None, "two checks off at a time"),
+    arg("--json", None, "the same as -F json"),
     arg("jobs=", INT, "processes; all cores without it", default=0),
     needs_machine=False,
     examples="""
@@ -51,6 +52,7 @@ def mutate(shell: Shell, args: Namespace) -> Result:
 
     if shell.mutate_file is None:
         raise UsageError("there is no scenario player here")
+    args.form = "json" if args.json else args.form
     table = rows(shell.mutate_file(args.file, pairs=bool(args.pairs), jobs=args.jobs or None))
     return Result(rows=table, columns=MUTANT_COLUMNS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from memshell.commands.registry import ArgType, did_you_mean
@@ -50,12 +51,20 @@ def _files(_shell: Shell, prefix: str) -> Suggestions:
         yield (name + "/", "folder") if Path(name).is_dir() else (name, "")
 
 
+def _scenarios(shell: Shell, prefix: str) -> Suggestions:
+    from memshell.paths import own_scenarios
+
+    yield from _files(shell, prefix)
+    yield from ((name, "memshell's own") for name in own_scenarios())
+
+
 SIZE = ArgType("SIZE", _size, lambda _shell, _prefix: _SIZES)
 ADDRESS = ArgType("ADDR", _size)
 PFN = ArgType("PFN", _integer)
 INT = ArgType("N", _integer)
 TEXT = ArgType("TEXT", _text)
 FILE = ArgType("FILE", _text, _files)
+SCENARIO = ArgType("FILE", _text, _scenarios)
 
 
 def choice(name: str, values: Mapping[str, str]) -> ArgType:
@@ -160,13 +169,17 @@ def _blocks(word: str, shell: Shell) -> list[int]:
     return present
 
 
-def _complete_blocks(shell: Shell, _prefix: str) -> Suggestions:
+def _complete_blocks(shell: Shell, prefix: str, first: str = "") -> Suggestions:
+    """Suggest blocks, those whose state is *first* before the others; as numbers where one was begun."""
     yield from (("all", "every block"), ("online", "every online block"), ("offline", "every offline block"))
     yield ("last", "the block at the highest address")
     if shell.machine is not None:
-        for number, block in sorted(shell.machine.mm.blocks.items()):
-            zone = getattr(block, "zone", None)
-            yield f"memory{number}", f"{block.state} {zone or ''}".strip()
+        name = "" if prefix[:1].isdecimal() else "memory"
+        blocks = shell.machine.mm.blocks.values()
+        for block in sorted(blocks, key=lambda block: (block.state != first, block.id)):
+            yield f"{name}{block.id}", f"{block.state} {block.zone.label if block.zone is not None else ''}".strip()
 
 
 BLOCKS = ArgType("BLOCKS", _blocks, _complete_blocks)
+ONLINE_BLOCKS = ArgType("BLOCKS", _blocks, partial(_complete_blocks, first="online"))
+OFFLINE_BLOCKS = ArgType("BLOCKS", _blocks, partial(_complete_blocks, first="offline"))

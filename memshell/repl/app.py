@@ -157,7 +157,7 @@ def _session(shell: Shell, folder: Path | None) -> PromptSession[str]:
         editing_mode=mode,
         style=theme(),
         color_depth=None if coloured() else ColorDepth.DEPTH_1_BIT,
-        bottom_toolbar=lambda: toolbar(shell)[: shutil.get_terminal_size().columns],
+        bottom_toolbar=lambda: toolbar(shell, shutil.get_terminal_size().columns),
     )
 
 

@@ -114,8 +114,11 @@ def _page(text: str) -> bool:
     return True
 
 
-def toolbar(shell: Shell) -> str:
-    """Return the line under the prompt: what the machine is and how it fares."""
+def toolbar(shell: Shell, width: int = 0) -> str:
+    """Return the line under the prompt: what the machine is and how it fares, at most *width* characters.
+
+    Where there is no room for all of it, what never changes goes first; the step and a crash stay longest.
+    """
     if shell.machine is None:
         return " no machine yet: use x86_64 ram=2G"
     from memshell.mm.pfn import format_size
@@ -126,17 +129,22 @@ def toolbar(shell: Shell) -> str:
     for zone in mm.zones.values():
         free[zone.type.label] = free.get(zone.type.label, 0) + zone.free
     most = max(free, key=lambda label: free[label], default="")
+    step = f"step {shell.machine.step.n}"
+    if mm.crashed:
+        step += f" · CRASHED: {mm.crashed}"
     parts = [
         f"{mm.arch.name} {format_size(page)}",
         f"block {format_size(mm.block_size)}",
         mm.profile.name,
         mm.policy.name,
         f"{most} {about(free.get(most, 0) * page)} free",
-        f"step {shell.machine.step.n}",
+        step,
     ]
-    if mm.crashed:
-        parts.append(f"CRASHED: {mm.crashed}")
-    return " " + " · ".join(parts)
+    for least in (parts[1], parts[0], parts[4], parts[2], parts[3]):
+        if width and len(" · ".join(parts)) + 2 > width:
+            parts.remove(least)
+    text = " " + " · ".join(parts)
+    return text[:width] if width else text
 
 
 def about(size: int) -> str:

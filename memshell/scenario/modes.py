@@ -12,6 +12,7 @@ from memshell.commands import load_builtin_commands
 from memshell.commands.registry import did_you_mean
 from memshell.commands.shell import Options, Shell
 from memshell.errors import MemshellError, UsageError
+from memshell.paths import own_scenarios, scenario_root
 from memshell.scenario.player import Played, Player
 from memshell.scenario.syntax import DIRECTIVES, SyntaxProblem
 
@@ -118,19 +119,16 @@ def find_scenario(name: str) -> str:
     for candidate in (root / name, root / f"{name}.mem"):
         if candidate.is_file():
             return str(candidate)
-    known = [str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.mem")]
-    close = did_you_mean(name.removesuffix(".mem"), known)
-    raise UsageError(f"no scenario {name}: no such file", hint=close or "known: " + ", ".join(sorted(known)))
+    raise UsageError(f"no scenario {name}: no such file", hint=_near_scenario(name.removesuffix(".mem")))
 
 
-def scenario_root() -> Path:
-    """Return the folder of the scenarios that memshell brings."""
-    from importlib.util import find_spec
-
-    spec = find_spec("memshell_scenarios")
-    if spec is None or not spec.submodule_search_locations:
-        raise UsageError("memshell's own scenarios are not installed", hint="pip install memshell-mm")
-    return Path(spec.submodule_search_locations[0])
+def _near_scenario(name: str) -> str:
+    """Return a hint: the scenario that is called *name* in some folder, or nearly so, else one of each folder."""
+    known = own_scenarios()
+    same = next((item for item in known if item.rpartition("/")[2].lower() == name.lower()), None)
+    first = {item.partition("/")[0]: item for item in reversed(known)}
+    of_ours = f"a file, or one of memshell's own, such as {', '.join(sorted(first.values()))}"
+    return f"did you mean {same}?" if same else did_you_mean(name, known) or of_ours
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memshell.errors import UsageError
-from memshell.scenario.modes import mode_parser, scenario_root
+from memshell.paths import scenario_root
+from memshell.scenario.modes import mode_parser
 from memshell.scenario.reports import junit, ktap, plain_line, summary
 from memshell.scenario.suite import Case, apply_edits, find_files, play_case
 

@@ -59,6 +59,20 @@ def test_offers(shell, text, item, meta):
     assert meta in found[item]
 
 
+def test_blocks_are_offered_by_number_with_their_zone_and_those_that_the_command_is_for_come_first(shell):
+    Player(shell, echo=False).play_text("add 256M; online 32 movable", "f")
+    assert offered(shell, "online 3") == {"33": "offline", "3": "online DMA32", "32": "online Movable"}
+    names = [name for name in offered(shell, "online m") if name != "movable"]
+    assert names[0] == "memory33"
+    assert next(iter(offered(shell, "offline m"))) == "memory0"
+    assert next(iter(offered(shell, "remove 3"))) == "33"
+    Player(shell, echo=False).play_text("undo 2", "f")
+
+
+def test_the_scenarios_that_come_with_memshell_are_offered(shell):
+    assert offered(shell, "mutate experiments/E3")["experiments/E30"] == "memshell's own"
+
+
 def test_files_are_offered_where_files_go(shell, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.mem").touch()
@@ -78,6 +92,18 @@ def test_the_toolbar_says_what_the_machine_is(shell):
     assert text.startswith(" x86_64 4K · block 128M · v6.12 · buddy · ")
     assert text.endswith("free · step 0")
     assert "use x86_64" in toolbar(Shell())
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_the_toolbar_fits_and_keeps_the_step_and_the_crash(width):
+    shell = Shell()
+    Player(shell, echo=False).play_text("use x86_64 ram=2G profile=rfc-2018; add 1G", "f")
+    assert toolbar(shell, width).endswith("step 1")
+    assert len(toolbar(shell, width)) <= width
+    text = "set check.free_pagetable off; online offline movable; ! eject 32"
+    Player(shell, echo=False).play_text(text, "f")
+    assert "step 4 · CRASHED"[: width - 1] in toolbar(shell, width)
+    assert len(toolbar(shell, width)) <= width
 
 
 def test_sizes_in_three_digits():

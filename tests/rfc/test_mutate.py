@@ -1,11 +1,16 @@
 """Which check is missed how: the table that a 4.20 kernel with the series gave, one check off at a time."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from memshell.commands import load_builtin_commands
+from memshell.commands.shell import Shell
 from memshell.experiment.mutate import rows
 from memshell.scenario.mutants import mutate, show
+from memshell.scenario.player import Player
+from memshell.scenario.transcript import Recorder
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "experiments" / "E1.mem"
 # site -> (what went wrong first, in which function, at which address or pfn); recordings D-*-1G
@@ -48,3 +53,11 @@ def test_pairs_of_checks():
             show(str(SCENARIO), dict.fromkeys(names, False)) for names in ((site,), (site, "check.free_pages_check"))
         )
         assert alone.troubles == both.troubles
+
+
+def test_the_prompt_has_the_table_as_json_too():
+    load_builtin_commands()
+    player = Player(Shell(out=Recorder(), err=Recorder()))
+    player.play_text("mutate experiments/E1 jobs=1 --json", "f")
+    table = json.loads(player.shell.out.text)
+    assert {row["site"]: row["function"] for row in table}["8"] == "has_unmovable_pages"
