@@ -218,9 +218,8 @@ def digest(mm: Mm) -> int:
 
 def scenario(use: str, finding: Finding) -> str:
     """Return a scenario that replays a finding on the machine that *use* starts."""
-    return (
-        "\n".join([f"# why: {finding.what}: {finding.text}", use, *finding.lines, *_ending(finding)]) + "\n"
-    )
+    text = finding.text if finding.what.startswith("crash") else f"{finding.what}: {finding.text}"
+    return "\n".join([f"# why: {text}", use, *finding.lines, *_ending(finding)]) + "\n"
 
 
 def _ending(finding: Finding) -> list[str]:

@@ -55,3 +55,10 @@ def test_a_finding_replays(tmp_path, what):
     path = tmp_path / "finding.mem"
     path.write_text(scenario("use x86_64 ram=2G profile=rfc-2018", found(machine(), depth=3)[what]))
     assert show(str(path), {}).numbers
+
+
+def test_the_reason_of_a_crash_is_said_once():
+    crash = next(item for what, item in found(machine(), depth=3).items() if what.startswith("crash"))
+    why = scenario("use x86_64", crash).splitlines()[0]
+    assert why == f"# why: {crash.text}"
+    assert why.count(crash.what.rpartition(" ")[2]) == 1
