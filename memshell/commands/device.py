@@ -48,7 +48,7 @@ def probe(shell: Shell, args: Namespace) -> str:
     """Bind a driver to persistent memory: it gets struct pages in ZONE_DEVICE, and no buddy ever has it.
 
     Errors: ENXIO where it meets System RAM or has no room for data, EINVAL for what is not whole
-    subsections of 2 MiB, ENOMEM when the memmap cannot be had.
+    subsections of 2 MiB, ENOMEM when the memmap cannot be had or another device is there.
     """
     from memshell.mm.page_alloc import nr_free_pages
 
@@ -62,13 +62,16 @@ def _bind(mm: Mm, args: Namespace) -> str:
     from memshell.errors import KernelError
     from memshell.mm.pfn import format_size
     from memshell.mm.resource import drop_resource, request_region
-    from memshell.mm.zone_device import memremap_pages, pfn_device
+    from memshell.mm.zone_device import memremap_pages, pfn_device, refuse_conflicts
 
     if not args.size:
         raise UsageError("probe needs a size", hint="such as: probe 0x100000000 1G mode=devdax")
+    if args.size % mm.arch.page_size or args.address % mm.arch.page_size:
+        raise UsageError("a device is whole pages", hint=f"a page has {mm.arch.page_size} bytes")
     if args.align % mm.arch.page_size or args.align & (args.align - 1) or not args.align:
         raise UsageError(f"align={args.align} cannot be", hint="a power of two of pages, such as 2M or 1G")
     shift = (args.align // mm.arch.page_size).bit_length() - 1 if args.mode == "devdax" else 0
+    refuse_conflicts(mm, args.address, args.address + args.size)
     resource = request_region(mm, args.address, args.size, NAME)
     try:
         if args.mode == "raw" or args.map == "mem":

@@ -22,6 +22,7 @@ from memshell.mm.resource import drop_resource, request_region
 from memshell.mm.state import Mm, Resource
 
 SUPERBLOCK = 8 * KiB  # drivers/nvdimm/pfn_devs.c: the info block at the start of a pfn device
+PAGEMAP_RANGE = "mm/memremap.c:pagemap_range"
 MAX_STRUCT_PAGE_SIZE = 64  # what the geometry is made for, whatever sizeof(struct page) is
 
 
@@ -67,6 +68,15 @@ def nd_pfn_geometry(start: int, size: int, *, align: int, page_size: int, on_dev
     )
 
 
+def refuse_conflicts(mm: Mm, start: int, end: int) -> None:
+    """Raise ENXIO where [start, end) meets System RAM, ENOMEM where another device is mapped."""
+    where = PAGEMAP_RANGE
+    if any(r.name.startswith("System RAM") and r.start < end and r.end >= start for r in mm.resources):
+        raise KernelError(f"{start:#x}-{end - 1:#x} meets System RAM", "ENXIO", where=where)
+    if any(p.start < end and p.start + p.size > start for p in mm.pagemaps.values()):
+        raise KernelError(f"{start:#x}-{end - 1:#x} is mapped already", "ENOMEM", where=where)
+
+
 @mirrors("mm/memremap.c:memremap_pages", "v6.12", "complete")
 def memremap_pages(
     mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, vmemmap_shift: int = 0
@@ -77,12 +87,8 @@ def memremap_pages(
 
     Raises ENXIO where it meets System RAM, ENOMEM where another device is mapped, EINVAL when it is not whole subsections.
     """
-    where = "mm/memremap.c:pagemap_range"
     end = start + size
-    if any(r.name.startswith("System RAM") and r.start < end and r.end >= start for r in mm.resources):
-        raise KernelError(f"{start:#x}-{end - 1:#x} meets System RAM", "ENXIO", where=where)
-    if any(p.start < end and p.start + p.size > start for p in mm.pagemaps.values()):
-        raise KernelError(f"{start:#x}-{end - 1:#x} is mapped already", "ENOMEM", where=where)
+    refuse_conflicts(mm, start, end)
     mm.pgmap = pagemap = Pagemap(start, size, nid, altmap, vmemmap_shift)
     try:
         mm.arch.arch_add_memory(mm, nid, start, size, altmap)
@@ -92,7 +98,7 @@ def memremap_pages(
     move_pfn_range_to_zone(mm, key, pfn, nr_pages, MigrateType.MOVABLE)
     memmap_init_zone_device(mm, pfn, nr_pages, nid)
     mm.pagemaps[start] = pagemap
-    mm.event("DeviceMapped", where, f"{start:#x}-{end - 1:#x} ({format_size(size)})", start=start, size=size)
+    mm.event("DeviceMapped", PAGEMAP_RANGE, f"{start:#x}-{end - 1:#x} ({format_size(size)})", start=start, size=size)
 
 
 @mirrors("mm/mm_init.c:memmap_init_zone_device", "v6.12", "complete")
