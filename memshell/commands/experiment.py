@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from memshell.commands.registry import arg, command
 from memshell.commands.types import INT, choice
-from memshell.errors import CommandError, InvariantError
+from memshell.errors import CommandError, InvariantError, UsageError
 from memshell.report import Column, Result
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ def fault(shell: Shell, args: Namespace) -> Result | str:
         if args.off:
             mm.faults.pop(args.name, None)
             return f"{args.name} is off"
-        mm.faults[args.name] = max(args.at, 1)
-        return f"{args.name} will fail at call {max(args.at, 1)}"
+        if args.at < 1:
+            raise UsageError(f"at={args.at} cannot be", hint="the first call is at=1")
+        mm.faults[args.name] = args.at
+        return f"{args.name} will fail at call {args.at}"
 
 
 @command(

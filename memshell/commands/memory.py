@@ -56,10 +56,10 @@ def _tag(word: str, shell: Shell) -> list[int]:
         return list(known)
     if not word.isdecimal() or int(word) not in known:
         close = nearest(word, [*map(str, known), "all"])
-        listed = ", ".join(map(str, known)) or "nothing is allocated"
+        listed = "there are: " + ", ".join(map(str, known)) if known else "nothing is allocated"
         raise UsageError(
             f"there is no allocation {word!r}",
-            hint=f"did you mean {close}?" if close else f"there are: {listed}",
+            hint=f"did you mean {close}?" if close else listed,
         )
     return [int(word)]
 

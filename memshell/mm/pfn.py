@@ -9,7 +9,7 @@ from memshell.errors import UsageError
 KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 _SUFFIXES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
-_SIZE = re.compile(r"(0x[0-9a-f]+?|\d+)\s*(?:([kmgtpe])(?:i?b)?|b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(0x[0-9a-f]+?|\d+)\s*(?:([kmgtpe])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
 
 
 def memparse(text: str) -> int:

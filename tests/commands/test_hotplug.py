@@ -26,6 +26,9 @@ def test_add_goes_behind_boot_memory_above_4g(prompt):
         ("add 64T 128M", "E2BIG"),
         ("add 1G node=9", "EINVAL"),
         ("add 0x100001000 128M via=probe", "EINVAL"),
+        ("probe 0 1G", "ENXIO"),
+        ("probe 0x70000000 4G mode=devdax", "ENXIO"),
+        ("probe 0x100000000 1G mode=fsdax map=dev align=1G", "ENXIO"),
         ("online memory0", "EINVAL"),
         ("offline memory0", "EINVAL"),
         ("remove memory3", "EBUSY"),
@@ -56,6 +59,10 @@ def test_the_kernel_refuses_with_errno_function_and_state_as_it_was(prompt, comm
         ("online 99-99999999999999999999", "the nearest is memory15"),
         ("online movable", "online all movable"),
         ("eject 3", "on no DIMM"),
+        ("probe 0x100000000 1", "a page has 4096 bytes"),
+        ("add ２G", "is not a size"),  # a digit of another alphabet
+        ("fault MEM_GOING_ONLINE at=0", "the first call is at=1"),
+        ("free 7", "there is no allocation '7'; nothing is allocated"),
     ],
 )
 def test_what_is_typed_wrong_is_told_with_the_way_out(prompt, command, hint):
@@ -113,3 +120,10 @@ def test_thousands_of_blocks_are_told_in_a_line(prompt):
     lines = prompt("add 64G; online all movable").splitlines()
     assert len(lines) == 3
     assert max(map(len, lines)) <= 100
+
+
+def test_two_devices_do_not_share_memory(prompt):
+    """Source: mm/memremap.c:pagemap_range, a conflict with another dev_pagemap is ENOMEM."""
+    prompt("probe 0x100000000 1G")
+    assert "(ENOMEM from " in prompt.fails("probe 0x120000000 1G")
+    assert "(EEXIST from " in prompt.fails("add 0x100000000 1G")
