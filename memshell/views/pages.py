@@ -160,19 +160,22 @@ def _section_flags(bits: int) -> list[str]:
     return [name for bit, name in SECTION_NAMES if bits & bit]
 
 
+def _absent(data: Mapping[str, Any], *, marked: bool) -> str:
+    """Say why the page is nobody's; *marked*: its struct page holds something."""
+    if not data["valid"]:
+        return "no memory here"
+    if "early" in data["section_flags"] and data["block_state"] == "online":
+        return "a hole in the memory of boot: no RAM, its struct page is reserved"
+    return "offline" if marked else "offline: the struct page is there and means nothing yet"
+
+
 def page_text(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None, kernel: str = "") -> str:
     """Return the view of `page`; *numbers* is the ``enum pageflags`` of *kernel*."""
     data, page = page_data(mm, pfn, numbers), mm.pages.get(pfn)
     lines = [f"page:{pfn:#x} at {data['address']:#x}, {_place(mm, pfn)}"]
     content = content_line(mm, pfn)
     if page is None:
-        lines.append(
-            "no memory here"
-            if not data["valid"]
-            else "offline: the struct page is there and means nothing yet"
-            if content is None
-            else "offline"
-        )
+        lines.append(_absent(data, marked=content is not None))
     else:
         tag = f" (alloc {page.tag})" if page.tag else ""
         start, end = data["run"]

@@ -139,6 +139,7 @@ def test_a_page_says_where_its_struct_page_is(prompt):
     prompt("offline 32")
     assert "offline" in prompt("page 0x100200")
     assert "no struct page" in prompt("page 0x200000")
+    assert "a hole in the memory of boot" in prompt("page 0")
     assert "cannot be" in prompt.fails("page 0x400000000")
 
 
