@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from memshell.commands.registry import Command
     from memshell.commands.shell import Shell
+    from memshell.machine import Machine
     from memshell.mm.events import Call, Trace
 
 _MOST = 200  # lines; a command on thousands of blocks repeats the same calls
@@ -36,7 +37,13 @@ def explained(item: Command, args: Namespace, shell: Shell) -> Result:
         return Result(text=f"{item.name} reads the state and calls nothing in the kernel\n")
     if args.form == "json":
         return Result(data=[_record(call) for call in machine.last_trace.calls])
-    return Result(text=(result.text or "").rstrip() + "\n" + tree_text(machine.last_trace))
+    return Result(text=(result.text or "").rstrip() + "\n" + (tree_text(machine.last_trace) or _events_text(machine)))
+
+
+def _events_text(machine: Machine) -> str:
+    """Return what a step without recorded calls did: its events, each with the kernel function that has this effect."""
+    lines = [f"{event.function}: {event.text}\n" for event in machine.step.events]
+    return "".join(lines) or "a setting was changed, no kernel function ran\n"
 
 
 def as_result(found: Result | str | None) -> Result:

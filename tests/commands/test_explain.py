@@ -44,6 +44,11 @@ def test_json_has_every_call(session):
     assert set(calls[0]) == {"depth", "name", "where", "args", "ret"}
 
 
+def test_a_step_without_a_recorded_call_tells_its_effects(session):
+    assert session.type("alloc 1M --explain")[1].startswith("mm/page_alloc.c:__alloc_pages: ")
+    assert session.type("policy buddy --explain")[1] == "a setting was changed, no kernel function ran"
+
+
 def test_a_view_says_that_it_calls_nothing(session):
     assert session.type("lsmem --explain") == ["lsmem reads the state and calls nothing in the kernel"]
 
