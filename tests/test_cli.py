@@ -59,6 +59,7 @@ def scenario(tmp_path):
         (["run", "nosuch.mem"], 2, "no scenario nosuch.mem: no such file; a file, or one of memshell's own, such as"),
         (["run", "e30"], 2, "no scenario e30: no such file; did you mean experiments/E30?"),
         (["--nosuch"], 2, "memshell"),
+        (["verify"], 2, "the following arguments are required: RECORDING; memshell verify --help shows how"),
         (["-c", "true", "false"], 2, "unexpected 'false' behind -c"),
     ],
 )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memshell.errors import MemshellError
+from memshell.options import Parser
 from memshell.verify.quantity import Quantity
 from memshell.verify.recording import Recording, load_recording
 from memshell.verify.report import summary, verify_recording
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(args: argparse.Namespace, rest: list[str]) -> int:
     """Verify the recordings that are named; 1 when a quantity differs or a file cannot be read."""
     from memshell.plugins import load_plugins
 
-    parser = argparse.ArgumentParser(prog="memshell verify", description="Replay what a real kernel did and compare.")
+    parser = Parser(prog="memshell verify", description="Replay what a real kernel did and compare.", allow_abbrev=False)
     parser.add_argument("recordings", nargs="+", metavar="RECORDING", help="NAME.json or NAME.json.xz")
     parser.add_argument("--json", action="store_true", help="one object per recording")
     parser.add_argument("--all", action="store_true", help="show the quantities that are equal, too")
