@@ -45,6 +45,9 @@ def scenario(tmp_path):
         (["-c", "use x86_46"], 2, "unknown architecture 'x86_46'; did you mean x86_64?"),
         (["-c", "use x86_64 rm=2G"], 2, "unknown key 'rm'; did you mean 'ram'?"),
         (["-c", "use x86_64 ram=2Q"], 2, "'2Q' is not a size"),
+        (["-c", "use x86_64 memmap_on_memory=Y; add 128M; expect block.32.vmemmap_pages == 512"], 0, ""),
+        (["-c", "use x86_64 memmap_on_memroy=Y"], 2, "did you mean 'memmap_on_memory'?"),
+        (["-c", "use x86_64 memmap_on_memory=Y policy=buddy"], 2, "give one of them"),
         (["-c", "use x86_64 ram=1E"], 2, "addresses of 46 bits"),
         (["-c", "use s390 standby=1E"], 2, "addresses of 46 bits"),
         (["-c", "use x86_64 nodes=0"], 2, "nodes=0 cannot be; a whole number from 1 to 1024"),
@@ -209,3 +212,8 @@ def test_a_full_disk_is_no_crash(args):
         )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "No space left on device" in done.stderr
+
+
+def test_a_scenario_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.mem").write_bytes("\N{ZERO WIDTH NO-BREAK SPACE}use x86_64\n".encode())
+    assert run("run", str(tmp_path / "a.mem")).returncode == 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memshell.commands.shell import Shell
     from memshell.commands.sized import Sized
     from memshell.mm.state import Mm
+    from memshell.policy import Policy
 
 DEFAULT_PROFILE = "v6.12"
 DEFAULT_POLICY = "buddy"
@@ -101,7 +102,7 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     options = _options(args.options or [])
     sized = _sized(shell, arches[args.arch], options)
     profile = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE), shell)
-    policy = POLICY.convert(options.pop("policy", default_policy(profile)), shell)
+    policy = _policy_word(shell, options) or default_policy(profile)
     start(shell, arches[args.arch], options, profile, policy, sized.constants if sized else None)
     line = describe(shell.need_machine().mm)
     if sized is None:
@@ -125,8 +126,8 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     name = options.pop("profile", None)
     kernel = profile_of(file) if name is None else find_profile(name)
     policies = shell.plugins.policies()
-    word = options.pop("policy", None)
-    policy = policy_of(file, policies) if word is None else policies[POLICY.convert(word, shell)]
+    word = _policy_word(shell, options)
+    policy = policy_of(file, policies) if word is None else policies[word]
     params = {key: _parameter(key, options.pop(key)) for key in list(options) if key in PARAMETERS}
     for key in [key for key in options if key in kernel.features]:
         kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
@@ -134,6 +135,16 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     machine.mm.params.update(params)
     shell.machine = machine
     return describe(machine.mm)
+
+
+def _policy_word(shell: Shell, options: dict[str, str]) -> str | None:
+    """Take the policy out of *options*: by its name, or as the kernel's parameter has it."""
+    parameter, name = options.pop("memmap_on_memory", None), options.pop("policy", None)
+    if parameter is None:
+        return None if name is None else str(POLICY.convert(name, shell))
+    if name is not None:
+        raise UsageError("policy and memmap_on_memory say the same", hint="give one of them")
+    return _policy_of_parameter(shell, parameter).name
 
 
 def _sized(shell: Shell, arch: Arch, options: dict[str, str]) -> Sized | None:
@@ -194,7 +205,7 @@ def start(
         elif key in kernel.features:
             kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
         elif key not in known:
-            raise unknown("key", key, dict.fromkeys([*known, "auto_online", *PARAMETERS]))
+            raise unknown("key", key, dict.fromkeys([*known, "memmap_on_memory", "auto_online", *PARAMETERS]))
     shell.machine = boot(arch, options, kernel, shell.plugins.policies()[policy], shell.command_text, constants)
     shell.machine.mm.params.update(params)
 
@@ -330,7 +341,8 @@ def set_(shell: Shell, args: Namespace) -> str | Result:
 
 def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
     if name == "memmap_on_memory":
-        return _set_policy(mm, value, shell)
+        mm.policy = _policy_of_parameter(shell, value)
+        return value
     if name in PARAMETERS:
         mm.params[name] = _parameter(name, value)
     elif name in mm.profile.features:
@@ -341,11 +353,10 @@ def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
     return value
 
 
-def _set_policy(mm: Mm, value: str, shell: Shell) -> str:
+def _policy_of_parameter(shell: Shell, value: str) -> Policy:
     for candidate in shell.plugins.policies().values():
         if candidate.parameter.lower() == value.lower():
-            mm.policy = candidate
-            return value
+            return candidate
     values = sorted({candidate.parameter for candidate in shell.plugins.policies().values()})
     raise UsageError(f"memmap_on_memory={value} cannot be", hint="one of " + ", ".join(values))
 

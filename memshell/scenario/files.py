@@ -11,7 +11,7 @@ from memshell.errors import CommandError, UsageError
 def read_scenario(path: str) -> str:
     """Return the text of a scenario file.  Raises UsageError when it is missing or not UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=_neighbours(path)) from error
     except UnicodeDecodeError as error:
