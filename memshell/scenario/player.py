@@ -162,6 +162,7 @@ class Player:
                 self.observe(current)
         for step in current.steps:
             self.shell.announce(step)
+            self._complaints(step)
         if current.steps:
             self._show_watches()
 
@@ -361,6 +362,13 @@ class Player:
             return ()
         start = before[1] if before[0] == id(machine) else 0
         return tuple(machine.steps[start:])
+
+    def _complaints(self, step: Step) -> None:
+        """Say what the kernel complained about without dying of it: the first of it, and how much more."""
+        texts = [event.text for event in step.events if event.kind in {"Warning", "BadPageState"}]
+        if self.echo and texts:
+            more = f"; {len(texts) - 1} more, see events" if len(texts) > 1 else ""
+            self.shell.note(f"kernel: {texts[0]}{more}")
 
     def _value_of(self, text: str) -> str:
         return show(evaluate(parse_expression(text), self.names))

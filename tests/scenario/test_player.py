@@ -133,6 +133,14 @@ def test_a_golden_block_is_compared_line_by_line(player):
     assert "is too much" in _fails(player, "policy\n----\nNAME                   NOW SUMMARY\n")
 
 
+def test_what_the_kernel_complains_about_is_told_beside_the_result(player):
+    player.play_text("use x86_64 profile=rfc-2018; set check.online_pages_range off; add 1G", "f")
+    assert player.shell.err.text == ""
+    player.play_text("online offline movable", "f")
+    assert player.shell.err.text.startswith("kernel: BUG: Bad page state, pfn 0x100001: ")
+    assert "kernel:" not in player.shell.out.text
+
+
 def test_watch_takes_only_what_has_a_value(player):
     player.play_text("use x86_64 ram=2G", "f")
     with pytest.raises(MemshellError, match=r"unknown name 'blocks\.onlin'"):
