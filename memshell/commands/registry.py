@@ -93,7 +93,8 @@ class Command:
     text: str = field(init=False)
 
     def __post_init__(self) -> None:
-        lines = (self.function.__doc__ or "").strip().splitlines()
+        # A terminal shows the marks of code as they are: one on each side will do.
+        lines = (self.function.__doc__ or "").replace("``", "`").strip().splitlines()
         object.__setattr__(self, "summary", lines[0].strip() if lines else "")
         body = "\n".join(line.removeprefix("    ") for line in lines[1:])
         object.__setattr__(self, "text", body.strip())

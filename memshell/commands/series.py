@@ -109,7 +109,8 @@ def explore(shell: Shell, args: Namespace) -> Result:
         }
         for f in found.findings
     ]
-    tally = f"{found.states} states, {found.operations} operations, up to {found.depth} deep"
+    plural = "s" * (found.states != 1)
+    tally = f"{found.states} state{plural}, {found.operations} operations, up to {found.depth} deep"
     tally += "; the limit of states is reached" if found.capped else ""
     columns = (Column("STEPS", right=True), Column("FAULT"), Column("SEQUENCE"), Column("TEXT", drop=1))
     return Result(

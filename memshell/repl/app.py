@@ -125,7 +125,7 @@ class Prompt:
             with self.screen.progress(self.shell):
                 self.player.play_text(text, file)
         except KeyboardInterrupt:
-            self.shell.note("interrupted: the machine is as it was before the command")
+            self.shell.note("interrupted: the step in hand is undone, the steps before it stand (history)")
         except MemshellError as failure:
             self._tell(failure, typed=text)
         for failed in self.player.failures:

@@ -103,7 +103,7 @@ def test_ctrl_c_stops_the_command_and_the_machine_is_as_before(terminal):
     shell.run(USE)
     shell.type("repeat 1000000000; true; end\r", 1.0)
     shell.type("\x03")
-    assert "interrupted: the machine is as it was before the command" in shell.result()
+    assert "interrupted: the step in hand is undone" in shell.result()
     assert "actual 0" in shell.run("expect step == 9")
 
 
