@@ -1,9 +1,10 @@
-"""The command that gives device memory struct pages: ``probe``."""
+"""The commands of device memory: ``probe`` gives it struct pages, ``virtio-mem`` lets it grow and shrink."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from memshell.commands.hotplug import free_place, named_blocks
 from memshell.commands.registry import arg, command
 from memshell.commands.types import ADDRESS, INT, SIZE, choice
 from memshell.errors import UsageError
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from memshell.commands.shell import Shell
-    from memshell.mm.state import Mm
+    from memshell.mm.state import Mm, Resource
 
 MODE = choice(
     "mode",
@@ -20,10 +21,13 @@ MODE = choice(
         "raw": "a raw namespace: all of it, its memmap in memory",
         "fsdax": "a pfn device for a filesystem",
         "devdax": "a DAX device, mapped in compound pages of its alignment",
+        "kmem": "RAM: the memory blocks inside it, given by the dax kmem driver, offline until `online`",
     },
 )
 MAP = choice("map", {"mem": "the memmap is in existing memory", "dev": "the memmap is on the device itself"})
 NAME = "Persistent Memory"
+KMEM = "dax0.0"
+REGION = 4 << 30  # bytes that a virtio-mem device may grow to, unless region= says
 
 
 @command(
@@ -31,7 +35,7 @@ NAME = "Persistent Memory"
     arg("address", ADDRESS, "where it begins"),
     arg("size", SIZE, "how much; --off needs none", nargs="?"),
     arg("mode=", MODE, "what it is used as", default="raw"),
-    arg("map=", MAP, "where the memmap of fsdax and devdax goes", default="mem"),
+    arg("map=", MAP, "where the memmap of fsdax, devdax and kmem goes", default="mem"),
     arg("align=", SIZE, "alignment of the data; for devdax also the size of its pages", default=2 << 20),
     arg("node=", INT, "the NUMA node", default=0),
     arg("--off", None, "unbind the device at this address"),
@@ -42,10 +46,18 @@ x86_64, <...>
 1G of devdax at 0x100000000-0x13fffffff, memmap in memory; free -1032 pages
 > probe 0x100000000 --off
 unbound 0x100000000-0x13fffffff; free +1032 pages
+> probe 0x100000000 1G mode=kmem
+1G of kmem at 0x100000000-0x13fffffff, memmap in memory; free -4096 pages
+> probe 0x100000000 --off
+unbound 0x100000000-0x13fffffff; free +4096 pages
 """,
 )
 def probe(shell: Shell, args: Namespace) -> str:
-    """Bind a driver to persistent memory: it gets struct pages in ZONE_DEVICE, and no buddy ever has it.
+    """Bind a driver to persistent or CXL memory: it gets struct pages, in ZONE_DEVICE or, with kmem, as RAM.
+
+    A device of ZONE_DEVICE never comes to the buddy allocator.  kmem takes the whole memory blocks inside,
+    and its memmap goes on them with map=dev where the kernel has the attribute (v6.8) and memmap_on_memory
+    allows it; elsewhere it stays in memory, as in the kernel, and the answer says so.
 
     Errors: ENXIO where it meets System RAM or has no room for data, EINVAL for what is not whole
     subsections of 2 MiB, ENOMEM when the memmap cannot be had or another device is there.
@@ -71,6 +83,8 @@ def _bind(mm: Mm, args: Namespace) -> str:
     if args.align % mm.arch.page_size or args.align & (args.align - 1) or not args.align:
         raise UsageError(f"align={args.align} cannot be", hint="a power of two of pages, such as 2M or 1G")
     shift = (args.align // mm.arch.page_size).bit_length() - 1 if args.mode == "devdax" else 0
+    if args.mode == "kmem":
+        return _bind_kmem(mm, args)
     refuse_conflicts(mm, args.address, args.address + args.size)
     resource = request_region(mm, args.address, args.size, NAME)
     try:
@@ -85,11 +99,82 @@ def _bind(mm: Mm, args: Namespace) -> str:
     return f"{format_size(args.size)} of {args.mode} at {resource.start:#x}-{resource.end:#x}, memmap {where}"
 
 
+def _bind_kmem(mm: Mm, args: Namespace) -> str:
+    from memshell.mm.pfn import format_size
+    from memshell.mm.zone_device import dax_memmap_on_memory, dev_dax_kmem_probe
+
+    asked = args.map == "dev" and mm.feature("dax.memmap_on_memory")
+    on_memory = asked and dax_memmap_on_memory(mm, args.node, args.address, args.size)
+    outer = dev_dax_kmem_probe(mm, args.node, args.address, args.size, KMEM, memmap_on_memory=on_memory)
+    where = "on the device" if on_memory else "in memory"
+    return f"{format_size(outer.end + 1 - outer.start)} of kmem at {outer.start:#x}-{outer.end:#x}, memmap {where}"
+
+
 def _unbind(mm: Mm, address: int) -> str:
     from memshell.mm.resource import drop_resource
-    from memshell.mm.zone_device import memunmap_pages
+    from memshell.mm.zone_device import dev_dax_kmem_remove, memunmap_pages
 
+    kmem = next((r for r in mm.resources if r.name == KMEM and r.start <= address <= r.end), None)
+    if kmem is not None:
+        dev_dax_kmem_remove(mm, kmem)
+        return _unbound(kmem)
     memunmap_pages(mm, address)
     resource = next(r for r in mm.resources if r.start == address and r.name == NAME)
     drop_resource(mm, resource)
+    return _unbound(resource)
+
+
+def _unbound(resource: Resource) -> str:
     return f"unbound {resource.start:#x}-{resource.end:#x}"
+
+
+@command(
+    "hotplug",
+    arg("size", SIZE, "its requested-size: what it shall have plugged, 0 for nothing"),
+    arg("at=", ADDRESS, "where its region begins; without it where the next DIMM would go"),
+    arg("region=", SIZE, "how large it can become", default=REGION),
+    arg("node=", INT, "the NUMA node", default=0),
+    name="virtio-mem",
+    examples="""
+> use x86_64 ram=2G profile=v6.12 auto_online=online_movable
+x86_64, <...>
+> virtio-mem 256M
+plugged 256M of 256M, region 0x100000000-0x1ffffffff: memory32-33 online; free +64511 pages
+> virtio-mem 260M
+plugged 260M of 260M, region 0x100000000-0x1ffffffff: memory32-34 online; free +512 pages
+> virtio-mem 0
+plugged 0 of 0, region 0x100000000-0x1ffffffff; free -65023 pages
+""",
+)
+def virtio_mem(shell: Shell, args: Namespace) -> str:
+    """Ask the virtio-mem device for another size: it plugs or unplugs subblocks towards it.
+
+    The device comes with the first request; at=, region= and node= count then.  What it cannot unplug stays.
+    Modelled is the mode with memory blocks of several subblocks, which is the driver's choice where a
+    block is larger than a subblock. It was recorded on x86_64 with v6.12; where a kernel has no such driver,
+    as on powerpc, nothing refuses it here.
+
+    Errors: EINVAL for a size that is not whole subblocks or above the region, ENOMEM when an add fails,
+    EBUSY when pages in use keep it from shrinking.
+    """
+    from memshell.mm.page_alloc import nr_free_pages
+    from memshell.mm.pfn import format_size
+    from memshell.mm.virtio_mem import device_of, own_blocks, plugged_pages, probe, refuse_size, request
+
+    if args.region <= 0 or args.node < 0:
+        raise UsageError("a device has a region and a node", hint="such as: virtio-mem 1G region=16G node=0")
+    with shell.change() as mm:
+        free = nr_free_pages(mm)
+        if mm.virtio_mem is None:
+            refuse_size(mm, args.size, args.region)
+            probe(mm, args.node, args.at if args.at is not None else free_place(mm, args.region), args.region)
+        request(mm, args.size)
+        device = device_of(mm)
+        plugged = format_size(plugged_pages(mm) << mm.arch.page_shift)
+        text = f"plugged {plugged} of {format_size(args.size)}"
+        text += f", region {device.start:#x}-{device.start + device.size - 1:#x}"
+        states: dict[str, list[int]] = {}
+        for block in own_blocks(mm):
+            states.setdefault(block.state, []).append(block.id)
+        text += ": " * bool(states) + "; ".join(f"{named_blocks(ids)} {state}" for state, ids in states.items())
+        return f"{text}; free {nr_free_pages(mm) - free:+} pages"

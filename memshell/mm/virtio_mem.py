@@ -43,7 +43,7 @@ class VirtioMem:
 
 def probe(mm: Mm, nid: int, start: int, size: int) -> None:
     """Bind the driver to a device with the region [start, start+size) bytes; nothing is plugged yet."""
-    subblock = max(mm.arch.pageblock_nr_pages, 2 * MiB >> mm.arch.page_shift)
+    subblock = subblock_pages(mm)
     request_region(mm, start, size, "virtio0")
     group = register_group(mm, nid, mm.block_pages, static=False)
     mm.virtio_mem = VirtioMem(nid, start, size, subblock, group)
@@ -51,9 +51,19 @@ def probe(mm: Mm, nid: int, start: int, size: int) -> None:
     mm.memory_notifier = virtio_mem_memory_notifier_cb
 
 
+def subblock_pages(mm: Mm) -> int:
+    """Return how many pages the driver plugs at least."""
+    return max(mm.arch.pageblock_nr_pages, 2 * MiB >> mm.arch.page_shift)
+
+
 def plugged_pages(mm: Mm) -> int:
     """Return how many pages are plugged."""
     return sum(end - start for start, end, _ in mm.plugged.items())
+
+
+def own_blocks(mm: Mm) -> list[MemoryBlock]:
+    """Return the memory blocks that the device has added, lowest first."""
+    return [mm.blocks[number] for number in _block_ids(mm) if number in mm.blocks]
 
 
 def request(mm: Mm, size: int) -> None:
@@ -62,14 +72,8 @@ def request(mm: Mm, size: int) -> None:
     Raises EINVAL for a size that is not whole subblocks or larger than the region, ENOMEM where an add fails, EBUSY when
     pages in use keep the device above what is wanted (the driver would go on trying).
     """
-    vm = _device(mm)
-    if size % (vm.subblock << mm.arch.page_shift) or not 0 <= size <= vm.size:
-        raise KernelError(
-            f"requested-size {format_size(size)} cannot be",
-            "EINVAL",
-            where=HERE,
-            hint=f"whole {format_size(vm.subblock << mm.arch.page_shift)}, at most {format_size(vm.size)}",
-        )
+    vm = device_of(mm)
+    refuse_size(mm, size, vm.size)
     if mm.trace is not None:
         mm.trace.leaf("mhp_get_pluggable_range")
     mm.virtio_mem = replace(vm, requested=size)
@@ -82,14 +86,27 @@ def request(mm: Mm, size: int) -> None:
         )
 
 
-def _device(mm: Mm) -> VirtioMem:
+def refuse_size(mm: Mm, size: int, region: int) -> None:
+    """Raise EINVAL for a requested-size that is not whole subblocks or larger than the region, both in bytes."""
+    subblock = subblock_pages(mm) << mm.arch.page_shift
+    if size % subblock or not 0 <= size <= region:
+        raise KernelError(
+            f"requested-size {format_size(size)} cannot be",
+            "EINVAL",
+            where=HERE,
+            hint=f"whole {format_size(subblock)}, at most {format_size(region)}",
+        )
+
+
+def device_of(mm: Mm) -> VirtioMem:
+    """Return the machine's device. Raises ENODEV without one."""
     if mm.virtio_mem is None:
         raise KernelError("there is no virtio-mem device", "ENODEV", where=HERE)
     return mm.virtio_mem
 
 
 def _block_ids(mm: Mm) -> range:
-    vm = _device(mm)
+    vm = device_of(mm)
     return range(-(-vm.start // mm.block_size), (vm.start + vm.size) // mm.block_size)
 
 
@@ -147,7 +164,7 @@ def virtio_mem_sbm_plug_and_add_mb(mm: Mm, block_id: int, nr_pages: int) -> None
 @mirrors("drivers/virtio/virtio_mem.c:virtio_mem_add_memory", "v6.12", "complete")
 def virtio_mem_add_memory(mm: Mm, block_id: int) -> None:
     """Add one block: merged in iomem, never with the memmap on the memory."""
-    vm = _device(mm)
+    vm = device_of(mm)
     name = "System RAM (virtio_mem)"
     add_memory_driver_managed(mm, vm.nid, block_id * mm.block_size, mm.block_size, MHP_MERGE_RESOURCE, vm.group, name)
 
@@ -264,7 +281,7 @@ def _unplug_offline(mm: Mm, block: MemoryBlock, want: int) -> int:
 
 def _unplug_online(mm: Mm, block: MemoryBlock, want: int) -> int:
     """virtio_mem_sbm_unplug_any_sb_online(): the whole block at once if it may go, else subblock by subblock from the end."""
-    vm, first = _device(mm), block.id * mm.block_pages
+    vm, first = device_of(mm), block.id * mm.block_pages
     assert block.zone is not None
     key = (block.nid, block.zone)
     whole = want >= mm.block_pages and not _unplugged(mm, block)

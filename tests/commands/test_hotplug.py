@@ -27,6 +27,11 @@ def test_add_goes_behind_boot_memory_above_4g(prompt):
         ("add 1G node=9", "EINVAL"),
         ("add 0x100001000 128M via=probe", "EINVAL"),
         ("probe 0 1G", "ENXIO"),
+        ("probe 0x100000000 100M mode=kmem", "EINVAL"),
+        ("probe 0x100000000 1G mode=kmem node=9", "EINVAL"),
+        ("virtio-mem 1M", "EINVAL"),
+        ("virtio-mem 5G", "EINVAL"),
+        ("virtio-mem 1G at=0", "EEXIST"),
         ("probe 0x70000000 4G mode=devdax", "ENXIO"),
         ("probe 0x100000000 1G mode=fsdax map=dev align=1G", "ENXIO"),
         ("online memory0", "EINVAL"),
@@ -127,3 +132,33 @@ def test_two_devices_do_not_share_memory(prompt):
     prompt("probe 0x100000000 1G")
     assert "(ENOMEM from " in prompt.fails("probe 0x120000000 1G")
     assert "(EEXIST from " in prompt.fails("add 0x100000000 1G")
+
+
+def test_virtio_mem_follows_its_requested_size(prompt):
+    """Recording x86_64-k612-N-virtio-mem: a 4G region; what is plugged is online, the rest of a block is PageOffline."""
+    prompt("use x86_64 ram=2G profile=v6.12 auto_online=online_movable")
+    for size, blocks in (("256M", 2), ("260M", 3), ("1G", 8), ("512M", 4), ("64M", 1), ("0", 0)):
+        assert f"plugged {size} of {size}" in prompt(f"virtio-mem {size}")
+        assert sum(number >= 32 for number in prompt.mm.blocks) == blocks
+        assert not list(violations(prompt.mm))
+
+
+def test_virtio_mem_in_use_stays_plugged(prompt):
+    prompt("virtio-mem 1G; online all kernel; alloc 2G pinned")
+    assert "(EBUSY from " in prompt.fails("virtio-mem 0")
+
+
+def test_kmem_takes_whole_blocks_and_goes_only_when_they_are_offline(prompt):
+    """Source: drivers/dax/kmem.c:dev_dax_kmem_probe, dev_dax_kmem_remove."""
+    prompt("probe 0x100100000 1G mode=kmem; online 33-39 movable")
+    assert sorted(number for number in prompt.mm.blocks if number >= 32) == list(range(33, 40))
+    assert "(EBUSY from " in prompt.fails("probe 0x108000000 --off")
+    prompt("offline 33-39; probe 0x108000000 --off")
+    assert not any(number >= 32 for number in prompt.mm.blocks)
+
+
+def test_kmem_has_its_memmap_on_the_device_where_the_kernel_can(prompt):
+    """The attribute memmap_on_memory came with v6.8; recordings x86_64-k612-Y-dax-kmem and x86_64-k61-Y-dax-kmem."""
+    for profile, where in (("v6.12", "on the device"), ("v6.1", "in memory")):
+        prompt(f"use x86_64 ram=2G profile={profile} policy=memmap_on_memory")
+        assert f"memmap {where}" in prompt("probe 0x100000000 1G mode=kmem map=dev")
