@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.commands.hotplug import free_place, named_blocks
+from memshell.commands.hotplug import free_place, named_states
 from memshell.commands.registry import arg, command
 from memshell.commands.types import ADDRESS, INT, SIZE, choice
 from memshell.errors import UsageError
@@ -132,16 +132,16 @@ def _unbound(resource: Resource) -> str:
     "hotplug",
     arg("size", SIZE, "its requested-size: what it shall have plugged, 0 for nothing"),
     arg("at=", ADDRESS, "where its region begins; without it where the next DIMM would go"),
-    arg("region=", SIZE, "how large it can become", default=REGION),
-    arg("node=", INT, "the NUMA node", default=0),
+    arg("region=", SIZE, "how large it can become, 4G unless said"),
+    arg("node=", INT, "the NUMA node, 0 unless said"),
     name="virtio-mem",
     examples="""
 > use x86_64 ram=2G profile=v6.12 auto_online=online_movable
 x86_64, <...>
 > virtio-mem 256M
-plugged 256M of 256M, region 0x100000000-0x1ffffffff: memory32-33 online; free +64511 pages
+plugged 256M of 256M, region 0x100000000-0x1ffffffff: memory32-33 online in Movable; free +64511 pages
 > virtio-mem 260M
-plugged 260M of 260M, region 0x100000000-0x1ffffffff: memory32-34 online; free +512 pages
+plugged 260M of 260M, region 0x100000000-0x1ffffffff: memory32-34 online in Movable; free +512 pages
 > virtio-mem 0
 plugged 0 of 0, region 0x100000000-0x1ffffffff; free -65023 pages
 """,
@@ -149,7 +149,7 @@ plugged 0 of 0, region 0x100000000-0x1ffffffff; free -65023 pages
 def virtio_mem(shell: Shell, args: Namespace) -> str:
     """Ask the virtio-mem device for another size: it plugs or unplugs subblocks towards it.
 
-    The device comes with the first request; at=, region= and node= count then.  What it cannot unplug stays.
+    The device comes with the first request, the only one that takes at=, region= and node=.  What it cannot unplug stays.
     Modelled is the mode with memory blocks of several subblocks, which is the driver's choice where a
     block is larger than a subblock. It was recorded on x86_64 with v6.12; where a kernel has no such driver,
     as on powerpc, nothing refuses it here.
@@ -161,20 +161,19 @@ def virtio_mem(shell: Shell, args: Namespace) -> str:
     from memshell.mm.pfn import format_size
     from memshell.mm.virtio_mem import device_of, own_blocks, plugged_pages, probe, refuse_size, request
 
-    if args.region <= 0 or args.node < 0:
-        raise UsageError("a device has a region and a node", hint="such as: virtio-mem 1G region=16G node=0")
     with shell.change() as mm:
         free = nr_free_pages(mm)
         if mm.virtio_mem is None:
-            refuse_size(mm, args.size, args.region)
-            probe(mm, args.node, args.at if args.at is not None else free_place(mm, args.region), args.region)
+            region = REGION if args.region is None else args.region
+            refuse_size(mm, args.size, region)
+            probe(mm, args.node or 0, free_place(mm, region) if args.at is None else args.at, region)
+        elif (args.at, args.region, args.node) != (None, None, None):
+            raise UsageError("the virtio-mem device is there already", hint="only its size can change: virtio-mem SIZE")
         request(mm, args.size)
         device = device_of(mm)
         plugged = format_size(plugged_pages(mm) << mm.arch.page_shift)
         text = f"plugged {plugged} of {format_size(args.size)}"
         text += f", region {device.start:#x}-{device.start + device.size - 1:#x}"
-        states: dict[str, list[int]] = {}
-        for block in own_blocks(mm):
-            states.setdefault(block.state, []).append(block.id)
-        text += ": " * bool(states) + "; ".join(f"{named_blocks(ids)} {state}" for state, ids in states.items())
+        blocks = named_states(mm, own_blocks(mm))
+        text += f": {blocks}" if blocks else ""
         return f"{text}; free {nr_free_pages(mm) - free:+} pages"

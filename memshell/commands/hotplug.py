@@ -169,12 +169,16 @@ def _added(mm: Mm, start: int, size: int, new: list[int], used: int) -> str:
     marked = sum(event.data["nr"] for event in mm.events if event.kind == "VmemmapMarked")
     if marked:
         memmap = f"in the first {marked} pages of the range"
-    states = _by(new, lambda number: _state(mm, number))
-    blocks = "; ".join(f"{named_blocks(members)} {state}" for state, members in states.items())
     return (
-        f"{where}, node {mm.blocks[new[0]].nid}: {blocks}\n"
+        f"{where}, node {mm.blocks[new[0]].nid}: {named_states(mm, new)}\n"
         f"memmap {memmap}; free {-used:+} pages"
     )
+
+
+def named_states(mm: Mm, numbers: Iterable[int]) -> str:
+    """Return block ids with their state, as ``memory32-39 online in Movable; memory40 offline``."""
+    states = _by(numbers, lambda number: _state(mm, number))
+    return "; ".join(f"{named_blocks(members)} {state}" for state, members in states.items())
 
 
 def _state(mm: Mm, number: int) -> str:

@@ -61,9 +61,10 @@ def plugged_pages(mm: Mm) -> int:
     return sum(end - start for start, end, _ in mm.plugged.items())
 
 
-def own_blocks(mm: Mm) -> list[MemoryBlock]:
-    """Return the memory blocks that the device has added, lowest first."""
-    return [mm.blocks[number] for number in _block_ids(mm) if number in mm.blocks]
+def own_blocks(mm: Mm) -> list[int]:
+    """Return the ids of the memory blocks that the device has added, lowest first."""
+    ids = _block_ids(mm)
+    return sorted(number for number in mm.blocks if number in ids)
 
 
 def request(mm: Mm, size: int) -> None:
@@ -111,9 +112,9 @@ def _block_ids(mm: Mm) -> range:
 
 
 def _own_blocks(mm: Mm, kinds: tuple[str, ...]) -> Iterator[MemoryBlock]:
-    for block_id in _block_ids(mm):
-        block = mm.blocks.get(block_id)
-        if block is not None and _kind(block) in kinds:
+    for number in own_blocks(mm):
+        block = mm.blocks[number]
+        if _kind(block) in kinds:
             yield block
 
 

@@ -143,6 +143,12 @@ def test_virtio_mem_follows_its_requested_size(prompt):
         assert not list(violations(prompt.mm))
 
 
+def test_a_second_request_cannot_move_the_device(prompt):
+    prompt("virtio-mem 256M region=8G")
+    assert "only its size can change" in prompt.fails("virtio-mem 512M region=16G")
+    assert "plugged 6G of 6G" in prompt("virtio-mem 6G")
+
+
 def test_virtio_mem_in_use_stays_plugged(prompt):
     prompt("virtio-mem 1G; online all kernel; alloc 2G pinned")
     assert "(EBUSY from " in prompt.fails("virtio-mem 0")
