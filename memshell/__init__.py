@@ -119,8 +119,7 @@ _MODULES = {
     "memshell.mm.state": "Leaf Mm",
     "memshell.mm.vmemmap_rfc": "fill_partly_removed_leaf free_pagetable marks_memmap",
     "memshell.mm.vmem": (
-        "crst_tables vmem_add_mapping vmem_map_init "
-        "vmem_remove_mapping vmem_vmemmap_free vmem_vmemmap_populate"
+        "crst_tables vmem_add_mapping vmem_map_init vmem_remove_mapping vmem_vmemmap_free vmem_vmemmap_populate"
     ),
     "memshell.policy": "MemmapRequest Placement Policy",
 }

@@ -41,12 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--no-rc", action="store_true", help="do not read rc.mem")
     parser.add_argument("--resume", action="store_true", help="bring back the session that was killed")
-    parser.add_argument(
-        "--plugin", action="append", default=[], metavar="FILE", help="load a plugin from FILE"
-    )
-    parser.add_argument(
-        "--block-plugin", action="append", default=[], metavar="NAME", help="do not load plugin NAME"
-    )
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plugin from FILE")
+    parser.add_argument("--block-plugin", action="append", default=[], metavar="NAME", help="do not load plugin NAME")
     parser.add_argument("--strict-plugins", action="store_true", help="a plugin's fault ends memshell")
     parser.add_argument("--version", action="store_true", help="show the version and leave")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

@@ -89,9 +89,7 @@ def play(trial: Trial, report: Report, examples: int) -> None:
         report.add(found.what, found.where)
 
 
-def policy_conformance(
-    policy: Policy, *, arches: Iterable[Arch] | None = None, examples: int = EXAMPLES
-) -> Report:
+def policy_conformance(policy: Policy, *, arches: Iterable[Arch] | None = None, examples: int = EXAMPLES) -> Report:
     """Try *policy* on every installed architecture and release, or on *arches*; return what it got wrong.
 
     *examples* is how often the random user plays on a machine; 0: not at all, without hypothesis.
@@ -113,9 +111,7 @@ def policy_conformance(
     return report
 
 
-def arch_conformance(
-    arch: Arch, *, policies: Iterable[Policy] | None = None, examples: int = EXAMPLES
-) -> Report:
+def arch_conformance(arch: Arch, *, policies: Iterable[Policy] | None = None, examples: int = EXAMPLES) -> Report:
     """Try *arch* with every choice of its options, every release and every installed policy, or *policies*.
 
     *examples* is how often the random user plays on a machine; 0: not at all, without hypothesis.

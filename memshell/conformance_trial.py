@@ -98,9 +98,7 @@ class Trial:
     def signature(self, mm: Mm) -> tuple[object, ...]:
         """Return what tells the states of the two blocks apart."""
         blocks = [mm.blocks.get(number) for number in (self.first, self.first + 1)]
-        return tuple(
-            None if b is None else (b.state, b.zone, b.altmap is not None, b.nr_vmemmap_pages) for b in blocks
-        )
+        return tuple(None if b is None else (b.state, b.zone, b.altmap is not None, b.nr_vmemmap_pages) for b in blocks)
 
     def walk(self) -> None:
         """Go through every order of the actions that leads to a state not seen before. Raises `Broken`."""
@@ -117,12 +115,7 @@ class Trial:
     def cycle(self) -> None:
         """Add, online, offline and remove a block thrice: only the first may cost pages. Raises `Broken`."""
         mm, free, number = self.mm, [], self.first
-        steps = (
-            add(mm, number, 1),
-            change(number, "online_movable"),
-            change(number, "offline"),
-            remove(mm, number, 1),
-        )
+        steps = (add(mm, number, 1), change(number, "online_movable"), change(number, "offline"), remove(mm, number, 1))
         for _ in range(3):
             for at, action in enumerate(steps):
                 mm, done = self.step(mm, action, tuple(step.text for step in steps[:at]))
@@ -146,9 +139,7 @@ def add(mm: Mm, number: int, count: int, nid: int = 0) -> Action:
     """Return the action that plugs a DIMM of *count* blocks."""
     start, size = number * mm.block_size, count * mm.block_size
     node = f" node={nid}" if nid else ""
-    return Action(
-        f"add {start:#x} {format_size(size)}{node}", lambda mm: acpi_memory_device_add(mm, nid, start, size)
-    )
+    return Action(f"add {start:#x} {format_size(size)}{node}", lambda mm: acpi_memory_device_add(mm, nid, start, size))
 
 
 def remove(mm: Mm, number: int, count: int) -> Action:

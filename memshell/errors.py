@@ -73,9 +73,7 @@ class KernelCrash(MemshellError):
 
     def __init__(self, kind: str, function: str, address: int | None = None, why: str = "") -> None:
         at = "" if address is None else f" at {address:016x}"
-        super().__init__(
-            f"{kind}{at} in {function}" + (f": {why}" if why else ""), hint="undo brings the machine back"
-        )
+        super().__init__(f"{kind}{at} in {function}" + (f": {why}" if why else ""), hint="undo brings the machine back")
         self.kind, self.function, self.address, self.why = kind, function, address, why
         self.where = function
 

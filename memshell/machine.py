@@ -228,7 +228,9 @@ def _check_addresses(arch: Arch, memory: BootMemory) -> None:
     bits = arch.max_physmem_bits
     top = max([end << arch.page_shift for _, end, _ in memory.ram] + [end for _, end in memory.standby])
     if top > 1 << bits:
-        raise UsageError(f"memory up to {top - 1:#x} cannot be", hint=f"this machine has addresses of {bits} bits; take less ram")
+        raise UsageError(
+            f"memory up to {top - 1:#x} cannot be", hint=f"this machine has addresses of {bits} bits; take less ram"
+        )
 
 
 def _given(arch: Arch, method: str, value: T, kind: type) -> T:

@@ -98,9 +98,7 @@ def write(folder: Path, kind: str, words: Mapping[str, str]) -> None:
     }
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise CommandError(
-                f"{folder} is there already", hint="name a folder that is not: new-plugin KIND NAME DIR"
-            )
+            raise CommandError(f"{folder} is there already", hint="name a folder that is not: new-plugin KIND NAME DIR")
         for source, target in targets.items():
             path = folder / target
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,14 +22,7 @@ from memshell import hookspecs
 from memshell.arch import Arch
 from memshell.commands.registry import Command, did_you_mean
 from memshell.errors import PluginError
-from memshell.plugins_guard import (
-    GuardedPolicy,
-    PolicyLike,
-    guarded_command,
-    isolated,
-    isolated_event,
-    one_line,
-)
+from memshell.plugins_guard import GuardedPolicy, PolicyLike, guarded_command, isolated, isolated_event, one_line
 from memshell.report import Column
 
 if TYPE_CHECKING:
@@ -152,12 +145,7 @@ class Plugins:
                 yield plugin, getattr(plugin.module, hook)
 
     def _call(
-        self,
-        hook: str,
-        ctx: hookspecs.Context,
-        *values: Any,
-        kind: type | None = None,
-        only: Plugin | None = None,
+        self, hook: str, ctx: hookspecs.Context, *values: Any, kind: type | None = None, only: Plugin | None = None
     ) -> list[Any]:
         """Call *hook* in every plugin, or *only* one; return what they gave, all of it of *kind*."""
         gathered: list[Any] = []
@@ -261,11 +249,7 @@ def _frames(trace: TracebackType | None) -> Iterator[tuple[str, str]]:
 
 
 def load_plugins(
-    files: Iterable[str] = (),
-    *,
-    blocked: Iterable[str] = (),
-    strict: bool = False,
-    warn: Callable[[str], None] = _warn,
+    files: Iterable[str] = (), *, blocked: Iterable[str] = (), strict: bool = False, warn: Callable[[str], None] = _warn
 ) -> Plugins:
     """Load the installed plugins and those of *files*, except the *blocked* names.
 

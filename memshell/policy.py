@@ -29,7 +29,9 @@ class MemmapRequest:
     needs_hvo_off: bool
     force_known: bool  # the kernel's parameter knows "force"
     arch_refusal: str | None  # what arch_supports_memmap_on_memory() says against it
-    from_range: bool = False  # the kernel can take the memmap of the whole add from its range (the series of 2017 to 2019)
+    from_range: bool = (
+        False  # the kernel can take the memmap of the whole add from its range (the series of 2017 to 2019)
+    )
     free_pages: PerNode = ()  # of every node
     cpu_nodes: tuple[int, ...] = ()  # the nodes that have processors: memory of others is slower
     _memmap_on: Callable[[], PerNode] = field(default=tuple, repr=False, compare=False)

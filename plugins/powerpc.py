@@ -87,17 +87,12 @@ class Powerpc(Arch):
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
             raise UsageError(
-                f"struct_page={size} cannot be",
-                hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel",
+                f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel"
             )
-        new = self.built(
-            options["page"] == "64K", options["mmu"] == "radix", options["hugepages"] == "on", size
-        )
+        new = self.built(options["page"] == "64K", options["mmu"] == "radix", options["hugepages"] == "on", size)
         unit = memparse(options["vmemmap"]) if options["vmemmap"] else 0
         if unit and (unit & (unit - 1) or not new.page_size <= unit <= 16 * MiB):
-            raise UsageError(
-                f"vmemmap={options['vmemmap']} cannot be", hint="a power of two from a page to 16M"
-            )
+            raise UsageError(f"vmemmap={options['vmemmap']} cannot be", hint="a power of two from a page to 16M")
         return replace(new, unit=unit)
 
     def built(self, large: bool, radix: bool, hugepages: bool, struct_page: int = 64) -> Powerpc:
@@ -129,9 +124,7 @@ class Powerpc(Arch):
         """Read the page size from the configuration, the MMU from /proc/meminfo (DirectMap: radix)."""
         del cmdline, qemu_args, profile
         meminfo = state.get("meminfo_kb", {})
-        new = self.built(
-            "CONFIG_PPC_64K_PAGES" in config, "DirectMap2M" in meminfo, "HugePages_Total" in meminfo
-        )
+        new = self.built("CONFIG_PPC_64K_PAGES" in config, "DirectMap2M" in meminfo, "HugePages_Total" in meminfo)
         return replace(new, mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16)
 
     def direct_map_counters(self) -> dict[str, int]:
@@ -152,9 +145,7 @@ class Powerpc(Arch):
         fixed, used = BOOT_PAGES["radix" if self.radix else "hash", self.page_shift]
         memmap = present * self.struct_page_size >> self.page_shift
         # At 4K, 4 GiB reserve 772 pages more than 2 GiB.
-        managed = (
-            present - memmap - fixed - 193 * (ram - 2 * GiB) // (512 * MiB << max(self.page_shift - 12, 0))
-        )
+        managed = present - memmap - fixed - 193 * (ram - 2 * GiB) // (512 * MiB << max(self.page_shift - 12, 0))
         free = managed - (memparse(options["used"]) >> self.page_shift if options["used"] else used)
         orders = (*(free >> order & 1 for order in range(self.max_order)), free >> self.max_order)
         nodes = tuple(range(int(options["nodes"])))
@@ -189,9 +180,7 @@ class Powerpc(Arch):
         try:
             self.mmu.map_ram(mm, start, start + size, nid)
         except OutOfMemory as error:
-            raise KernelError(
-                str(error), "EFAULT", where="arch/powerpc/mm/mem.c:arch_create_linear_mapping"
-            ) from error
+            raise KernelError(str(error), "EFAULT", where="arch/powerpc/mm/mem.c:arch_create_linear_mapping") from error
         try:
             add_pages(mm, nid, start >> self.page_shift, size >> self.page_shift, altmap)
         except KernelError:

@@ -81,8 +81,7 @@ class S390(Arch):
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
             raise UsageError(
-                f"struct_page={size} cannot be",
-                hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel",
+                f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel"
             )
         end = max(memparse(options["ram"]) + memparse(options["standby"]), MAX_DCSS)
         edat = 0 if options["edat"] == "off" else int(options["edat"])
@@ -125,15 +124,11 @@ class S390(Arch):
         5,535 of them stay below.
         """
         del profile
-        ram, block = (
-            memparse(options["ram"]),
-            max(1 << self.section_size_bits, memparse(options["block"] or "0")),
-        )
+        ram, block = (memparse(options["ram"]), max(1 << self.section_size_bits, memparse(options["block"] or "0")))
         standby = memparse(options["standby"])
         if block & (block - 1) or ram % block or standby % MiB or ram < block:
             raise UsageError(
-                f"ram={options['ram']} cannot be",
-                hint=f"whole blocks of {block >> 20}M, and standby in whole MiB",
+                f"ram={options['ram']} cannot be", hint=f"whole blocks of {block >> 20}M, and standby in whole MiB"
             )
         used = memparse(options["used"]) >> 12 if options["used"] else 5200
         memmap = ram // 4096 * self.struct_page_size // 4096
@@ -171,9 +166,7 @@ class S390(Arch):
         Before v6.9 an altmap is EINVAL.
         """
         if altmap is not None and not mm.feature("memmap_on_memory.s390"):
-            raise KernelError(
-                "altmap is not supported", "EINVAL", where="arch/s390/mm/init.c:arch_add_memory"
-            )
+            raise KernelError("altmap is not supported", "EINVAL", where="arch/s390/mm/init.c:arch_add_memory")
         veto_from_range(mm)
         vmem_add_mapping(mm, start, size, edat=self.edat)
         try:
@@ -186,9 +179,7 @@ class S390(Arch):
     def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Remove the sections, then unmap the range. EBUSY until v5.3: s390 could not."""
         if mm.feature("mhp.restrictions"):
-            raise KernelError(
-                "s390 cannot remove memory", "EBUSY", where="arch/s390/mm/init.c:arch_remove_memory"
-            )
+            raise KernelError("s390 cannot remove memory", "EBUSY", where="arch/s390/mm/init.c:arch_remove_memory")
         remove_pages(mm, start >> 12, size >> 12, altmap)
         vmem_remove_mapping(mm, start, size)
 

@@ -8,9 +8,7 @@ from pathlib import Path
 
 MEMSHELL = str(Path(sys.executable).parent / "memshell")
 RUNS = 9
-ISSUE = (
-    "use x86_64 ram=2G profile=v6.12; policy memmap_on_memory; add 10G; online all movable; lsmem; meminfo"
-)
+ISSUE = "use x86_64 ram=2G profile=v6.12; policy memmap_on_memory; add 10G; online all movable; lsmem; meminfo"
 TERABYTE = "use x86_64 ram=64G block=128M; add 1T 1T; online {0} movable; offline {0}; remove {0}"
 BLOCKS = f"{(1 << 40) >> 27}-{((1 << 40) >> 27) + 8191}"
 CASES = {

@@ -71,9 +71,7 @@ def measure(command: list[str], runs: int, limit: float) -> tuple[float, float, 
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for _ in range(runs):
         start = time.perf_counter()
-        child = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-        )
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         status = 0
         while child.returncode is None:
             pid, status, usage = os.wait4(child.pid, os.WNOHANG)

@@ -40,9 +40,7 @@ def renew_document(path):
         return f"```memshell\n{renewed(match[1], shared_plugins)}```"
 
     text = path.read_text(encoding="utf-8")
-    path.write_text(
-        re.sub(r"^```memshell\n(.*?)^```", fresh, text, flags=re.DOTALL | re.MULTILINE), encoding="utf-8"
-    )
+    path.write_text(re.sub(r"^```memshell\n(.*?)^```", fresh, text, flags=re.DOTALL | re.MULTILINE), encoding="utf-8")
 
 
 def main():
@@ -50,9 +48,7 @@ def main():
     load_builtin_commands()
     broken = [plugin.name for plugin in shared_plugins().found if plugin.state == "failed"]
     if broken:
-        sys.exit(
-            f"not while plugins cannot be loaded: {', '.join(broken)}"
-        )  # it would write their errors down
+        sys.exit(f"not while plugins cannot be loaded: {', '.join(broken)}")  # it would write their errors down
     wanted = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         chdir(folder)  # examples may write files
@@ -62,9 +58,7 @@ def main():
             if not wanted and path.name != "commands.md":
                 renew_document(path)
     # The declarations that are loaded are the old ones: a fresh process makes the page.
-    page = subprocess.run(
-        [sys.executable, "-m", "memshell.commands.reference"], stdout=subprocess.PIPE, check=True
-    )
+    page = subprocess.run([sys.executable, "-m", "memshell.commands.reference"], stdout=subprocess.PIPE, check=True)
     (ROOT / "docs" / "commands.md").write_bytes(page.stdout)
 
 

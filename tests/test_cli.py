@@ -34,11 +34,7 @@ def scenario(tmp_path):
     [
         (["-c", "true"], 0, ""),
         (["-c", "use x86_64 ram=2G; expect blocks.online == 16"], 0, ""),
-        (
-            ["-c", "use x86_64 ram=2G; expect blocks.online == 17"],
-            1,
-            "-c:1: expect failed: blocks.online == 17",
-        ),
+        (["-c", "use x86_64 ram=2G; expect blocks.online == 17"], 1, "-c:1: expect failed: blocks.online == 17"),
         (["-c", "undo"], 1, "there is no machine yet; start one with: use x86_64 ram=2G"),
         (["-c", "tru"], 2, "unknown command 'tru'; did you mean true?"),
         (["-c", "expect"], 2, "-c:1:7: expected an expression"),
@@ -121,9 +117,7 @@ def test_each_line_of_standard_input_is_answered_before_the_next_comes():
 
 
 def test_run_json_prints_one_object_for_each_step(scenario):
-    path = scenario(
-        "use x86_64 ram=2G\npolicy memmap_on_memory\n! undo 7\nexpect step == 1\nexpect step == 9\n"
-    )
+    path = scenario("use x86_64 ram=2G\npolicy memmap_on_memory\n! undo 7\nexpect step == 1\nexpect step == 9\n")
     done = run("run", "--json", path)
     steps = [json.loads(line) for line in done.stdout.splitlines()]
     keys = ["n", "file", "line", "command", "ok", "errno", "message", "output", "events", "crashed"]
@@ -160,9 +154,7 @@ def test_update_is_refused_under_ci(scenario):
 
 def test_ctrl_c_ends_a_script_with_130(scenario):
     path = scenario("use x86_64 ram=2G\nrepeat 1000000000\ntrue\nend\n")
-    with subprocess.Popen(
-        [*MEMSHELL, "run", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([*MEMSHELL, "run", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)

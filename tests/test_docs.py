@@ -51,21 +51,13 @@ def blocks():
 
 def console(text, folder):
     """Run the ``$`` lines of a console block; return where the output is not what it says."""
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "HOME": str(folder),
-        "COLUMNS": "100",
-    }
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "100"}
     found = []
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, *expected = part.splitlines()
         while command.endswith("\\"):
             command = command[:-1] + expected.pop(0).lstrip("> ")
-        environment = {
-            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            "HOME": str(folder),
-            "COLUMNS": "100",
-        }
+        environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder), "COLUMNS": "100"}
         done = subprocess.run(
             ["/bin/sh", "-c", f"{command} 2>&1"],
             capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment, check=False,

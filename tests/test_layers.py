@@ -27,25 +27,11 @@ LAYERS = [
     {"repl"},
     {"__main__"},
 ]
-PURE = {
-    "prompt_toolkit",
-    "pluggy",
-    "rich",
-    "lark",
-    "random",
-    "time",
-    "datetime",
-    "os",
-    "sys",
-    "subprocess",
-    "logging",
-}
+PURE = {"prompt_toolkit", "pluggy", "rich", "lark", "random", "time", "datetime", "os", "sys", "subprocess", "logging"}
 
 
 def sources():
-    return sorted(
-        path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE
-    )
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
 
 
 def part(path):
@@ -71,9 +57,7 @@ def imports(path, *, typing=False):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [alias.name for alias in node.names]
-            yield from (
-                [f"memshell.{name}" for name in names] if node.module == "memshell" else [node.module]
-            )
+            yield from ([f"memshell.{name}" for name in names] if node.module == "memshell" else [node.module])
 
 
 def imports_any(path, package):
@@ -102,9 +86,7 @@ def test_the_model_is_pure():
 
 def test_only_the_prompt_imports_prompt_toolkit():
     users = {
-        part(path)
-        for path in sources()
-        if any(n.startswith("prompt_toolkit") for n in imports(path, typing=True))
+        part(path) for path in sources() if any(n.startswith("prompt_toolkit") for n in imports(path, typing=True))
     }
     assert users == {"repl"}
 
@@ -132,19 +114,12 @@ def test_plugins_use_only_the_public_names(path):
 
 
 def test_the_built_in_plugins_are_short_enough_to_be_examples():
-    lines = {
-        path.name: len(path.read_text(encoding="utf-8").splitlines())
-        for path in (ROOT / "plugins").glob("*.py")
-    }
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "plugins").glob("*.py")}
     assert {name: count for name, count in lines.items() if count >= 250} == {}
 
 
 def test_nothing_imports_the_plugins():
-    assert not [
-        path
-        for path in sources()
-        if any(n.startswith("memshell_plugins") for n in imports(path, typing=True))
-    ]
+    assert not [path for path in sources() if any(n.startswith("memshell_plugins") for n in imports(path, typing=True))]
 
 
 def test_the_public_names_exist():

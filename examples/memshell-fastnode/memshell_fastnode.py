@@ -44,9 +44,7 @@ def on_device(request: MemmapRequest, why: str) -> Placement:
     if not request.config or (request.single_block and request.size != request.block_size):
         return Placement(refusal=f"{why}, and this kernel cannot use the device")
     if request.arch_refusal or pages >= request.block_size // request.page_size:
-        return Placement(
-            refusal=f"{why}, and the device: {request.arch_refusal or 'a memmap would fill a block'}"
-        )
+        return Placement(refusal=f"{why}, and the device: {request.arch_refusal or 'a memmap would fill a block'}")
     return Placement(reserve_pages=pages)
 
 

@@ -181,9 +181,7 @@ def _shown(argument: Arg) -> str:
     return f"{argument.name} {argument.type.name}" if argument.is_option else argument.type.name
 
 
-def invoke(
-    item: Command, words: list[str], shell: Shell, tail: str | None = None
-) -> tuple[Result, argparse.Namespace]:
+def invoke(item: Command, words: list[str], shell: Shell, tail: str | None = None) -> tuple[Result, argparse.Namespace]:
     """Run a command and return what it found, with the arguments that say how to draw it."""
     args = parse(item, words, shell, tail)
     if args.help:

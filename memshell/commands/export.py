@@ -44,11 +44,7 @@ def export(shell: Shell, args: Namespace) -> str:
     mm = shell.need_machine().mm
     out = Path(args.out)
     try:
-        return (
-            _tree(mm, out, force=args.force)
-            if args.kind == "sysroot"
-            else _file(mm, args.kind, out, args.force)
-        )
+        return _tree(mm, out, force=args.force) if args.kind == "sysroot" else _file(mm, args.kind, out, args.force)
     except FileExistsError as error:
         raise CommandError(f"{args.out} exists", hint="--force writes over it") from error
     except OSError as error:

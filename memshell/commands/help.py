@@ -59,9 +59,5 @@ def _overview(shell: Shell) -> str:
     lines += ["language", *(f"    {form:<28}  {text}" for form, text in shell.directives.values()), ""]
     lines += ["    CMD | SHELL COMMAND           send the output to a shell command"]
     lines += ["    CMD > FILE, CMD >> FILE       write the output to a file, or add it"]
-    lines += [
-        "    !SHELL COMMAND                run a shell command",
-        "",
-        "help COMMAND shows one with examples.",
-    ]
+    lines += ["    !SHELL COMMAND                run a shell command", "", "help COMMAND shows one with examples."]
     return "\n".join(lines) + "\n"

@@ -169,10 +169,7 @@ def _added(mm: Mm, start: int, size: int, new: list[int], used: int) -> str:
     marked = sum(event.data["nr"] for event in mm.events if event.kind == "VmemmapMarked")
     if marked:
         memmap = f"in the first {marked} pages of the range"
-    return (
-        f"{where}, node {mm.blocks[new[0]].nid}: {named_states(mm, new)}\n"
-        f"memmap {memmap}; free {-used:+} pages"
-    )
+    return f"{where}, node {mm.blocks[new[0]].nid}: {named_states(mm, new)}\nmemmap {memmap}; free {-used:+} pages"
 
 
 def named_states(mm: Mm, numbers: Iterable[int]) -> str:
@@ -265,9 +262,7 @@ def _raise_first(written: Written, state: str) -> None:
 
 @command(
     "hotplug",
-    arg(
-        "blocks", BLOCKS_OR_KIND, "memory32, 32-39, 0x100000000-0x13fffffff, all, offline or last", nargs="+"
-    ),
+    arg("blocks", BLOCKS_OR_KIND, "memory32, 32-39, 0x100000000-0x13fffffff, all, offline or last", nargs="+"),
     arg(
         "kind",
         choice("zone", {"kernel": "a kernel zone", "movable": "ZONE_MOVABLE"}),
@@ -297,18 +292,12 @@ def online(shell: Shell, args: Namespace) -> str:
         raise UsageError("online: kernel or movable, not both")
     value, numbers = (kinds or ["online"])[0], [word for word in args.blocks if not isinstance(word, str)]
     if not numbers and kinds:
-        raise UsageError(
-            "online: no block is named", hint=f"such as: online all {kinds[0].removeprefix('online_')}"
-        )
+        raise UsageError("online: no block is named", hint=f"such as: online all {kinds[0].removeprefix('online_')}")
     with shell.change() as mm:
         wanted = _left_to_do(mm, numbers, "online")
         written = _write_states(mm, shell.track(wanted), value)
         if not wanted:
-            return (
-                "nothing to do: these blocks are online already"
-                if numbers
-                else "nothing to do: no block is offline"
-            )
+            return "nothing to do: these blocks are online already" if numbers else "nothing to do: no block is offline"
         _raise_first(written, "online")
         return "\n".join(
             _onlined(mm, members) for members in _by(written.done, lambda number: _state(mm, number)).values()

@@ -57,10 +57,7 @@ def _tag(word: str, shell: Shell) -> list[int]:
     if not word.isdecimal() or int(word) not in known:
         close = nearest(word, [*map(str, known), "all"])
         listed = "there are: " + ", ".join(map(str, known)) if known else "nothing is allocated"
-        raise UsageError(
-            f"there is no allocation {word!r}",
-            hint=f"did you mean {close}?" if close else listed,
-        )
+        raise UsageError(f"there is no allocation {word!r}", hint=f"did you mean {close}?" if close else listed)
     return [int(word)]
 
 
@@ -120,15 +117,7 @@ def _allocate(mm: Mm, args: Namespace) -> str:
         alloc_at(mm, args.at // mm.arch.page_size, pages, owner, tag=tag)
     else:
         _check_node(mm, args.node)
-        alloc_bulk(
-            mm,
-            pages >> args.order,
-            args.order,
-            owner,
-            nid=args.node,
-            movable=args.kind != "unmovable",
-            tag=tag,
-        )
+        alloc_bulk(mm, pages >> args.order, args.order, owner, nid=args.node, movable=args.kind != "unmovable", tag=tag)
     mm.counters["allocations"] = tag
     adjust_managed_page_count(mm, tag, -1)
     place = _where(mm, tag)
@@ -303,11 +292,7 @@ def migrate(shell: Shell, args: Namespace) -> str:
         _check_node(mm, args.node)
         moved = 0
         for tag in args.ids:
-            runs = [
-                (a, b)
-                for a, b, page in runs_of(mm, tag)
-                if page.owner is Owner.USER and page.nid != args.node
-            ]
+            runs = [(a, b) for a, b, page in runs_of(mm, tag) if page.owner is Owner.USER and page.nid != args.node]
             pages = sum(b - a for a, b in runs)
             alloc_bulk(mm, pages, 0, Owner.USER, nid=args.node, movable=True, tag=tag, nodes=(args.node,))
             for start, end in runs:

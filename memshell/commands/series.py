@@ -97,9 +97,7 @@ def explore(shell: Shell, args: Namespace) -> Result:
     found = search(machine.mm, depth=args.depth, sections=args.blocks, limit=args.limit)
     start = "\n".join(step.command for step in machine.steps if step.error is None)
     if args.scenarios:
-        return Result(
-            text="\n".join(scenario(start, finding) for finding in found.findings) or "nothing found"
-        )
+        return Result(text="\n".join(scenario(start, finding) for finding in found.findings) or "nothing found")
     rows = [
         {
             "steps": len([line for line in f.lines if not line.startswith("expect")]),
@@ -114,9 +112,7 @@ def explore(shell: Shell, args: Namespace) -> Result:
     tally += "; the limit of states is reached" if found.capped else ""
     columns = (Column("STEPS", right=True), Column("FAULT"), Column("SEQUENCE"), Column("TEXT", drop=1))
     return Result(
-        rows=rows,
-        columns=columns,
-        footer=f"{tally}: {len(rows) or 'no'} fault{'s' if len(rows) != 1 else ''}",
+        rows=rows, columns=columns, footer=f"{tally}: {len(rows) or 'no'} fault{'s' if len(rows) != 1 else ''}"
     )
 
 
@@ -154,8 +150,7 @@ def compare(shell: Shell, args: Namespace) -> Result:
     text = _commands_of(args)
     rows = [row(kernel, shell.play_fresh(f"{_use(shell, kernel)}\n{text}")) for kernel in args.kernels]
     shown = [
-        {**r, **{name: _size(r[name]) for name in ("existing", "inside", "wasted", "largest", "left")}}
-        for r in rows
+        {**r, **{name: _size(r[name]) for name in ("existing", "inside", "wasted", "largest", "left")}} for r in rows
     ]
     return Result(rows=shown, columns=COMPARED, data=rows)
 
@@ -213,8 +208,7 @@ def _use(shell: Shell, kernel: str) -> str:
             options.append(word)
         else:
             raise UsageError(
-                f"{word!r} is no profile, policy or architecture",
-                hint="such as v6.12:memmap_on_memory, rfc-2018",
+                f"{word!r} is no profile, policy or architecture", hint="such as v6.12:memmap_on_memory, rfc-2018"
             )
     return " ".join(["use", arch, *options])
 

@@ -134,9 +134,7 @@ def diff(shell: Shell, args: Namespace) -> Result:
     first = max(last - 1, 0) if args.first is None else args.first
     second = last if args.second is None else args.second
     changes = machine.diff(first, second)
-    rows = [
-        {"what": item.path, "before": _plain(item.before), "after": _plain(item.after)} for item in changes
-    ]
+    rows = [{"what": item.path, "before": _plain(item.before), "after": _plain(item.after)} for item in changes]
     columns = (Column("WHAT"), Column("BEFORE", right=True), Column("AFTER", right=True))
     return Result(rows=rows, columns=columns, footer="" if rows else "nothing differs")
 

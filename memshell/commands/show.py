@@ -74,25 +74,20 @@ def lsmem(shell: Shell, args: Namespace) -> Result:
     if args.J:
         args.form = "json"
     shown = [
-        {**row, **({"removable": "yes" if row["removable"] else ""} if "removable" in row else {})}
-        for row in found
+        {**row, **({"removable": "yes" if row["removable"] else ""} if "removable" in row else {})} for row in found
     ]
     columns = tuple(
         Column(name, text, name != "RANGE", name in DEFAULT_COLUMNS, width=5 if name == "SIZE" else 0)
         for name, text in LSMEM_HELP.items()
     )
-    return Result(
-        rows=shown, columns=columns, data={"memory": found}, footer="\n" + summary(mm, plain_bytes=args.b)
-    )
+    return Result(rows=shown, columns=columns, data={"memory": found}, footer="\n" + summary(mm, plain_bytes=args.b))
 
 
 def _wished(wish: str | None, default: tuple[str, ...]) -> list[str]:
     """Return the columns that ``-o`` asks for; one that does not exist is told when the table is drawn."""
     if wish is None:
         return list(default)
-    names = [
-        name.strip().upper() for name in wish.lstrip("+").split(",") if name.strip().upper() in LSMEM_HELP
-    ]
+    names = [name.strip().upper() for name in wish.lstrip("+").split(",") if name.strip().upper() in LSMEM_HELP]
     return list(dict.fromkeys([*(default if wish.startswith("+") else ()), *names]))
 
 
@@ -102,9 +97,7 @@ def _wished(wish: str | None, default: tuple[str, ...]) -> list[str]:
 def _view(shell: Shell, text: Callable[[Mm], str], data: Callable[[Mm], Any]) -> Result:
     mm = shell.need_machine().mm
     found = data(mm)
-    flat = isinstance(found, list) and all(
-        not isinstance(value, dict) for row in found for value in row.values()
-    )
+    flat = isinstance(found, list) and all(not isinstance(value, dict) for row in found for value in row.values())
     return Result(text=text(mm), data=found, rows=found if flat else None)
 
 
@@ -275,8 +268,7 @@ def page(shell: Shell, args: Namespace) -> Result:
     limit = 1 << (mm.arch.max_physmem_bits - mm.arch.page_shift)
     if not 0 <= args.pfn < limit:
         raise CommandError(
-            f"pfn {args.pfn:#x} cannot be",
-            hint=f"{mm.arch.name} has pfns below {limit:#x}; an address is written 4G",
+            f"pfn {args.pfn:#x} cannot be", hint=f"{mm.arch.name} has pfns below {limit:#x}; an address is written 4G"
         )
     numbers = shell.image.page_flags(mm.arch) if shell.image else None
     kernel = shell.image.label if shell.image else ""
@@ -337,8 +329,7 @@ def altmap(shell: Shell, _args: Namespace) -> Result:
 
     found = altmaps(shell.need_machine().mm)
     shown = [
-        {**row, **{name: hex(row[name]) for name in ("start", "base_pfn", "first_pfn", "last_pfn")}}
-        for row in found
+        {**row, **{name: hex(row[name]) for name in ("start", "base_pfn", "first_pfn", "last_pfn")}} for row in found
     ]
     columns = tuple(
         Column(name, right=True)

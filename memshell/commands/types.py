@@ -76,9 +76,7 @@ def choice(name: str, values: Mapping[str, str]) -> ArgType:
             raise UsageError(f"{word!r} is no {name}", hint=hint)
         return word
 
-    return ArgType(
-        "|".join(values) if len(values) <= 4 else name.upper(), convert, lambda _s, _p: values.items()
-    )
+    return ArgType("|".join(values) if len(values) <= 4 else name.upper(), convert, lambda _s, _p: values.items())
 
 
 def named(name: str, values: Callable[[Shell], Mapping[str, str]]) -> ArgType:

@@ -19,9 +19,7 @@ GIGANTIC = 1 << 30
 def memmap_bytes(mm: Mm, owner: str) -> int:
     """Return the bytes of struct pages that leaves of *owner* ("buddy", "altmap") map."""
     return sum(
-        end - start
-        for start, end, leaf in mm.leaves.items()
-        if leaf.owner == owner and start >= mm.arch.vmemmap_base
+        end - start for start, end, leaf in mm.leaves.items() if leaf.owner == owner and start >= mm.arch.vmemmap_base
     )
 
 
@@ -39,9 +37,7 @@ def free_runs(mm: Mm) -> RangeMap[bool]:
     runs: RangeMap[bool] = RangeMap()
     for block in mm.blocks.values():
         if not block.early:
-            for start, end, page in mm.pages.items(
-                block.id * mm.block_pages, (block.id + 1) * mm.block_pages
-            ):
+            for start, end, page in mm.pages.items(block.id * mm.block_pages, (block.id + 1) * mm.block_pages):
                 if page.owner is Owner.FREE:
                     runs.set(start, end, value=True)
     return runs
@@ -50,9 +46,7 @@ def free_runs(mm: Mm) -> RangeMap[bool]:
 def gigantic_runs(mm: Mm, runs: RangeMap[bool]) -> int:
     """Return how many aligned 1 GiB runs are free."""
     pages = GIGANTIC >> mm.arch.page_shift
-    return sum(
-        max(align_down(end, pages) - align_up(start, pages), 0) // pages for start, end, _ in runs.items()
-    )
+    return sum(max(align_down(end, pages) - align_up(start, pages), 0) // pages for start, end, _ in runs.items())
 
 
 def table_pages(mm: Mm) -> int:
@@ -76,12 +70,8 @@ def row(name: str, steps: Sequence[Step]) -> dict[str, Any]:
         "gigantic": max(gigantic_runs(mm, run) for mm, run in zip(states, runs, strict=True)),
         "visits": series_numbers(steps)["visits"],
         "tables": max(map(table_pages, states)),
-        "left": (free_bytes(boot) - free_bytes(last))
-        if not last.blocks.keys() - boot.blocks.keys()
-        else None,
-        "outcome": died["function"]
-        if last.crashed
-        else next((s.error.errno for s in steps if s.error), None) or "ok",
+        "left": (free_bytes(boot) - free_bytes(last)) if not last.blocks.keys() - boot.blocks.keys() else None,
+        "outcome": died["function"] if last.crashed else next((s.error.errno for s in steps if s.error), None) or "ok",
     }
 
 

@@ -164,9 +164,7 @@ def _words(numbers: list[int]) -> str:
 
 def _add(mm: Mm, start: int, blocks: int) -> Op:
     size = blocks * mm.block_size
-    return Op(
-        (f"add {start:#x} {format_size(size)}",), lambda work: acpi_memory_device_add(work, 0, start, size)
-    )
+    return Op((f"add {start:#x} {format_size(size)}",), lambda work: acpi_memory_device_add(work, 0, start, size))
 
 
 def _failing_add(mm: Mm, start: int, blocks: int, at: int) -> Op:
@@ -201,9 +199,7 @@ def digest(mm: Mm) -> int:
     """Return a number that equal states share: everything that a later operation can see."""
     altmaps = tuple((n, repr(block)) for n, block in sorted(mm.blocks.items()))
     free = tuple((key, tuple(sorted(area.runs()))) for key, area in sorted(mm.free.items()))
-    maps = tuple(
-        tuple(runs.items()) for runs in (mm.pages, mm.pageblocks, mm.sections, mm.leaves, mm.struct_pages)
-    )
+    maps = tuple(tuple(runs.items()) for runs in (mm.pages, mm.pageblocks, mm.sections, mm.leaves, mm.struct_pages))
     rest = (
         tuple(sorted(mm.zones.items())),
         tuple(sorted(mm.nodes.items())),
@@ -211,9 +207,7 @@ def digest(mm: Mm) -> int:
         tuple(mm.resources),
     )
     counters = tuple(sorted((name, value) for name, value in mm.counters.items() if name != "next_group"))
-    return hash(
-        (altmaps, free, maps, rest, counters, tuple(sorted(mm.faults.items())), mm.vmemmap_head, mm.crashed)
-    )
+    return hash((altmaps, free, maps, rest, counters, tuple(sorted(mm.faults.items())), mm.vmemmap_head, mm.crashed))
 
 
 def scenario(use: str, finding: Finding) -> str:

@@ -30,9 +30,7 @@ class Verdict(NamedTuple):
 
     sites: Sites
     first: Trouble | None  # None: no difference
-    silent: (
-        tuple[int, str, str] | None
-    )  # (step, command, what) where numbers differ before anything complains
+    silent: tuple[int, str, str] | None  # (step, command, what) where numbers differ before anything complains
 
 
 def mutants(pairs: bool) -> list[Sites]:

@@ -49,9 +49,7 @@ def numbers(steps: Iterable[Step]) -> dict[str, int]:
         found[name] = (values[0] if name.startswith("first") else values[-1]) if values else 0
     found["heads"] = len({event.data["head"] for event in events if event.kind == "VmemmapMarked"})
     for order in (8, 9, 10):
-        found[f"order{order}"] = sum(
-            e.data["orders"].get(order, 0) for e in events if e.kind == "PagesOnlined"
-        )
+        found[f"order{order}"] = sum(e.data["orders"].get(order, 0) for e in events if e.kind == "PagesOnlined")
     return found
 
 
@@ -63,9 +61,5 @@ def crash(steps: Iterable[Step]) -> dict[str, Any]:
     """Return kind, function and address of the crash that ended *steps*; empty ones without."""
     for step in steps:
         if isinstance(step.error, KernelCrash):
-            return {
-                "kind": step.error.kind,
-                "function": step.error.function,
-                "address": step.error.address or 0,
-            }
+            return {"kind": step.error.kind, "function": step.error.function, "address": step.error.address or 0}
     return {"kind": "none", "function": "none", "address": 0}

@@ -31,12 +31,7 @@ def populate_section_memmap(mm: Mm, pfn: int, nr_pages: int, nid: int, altmap: V
 @mirrors("include/linux/mm.h:vmemmap_can_optimize", "v6.12", "complete")
 def vmemmap_can_optimize(mm: Mm, altmap: VmemAltmap | None) -> bool:
     """Whether the mapped device shares memmap: compound pages of more than two pages of it; no altmap."""
-    if (
-        mm.pgmap is None
-        or not mm.pgmap.vmemmap_shift
-        or altmap is not None
-        or not mm.arch.dax_vmemmap(mm.profile)
-    ):
+    if mm.pgmap is None or not mm.pgmap.vmemmap_shift or altmap is not None or not mm.arch.dax_vmemmap(mm.profile):
         return False
     size = mm.arch.struct_page_size
     return not size & (size - 1) and (size << mm.pgmap.vmemmap_shift) // mm.arch.page_size > RESERVED_PAGES
@@ -45,9 +40,7 @@ def vmemmap_can_optimize(mm: Mm, altmap: VmemAltmap | None) -> bool:
 def populate_compound_pages(mm: Mm, pfn: int, start: int, end: int, nid: int) -> None:
     """Map the struct pages at [start, end), those from *pfn* on, as the architecture does."""
     populate = (
-        radix_populate_compound_pages
-        if mm.arch.dax_vmemmap(mm.profile) == "radix"
-        else vmemmap_populate_compound_pages
+        radix_populate_compound_pages if mm.arch.dax_vmemmap(mm.profile) == "radix" else vmemmap_populate_compound_pages
     )
     populate(mm, pfn, start, end, nid)
 

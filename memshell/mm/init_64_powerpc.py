@@ -106,9 +106,7 @@ def vmemmap_populate_units(
         if struct_pages_in_use(mm, va, va + unit):
             continue
         pfn, owner = None, "altmap"
-        if altmap is not None and (
-            mm.feature("mhp.restrictions") or not altmap_cross_boundary(mm, altmap, va, unit)
-        ):
+        if altmap is not None and (mm.feature("mhp.restrictions") or not altmap_cross_boundary(mm, altmap, va, unit)):
             pfn = vmemmap_alloc_block_buf(mm, unit, nid, altmap)
         if pfn is None:
             pfn, owner = vmemmap_alloc_block_buf(mm, unit, nid, None), "buddy"
@@ -136,9 +134,7 @@ def vmemmap_list_alloc(mm: Mm, nid: int) -> bool:
 
 
 @mirrors("arch/powerpc/mm/init_64.c:__vmemmap_free", "v6.12", "complete")
-def vmemmap_free_units(
-    mm: Mm, start: int, end: int, altmap: VmemAltmap | None, *, unit: int, radix: bool
-) -> None:
+def vmemmap_free_units(mm: Mm, start: int, end: int, altmap: VmemAltmap | None, *, unit: int, radix: bool) -> None:
     """Unmap the mappings that hold no valid struct page any more, and give their pages back."""
     for va in range(align_down(start, unit), end, unit):
         leaf = mm.leaves.get(va)

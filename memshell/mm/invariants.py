@@ -59,13 +59,8 @@ def zone_spans(mm: Mm) -> Iterator[str]:
         if zone is not None and not zone.start_pfn <= start < end <= zone.end_pfn:
             yield f"pages {start:#x}-{end:#x} are outside of the span of {_name((page.nid, page.zone))}"
     for key, zone in mm.zones.items():
-        if (
-            key[1] is not ZoneType.DEVICE
-            and not zone.spanned >= zone.present >= zone.managed >= zone.free >= 0
-        ):
-            counts = (
-                f"{zone.spanned} spanned, {zone.present} present, {zone.managed} managed, {zone.free} free"
-            )
+        if key[1] is not ZoneType.DEVICE and not zone.spanned >= zone.present >= zone.managed >= zone.free >= 0:
+            counts = f"{zone.spanned} spanned, {zone.present} present, {zone.managed} managed, {zone.free} free"
             yield f"{_name(key)}: {counts}"
 
 
@@ -122,9 +117,7 @@ def memmap_backing(mm: Mm) -> Iterator[str]:
         if backed.intersects(start, end):
             yield f"pages {start:#x}-{end:#x} back two pieces of the memmap"
         backed.set(start, end, value=True)
-        expected = (
-            (Owner.MEMMAP,) if leaf.owner == "buddy" else (Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.DEVICE)
-        )
+        expected = (Owner.MEMMAP,) if leaf.owner == "buddy" else (Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.DEVICE)
         for p, q, page in mm.pages.items(start, end):
             if page.owner not in expected:
                 yield f"pages {p:#x}-{q:#x} hold the memmap at {a:#x} and are {page.owner.value}"
@@ -156,10 +149,7 @@ def memmap_mapped(mm: Mm) -> Iterator[str]:
     size = mm.arch.struct_page_size
     for a, b, leaf in _vmemmap_leaves(mm):
         for va in range(a, b, leaf.size):
-            first, last = (
-                (va - mm.arch.vmemmap_base) // size,
-                -(-(va + leaf.size - mm.arch.vmemmap_base) // size),
-            )
+            first, last = ((va - mm.arch.vmemmap_base) // size, -(-(va + leaf.size - mm.arch.vmemmap_base) // size))
             if not mm.sections.intersects(first, last):
                 yield f"the leaf at {va:#x} maps struct pages of no valid pfn"
                 break

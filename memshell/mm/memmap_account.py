@@ -24,11 +24,7 @@ def section_nr_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap
 def account_populated(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Count the memmap that section_activate() got for [pfn, +nr_pages)."""
     boot = mm.booting and mm.feature("bug.nr_memmap_pages_by_system_state")
-    _add(
-        mm,
-        "nr_memmap_boot_pages" if boot else "nr_memmap_pages",
-        section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap),
-    )
+    _add(mm, "nr_memmap_boot_pages" if boot else "nr_memmap_pages", section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap))
 
 
 def account_removed(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None, *, early: bool) -> None:
@@ -36,9 +32,7 @@ def account_removed(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None, 
     if early and mm.feature("bug.nr_memmap_pages_by_system_state"):
         return
     _add(
-        mm,
-        "nr_memmap_boot_pages" if early else "nr_memmap_pages",
-        -section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap),
+        mm, "nr_memmap_boot_pages" if early else "nr_memmap_pages", -section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap)
     )
 
 

@@ -49,10 +49,7 @@ def memmap_init_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int) -> Non
     for a, b, content in list(runs(mm, start_pfn, start_pfn + nr_pages)):
         if mm.feature("config.debug_vm_pgflags") and content == filled(0xFF):
             raise KernelCrash(
-                "kernel BUG at include/linux/page-flags.h:304!",
-                "__init_single_page",
-                None,
-                "PagePoisoned(page)",
+                "kernel BUG at include/linux/page-flags.h:304!", "__init_single_page", None, "PagePoisoned(page)"
             )
         mark = isinstance(content, StructPage) and content.vmemmap
         update(mm, a, b, "__init_single_page", partial(init_single_page, mm, key, mark=mark))
@@ -183,16 +180,10 @@ def online_chunks(mm: Mm, pfn: int, order: int, count: int, key: ZoneKey) -> Non
     end = pfn + (count << order)
     mm.change_zone(key, managed=mm.zones[key].managed + end - pfn)
     marks = [
-        (a, b)
-        for a, b, page in runs(mm, pfn, end)
-        if isinstance(page, StructPage) and page.mapping == VMEMMAP_PAGE
+        (a, b) for a, b, page in runs(mm, pfn, end) if isinstance(page, StructPage) and page.mapping == VMEMMAP_PAGE
     ]
     update(
-        mm,
-        pfn,
-        end,
-        "__free_pages_boot_core",
-        lambda page: page._replace(flags=page.flags & ~PG_RESERVED, refcount=0),
+        mm, pfn, end, "__free_pages_boot_core", lambda page: page._replace(flags=page.flags & ~PG_RESERVED, refcount=0)
     )
     good = pfn
     for a, b in marks:
@@ -243,9 +234,7 @@ def require_resource(mm: Mm, start_pfn: int, nr_pages: int) -> None:
             start_pfn, start_pfn + nr_pages
         )  # the struct pages stay initialised, the zone's span stays grown
         mm.pageblocks.delete(start_pfn, start_pfn + nr_pages)
-        raise KernelError(
-            f"{start:#x}-{end:#x} is no System RAM", "EPERM", where="mm/memory_hotplug.c:online_pages"
-        )
+        raise KernelError(f"{start:#x}-{end:#x} is no System RAM", "EPERM", where="mm/memory_hotplug.c:online_pages")
 
 
 def unmovable_mark(mm: Mm, page: Page, pfn: int) -> bool:
@@ -326,11 +315,5 @@ def offline_isolated_pages(mm: Mm, start_pfn: int, end_pfn: int) -> Onlined:
                 )
             skipped += b - a
         else:
-            update(
-                mm,
-                a,
-                b,
-                "__offline_isolated_pages",
-                lambda p: p._replace(flags=p.flags | PG_RESERVED, refcount=0),
-            )
+            update(mm, a, b, "__offline_isolated_pages", lambda p: p._replace(flags=p.flags | PG_RESERVED, refcount=0))
     return Onlined(end_pfn - start_pfn - skipped, skipped if mm.feature("present.counts_vmemmap") else 0)

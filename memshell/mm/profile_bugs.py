@@ -83,8 +83,7 @@ BUGS: dict[str, Bug] = {
     ),
     "bug.ppc_altmap_cross_boundary": Bug(
         "B13",
-        "powerpc: the mapping that ends with the altmap's last page is not taken from it (fixed in "
-        "6.4.10 and 6.1.45)",
+        "powerpc: the mapping that ends with the altmap's last page is not taken from it (fixed in 6.4.10 and 6.1.45)",
         {"v5.15": True, "v6.1": False},
     ),
     "bug.ppc_unaligned_pmd_leaf": Bug(
@@ -138,14 +137,11 @@ BUGS: dict[str, Bug] = {
     ),
     "bug.memmap_off_node": Bug(
         "L5",
-        "the memmap of a node without memory comes from another node (not fixed). Off: its own node or "
-        "ENOMEM",
+        "the memmap of a node without memory comes from another node (not fixed). Off: its own node or ENOMEM",
         ALWAYS,
     ),
     "bug.section_roots_stay": Bug(
-        "L6",
-        "a page of section roots is never freed, also when its last section goes (not fixed)",
-        ALWAYS,
+        "L6", "a page of section roots is never freed, also when its last section goes (not fixed)", ALWAYS
     ),
     "bug.nr_memmap_pages_counts_altmap": Bug(
         "L7",

@@ -17,9 +17,7 @@ HERE = "drivers/s390/char/sclp_cmd.c"
 
 def insert_increments(mm: Mm, start: int, end: int, *, standby: bool) -> None:
     """Say that [start, end) bytes are storage increments, assigned or standby."""
-    mm.storage.set(
-        start >> mm.arch.page_shift, end >> mm.arch.page_shift, "standby" if standby else "assigned"
-    )
+    mm.storage.set(start >> mm.arch.page_shift, end >> mm.arch.page_shift, "standby" if standby else "assigned")
 
 
 @mirrors("drivers/s390/char/sclp_cmd.c:sclp_mem_change_state", "v6.12", "complete")
@@ -81,11 +79,7 @@ def sclp_add_standby_memory(mm: Mm, *, edat1: bool) -> None:
                 add_memory(mm, 0, base, mm.block_size, flags)
             except KernelError as error:
                 mm.event(
-                    "StandbyNotAdded",
-                    f"{HERE}:add_memory_merged",
-                    f"{base:#x}: {error}",
-                    start=base,
-                    errno=error.errno,
+                    "StandbyNotAdded", f"{HERE}:add_memory_merged", f"{base:#x}: {error}", start=base, errno=error.errno
                 )
 
 
@@ -95,9 +89,7 @@ def attach_standby(mm: Mm, start: int, size: int) -> None:
     Raises EINVAL for what is not whole blocks, else what add_memory raises.
     """
     if start % mm.block_size or not size or size % mm.block_size:
-        raise KernelError(
-            f"{start:#x}+{size:#x} is not whole blocks", "EINVAL", where=f"{HERE}:add_memory_merged"
-        )
+        raise KernelError(f"{start:#x}+{size:#x} is not whole blocks", "EINVAL", where=f"{HERE}:add_memory_merged")
     insert_increments(mm, start, start + size, standby=True)
     fits = mm.feature("memmap_on_memory.s390")
     for base in range(start, start + size, mm.block_size):

@@ -48,9 +48,7 @@ class Garbage(NamedTuple):
         """Return the struct page at *physical*."""
         words = []
         for word in range(3):
-            value = (self.seed * 0x9E3779B97F4A7C15 + physical * 8 + word + 0x9E3779B97F4A7C15) & (
-                1 << 64
-            ) - 1
+            value = (self.seed * 0x9E3779B97F4A7C15 + physical * 8 + word + 0x9E3779B97F4A7C15) & (1 << 64) - 1
             for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
                 value = ((value ^ value >> shift) * factor) & (1 << 64) - 1
             words.append(value)
@@ -92,10 +90,7 @@ def zone_of(mm: Mm, flags: int, function: str) -> ZoneKey:
     kind = next((kind for kind in kinds if kind == number), kinds[0] if kinds and not number else None)
     if kind is None:
         raise KernelCrash(
-            "unable to handle kernel paging request",
-            function,
-            None,
-            f"no zone {number} on node {nid}: garbage",
+            "unable to handle kernel paging request", function, None, f"no zone {number} on node {nid}: garbage"
         )
     return nid, kind
 
@@ -174,9 +169,7 @@ def write_run(mm: Mm, start_pfn: int, end_pfn: int, content: Content) -> None:
         mm.struct_pages.set(a + shift, b + shift, content)
 
 
-def update(
-    mm: Mm, start_pfn: int, end_pfn: int, function: str, change: Callable[[StructPage], StructPage]
-) -> None:
+def update(mm: Mm, start_pfn: int, end_pfn: int, function: str, change: Callable[[StructPage], StructPage]) -> None:
     """Change every struct page of [start_pfn, end_pfn); *function* is who touches them.
 
     Raises `KernelCrash`.
@@ -221,9 +214,7 @@ def initial_content(mm: Mm) -> Content | None:
         return Garbage(int(number or "0", 0))
     known = {"zero": 0, "poison": 0xFF}
     if kind not in known and kind != "byte":
-        raise UsageError(
-            f"memmap_content={kind} cannot be", hint="stale, zero, poison, random:SEED, byte:N or count:N"
-        )
+        raise UsageError(f"memmap_content={kind} cannot be", hint="stale, zero, poison, random:SEED, byte:N or count:N")
     return filled(int(number, 0) if kind == "byte" else known[kind])
 
 

@@ -61,10 +61,7 @@ def put_page(mm: Mm, pfn: int) -> None:
     mm.change_zone(key, free=mm.zones[key].free + 1)
     mm.counters[HOT_PAGE] = pfn
     mm.event(
-        "PageFreed",
-        f"{PAGES}:free_unref_page",
-        f"pfn {pfn:#x} ({state.owner.value}) goes to the per-cpu list",
-        pfn=pfn,
+        "PageFreed", f"{PAGES}:free_unref_page", f"pfn {pfn:#x} ({state.owner.value}) goes to the per-cpu list", pfn=pfn
     )
 
 
@@ -149,9 +146,7 @@ def removable_show(mm: Mm) -> None:
 )
 def pagetypeinfo_show(mm: Mm) -> None:
     """Walk the free lists. Raises `KernelCrash` where a free block's struct page is lost or on two lists."""
-    seen: RangeMap[int] = (
-        RangeMap()
-    )  # physical addresses of the struct pages of free pages -> what maps them there
+    seen: RangeMap[int] = RangeMap()  # physical addresses of the struct pages of free pages -> what maps them there
     for key, area in mm.free.items():
         for start, end, order in area.runs():
             if not kept(mm, start):
@@ -211,7 +206,5 @@ def lru_add_drain(mm: Mm) -> None:
 def lost_movable(mm: Mm) -> int:
     """Return the pages of ZONE_MOVABLE that hold a memmap and can never move."""
     return sum(
-        b - a
-        for a, b, page in mm.pages.items()
-        if page.owner is Owner.VMEMMAP and page.zone is ZoneType.MOVABLE
+        b - a for a, b, page in mm.pages.items() if page.owner is Owner.VMEMMAP and page.zone is ZoneType.MOVABLE
     )

@@ -41,9 +41,7 @@ def crst_tables(mm: Mm, va: int, *, segment: bool = True, early: bool = False) -
 
 def page_table(mm: Mm, va: int, *, early: bool = False) -> None:
     """Make sure of the page table above *va*. Raises `OutOfMemory`."""
-    ensure_table(
-        mm, "pte", va, SEGMENT, 0, early=early, per_page=2 if mm.feature("s390.half_page_tables") else 1
-    )
+    ensure_table(mm, "pte", va, SEGMENT, 0, early=early, per_page=2 if mm.feature("s390.half_page_tables") else 1)
 
 
 def free_tables(mm: Mm, start: int, end: int) -> None:
@@ -149,7 +147,5 @@ def vmem_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -
         for va in range(align_down(first, leaf.size), last, leaf.size):
             if leaf.size != SEGMENT or not struct_pages_in_use(mm, va, va + leaf.size):
                 mm.leaves.delete(va, va + leaf.size)
-                free_vmemmap_pages(
-                    mm, leaf_pfn(mm, va, leaf), leaf.size >> mm.arch.page_shift, leaf.owner, altmap
-                )
+                free_vmemmap_pages(mm, leaf_pfn(mm, va, leaf), leaf.size >> mm.arch.page_shift, leaf.owner, altmap)
     free_tables(mm, start, end)

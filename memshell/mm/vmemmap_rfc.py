@@ -117,8 +117,7 @@ def _count_head(mm: Mm, altmap: RangeAltmap, head: int) -> None:
     if count % full == 0:
         altmap.nr_sects += 1
     mm.note(
-        f"head {head:#x}: refcount {page.refcount} + 1; {count} mod {full} = {count % full}, "
-        f"nr_sects {altmap.nr_sects}"
+        f"head {head:#x}: refcount {page.refcount} + 1; {count} mod {full} = {count % full}, nr_sects {altmap.nr_sects}"
     )
 
 
@@ -295,9 +294,7 @@ def free_reserved_pages(mm: Mm, pfn: int, nr_pages: int) -> None:
         return
     if mm.sections.get(pfn) is None:
         write_run(mm, pfn, pfn + 1, page._replace(flags=page.flags & ~PG_RESERVED, refcount=0))
-        raise page_fault(
-            0, "free_unref_page_prepare", f"the section of pfn {pfn:#x} is gone, and its pageblock flags"
-        )
+        raise page_fault(0, "free_unref_page_prepare", f"the section of pfn {pfn:#x} is gone, and its pageblock flags")
     key = zone_of(mm, page.flags, "free_unref_page_commit")
     write_run(mm, pfn, pfn + nr_pages, page._replace(flags=page.flags & ~PG_RESERVED, refcount=0))
     mm.pages.set(pfn, pfn + nr_pages, Page(Owner.FREE, *key))

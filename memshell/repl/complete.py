@@ -115,9 +115,7 @@ class ShellCompleter(Completer):
         places = [argument for argument in item.arguments if not argument.is_option]
         given = sum(not typed.startswith("-") and "=" not in typed for typed in words)
         fitting = _fitting(places, given)
-        return [
-            pair for argument in fitting if argument.type for pair in argument.type.complete(self.shell, word)
-        ]
+        return [pair for argument in fitting if argument.type for pair in argument.type.complete(self.shell, word)]
 
     def _keys(self, item: Command, word: str) -> Iterator[Item]:
         for argument in item.arguments:

@@ -40,9 +40,7 @@ def _number_states(found: dict[int, dict[str, Any]], starts: list[int]) -> dict[
     """Number the states in the order of a walk over sorted symbols: lark's numbers change from run to run."""
     order = list(starts)
     for state in order:
-        nexts = [
-            argument for _symbol, (action, argument) in sorted(found[state].items()) if str(action) == "Shift"
-        ]
+        nexts = [argument for _symbol, (action, argument) in sorted(found[state].items()) if str(action) == "Shift"]
         order += [after for after in dict.fromkeys(nexts) if after not in order]
     return {state: at for at, state in enumerate(order)}
 

@@ -18,9 +18,7 @@ def capture(args: argparse.Namespace, rest: list[str]) -> int:
     """Read a machine; the file goes to stdout or to -o, what could not be read to stderr."""
     from memshell.capture import capture as read_machine
 
-    parser = mode_parser(
-        "capture", "read this machine, or a copied /proc and /sys tree, into a file for `use FILE`"
-    )
+    parser = mode_parser("capture", "read this machine, or a copied /proc and /sys tree, into a file for `use FILE`")
     parser.add_argument(
         "--root", type=Path, metavar="DIR", help="a folder with proc and sys, or the output of lsmem -J"
     )

@@ -86,9 +86,7 @@ def evaluate(tree: Node | Token, names: Names) -> Any:
     if isinstance(tree, Token):
         return _atom(tree, names)
     values = [evaluate(child, names) for child in tree.children if not _is_operator(child)]
-    operators = [
-        child.text for child in tree.children if isinstance(child, Token) and child.kind in _OPERATORS
-    ]
+    operators = [child.text for child in tree.children if isinstance(child, Token) and child.kind in _OPERATORS]
     return _OPERATIONS[tree.name](values, operators)
 
 
@@ -222,9 +220,7 @@ def show(value: Any) -> str:
 def why_not(tree: Node | Token, names: Names) -> list[str]:
     """Return lines that say what was seen where the expression *tree* asked for something else."""
     if isinstance(tree, Token) or tree.name not in {"comparison", "within", "membership"}:
-        parts = (
-            [] if isinstance(tree, Token) else [child for child in tree.children if isinstance(child, Node)]
-        )
+        parts = [] if isinstance(tree, Token) else [child for child in tree.children if isinstance(child, Node)]
         return [line for part in parts if _fails(part, names) for line in why_not(part, names)]
     values = [evaluate(child, names) for child in tree.children if not _is_operator(child)]
     if tree.name == "membership":

@@ -50,17 +50,13 @@ def _after_gap(expected: Sequence[str], actual: Sequence[str]) -> str | None:
 def renewed(expected: Sequence[str], actual: Sequence[str]) -> list[str]:
     """Return the lines of *actual*; a pattern that still fits its line stays, so that it is not lost."""
     kept = dict(enumerate(expected))
-    return [
-        kept[at] if at in kept and line_matches(kept[at], line) else line for at, line in enumerate(actual)
-    ]
+    return [kept[at] if at in kept and line_matches(kept[at], line) else line for at, line in enumerate(actual)]
 
 
 def block(lines: Sequence[str]) -> str:
     """Return the text of a golden block for *lines*; doubled fences when a line is empty."""
     kept = _trimmed(lines)
-    fence, end = (
-        ("----\n----\n", "----\n----\n") if any(not line.strip() for line in kept) else ("----\n", "")
-    )
+    fence, end = ("----\n----\n", "----\n----\n") if any(not line.strip() for line in kept) else ("----\n", "")
     return fence + "".join(line.rstrip() + "\n" for line in kept) + end
 
 

@@ -65,9 +65,7 @@ def _finish(player: Player, *, debug: bool) -> int:
 def commands(args: argparse.Namespace) -> int:
     """``memshell -c``."""
     if args.rest:
-        raise UsageError(
-            f"unexpected {args.rest[0]!r} behind -c", hint="put all commands into one word, with ;"
-        )
+        raise UsageError(f"unexpected {args.rest[0]!r} behind -c", hint="put all commands into one word, with ;")
     player = make_player(args)
     try:
         player.play_text(args.commands, "-c")
@@ -209,15 +207,9 @@ def vmlinux(args: argparse.Namespace, rest: list[str]) -> int:
     parser = mode_parser("vmlinux", "facts from a kernel image: vmlinux, bzImage, vmlinuz or a BTF file")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--symbols", action="append", default=[], metavar="NAME,...", help="addresses of symbols"
-    )
-    parser.add_argument(
-        "--struct", action="append", default=[], metavar="NAME,...", help="layouts of structs"
-    )
-    parser.add_argument(
-        "--config", metavar="FILE", help="the kernel's configuration, where the image has none"
-    )
+    parser.add_argument("--symbols", action="append", default=[], metavar="NAME,...", help="addresses of symbols")
+    parser.add_argument("--struct", action="append", default=[], metavar="NAME,...", help="layouts of structs")
+    parser.add_argument("--config", metavar="FILE", help="the kernel's configuration, where the image has none")
     args = parser.parse_args(rest, namespace=args)
     text = main_vmlinux(
         args.file,

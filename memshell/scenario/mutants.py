@@ -49,9 +49,7 @@ class Watcher:
 
         machine = self.shell.need_machine()
         wanted = {
-            name: value
-            for name, value in self.features.items()
-            if machine.mm.profile.features.get(name) != value
+            name: value for name, value in self.features.items() if machine.mm.profile.features.get(name) != value
         }
         try:
             if wanted:
@@ -97,9 +95,7 @@ def _job(path: str, loader: Loader | None, sites: Sites) -> Shown:
     return show(path, dict.fromkeys(sites, False), loader)
 
 
-def mutate(
-    path: str, *, pairs: bool = False, jobs: int | None = None, loader: Loader | None = None
-) -> list[Verdict]:
+def mutate(path: str, *, pairs: bool = False, jobs: int | None = None, loader: Loader | None = None) -> list[Verdict]:
     """Play *path* with all checks, then without each (or each two), and return what differed first."""
     plain = show(path, {}, loader)
     wanted = mutants(pairs)
@@ -134,14 +130,10 @@ def mode(args: Any, rest: list[str]) -> int:
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--pairs", action="store_true", help="two checks off at a time")
     parser.add_argument("--json", action="store_true", help="one object per row")
-    parser.add_argument(
-        "-j", dest="jobs", type=int, default=None, metavar="N", help="processes; all cores without it"
-    )
+    parser.add_argument("-j", dest="jobs", type=int, default=None, metavar="N", help="processes; all cores without it")
     options = parser.parse_args(rest)
     table = rows(
-        mutate(
-            find_scenario(options.file), pairs=options.pairs, jobs=options.jobs, loader=partial(_load, args)
-        )
+        mutate(find_scenario(options.file), pairs=options.pairs, jobs=options.jobs, loader=partial(_load, args))
     )
     print(
         "\n".join(json.dumps(row) for row in table)

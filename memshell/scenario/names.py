@@ -182,9 +182,7 @@ class State:
         digits = number.removeprefix("memory")
         if not digits.isdecimal() or int(digits) not in self.mm.blocks:
             blocks = self.mm.blocks
-            raise UsageError(
-                f"there is no block {number}", hint=f"blocks go from {min(blocks)} to {max(blocks)}"
-            )
+            raise UsageError(f"there is no block {number}", hint=f"blocks go from {min(blocks)} to {max(blocks)}")
         return _pick(self._block_values(self.mm.blocks[int(digits)]), field, f"block.{rest}")
 
     def _block_values(self, block: MemoryBlock) -> dict[str, Any]:
@@ -250,6 +248,4 @@ def _pick(values: Any, key: str, name: str) -> Any:
 
 
 def _unknown(name: str, known: dict[str, str]) -> UsageError:
-    return UsageError(
-        f"unknown name {name!r}", hint=did_you_mean(name, known) or "known: " + ", ".join(known)
-    )
+    return UsageError(f"unknown name {name!r}", hint=did_you_mean(name, known) or "known: " + ", ".join(known))

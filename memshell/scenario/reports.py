@@ -80,9 +80,7 @@ def _counts(cases: Sequence[Case]) -> dict[str, str]:
 def _testcase(member: Case, suite: Case) -> Element:
     from xml.etree.ElementTree import Element, SubElement
 
-    made = Element(
-        "testcase", {"name": member.name, "classname": suite.name, "time": f"{member.seconds:.3f}"}
-    )
+    made = Element("testcase", {"name": member.name, "classname": suite.name, "time": f"{member.seconds:.3f}"})
     for text in member.failures:
         failure = SubElement(made, "failure", {"message": text.splitlines()[0]})
         failure.text = text

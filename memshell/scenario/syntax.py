@@ -120,9 +120,7 @@ class Subtest(Statement):
 class SyntaxProblem(UsageError):
     """The text is not of the language; *incomplete* when more text could make it so."""
 
-    def __init__(
-        self, where: Where, message: str, *, hint: str | None = None, incomplete: bool = False
-    ) -> None:
+    def __init__(self, where: Where, message: str, *, hint: str | None = None, incomplete: bool = False) -> None:
         super().__init__(f"{where.file}:{where.line}:{where.column}: {message}", hint=hint)
         self.where = where
         self.incomplete = incomplete
@@ -279,9 +277,7 @@ def _problem(reader: _Reader, error: Unexpected) -> SyntaxProblem:
     where = reader.where(token.start)
     if token.kind == END_OF_TEXT and error.opened is not None:
         opened = reader.where(error.opened.start)
-        return SyntaxProblem(
-            opened, f"{error.opened.text} without its end", hint="write end", incomplete=True
-        )
+        return SyntaxProblem(opened, f"{error.opened.text} without its end", hint="write end", incomplete=True)
     if token.text in {'"', "'"}:
         return SyntaxProblem(where, f"the quote {token.text} is never closed", incomplete=True)
     if token.kind == END_OF_TEXT and reader.text.endswith("\\\n"):
@@ -297,9 +293,7 @@ def _expected(accepts: frozenset[str]) -> str:
     return " or ".join(names) or "the end of the line"
 
 
-def parse_text(
-    text: str, file: str, *, first_line: int = 1, parent: Where | None = None
-) -> tuple[Statement, ...]:
+def parse_text(text: str, file: str, *, first_line: int = 1, parent: Where | None = None) -> tuple[Statement, ...]:
     """Return the statements of *text*.  Raises SyntaxProblem with file:line:column and what was expected."""
     whole = text if text.endswith("\n") else text + "\n"
     reader = _Reader(whole, file, first_line, parent)

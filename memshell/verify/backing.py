@@ -68,10 +68,7 @@ def _units(mm: Mm, item: Backing) -> list[Backing]:
     if item.level or leaf is None:
         return [item]
     size, count = leaf.size, leaf.size >> mm.arch.page_shift
-    return [
-        Backing("", item.address + i * size, item.pfn + i * count, count)
-        for i in range(item.nr_pages // count)
-    ]
+    return [Backing("", item.address + i * size, item.pfn + i * count, count) for i in range(item.nr_pages // count)]
 
 
 def _spare(hot: RangeMap[Owner], claimed: RangeMap[bool], item: Backing) -> int | None:

@@ -20,7 +20,9 @@ def main(args: argparse.Namespace, rest: list[str]) -> int:
     """Verify the recordings that are named; 1 when a quantity differs or a file cannot be read."""
     from memshell.plugins import load_plugins
 
-    parser = Parser(prog="memshell verify", description="Replay what a real kernel did and compare.", allow_abbrev=False)
+    parser = Parser(
+        prog="memshell verify", description="Replay what a real kernel did and compare.", allow_abbrev=False
+    )
     parser.add_argument("recordings", nargs="+", metavar="RECORDING", help="NAME.json or NAME.json.xz")
     parser.add_argument("--json", action="store_true", help="one object per recording")
     parser.add_argument("--all", action="store_true", help="show the quantities that are equal, too")

@@ -94,11 +94,7 @@ def prepare(recording: Recording, mm: Mm) -> None:
 def interrupted(recording: Recording, step: dict[str, Any]) -> dict[str, Any] | None:
     """Return the action of a step that only says "(outside view after failure)"."""
     last = step is recording.steps[-1]
-    return (
-        INTERRUPTED.get(recording.name.removeprefix("x86_64-rfc2018-"))
-        if last and "state" not in step
-        else None
-    )
+    return INTERRUPTED.get(recording.name.removeprefix("x86_64-rfc2018-")) if last and "state" not in step else None
 
 
 def play_put(replay: Replay, op: dict[str, Any]) -> None:
@@ -132,8 +128,7 @@ def with_answers(recording: Recording) -> Iterator[dict[str, Any]]:
     The recorder of an ACPI plug does not see it.
     """
     found = [
-        re.fullmatch(r"rfc: arch_add_memory \S+ = (-?\d+)", line)
-        for line in recording.raw["rfc"].get("rfc_lines", ())
+        re.fullmatch(r"rfc: arch_add_memory \S+ = (-?\d+)", line) for line in recording.raw["rfc"].get("rfc_lines", ())
     ]
     answers = [-int(match.group(1)) for match in found if match]
     adds = [step for step in recording.steps if step["op"]["op"] == "add"]
@@ -193,11 +188,7 @@ def reveal(mm: Mm, shown: list[list[int]]) -> list[list[int]]:
     revealed: list[list[int]] = []
     for pfn, count, flags in shown:
         parts = [(a, b, KPF_BUDDY) for a, b, _ in hidden.items(pfn, pfn + count)] if not flags else []
-        parts += (
-            [(a, b, flags) for a, b in hidden.gaps(pfn, pfn + count)]
-            if not flags
-            else [(pfn, pfn + count, flags)]
-        )
+        parts += [(a, b, flags) for a, b in hidden.gaps(pfn, pfn + count)] if not flags else [(pfn, pfn + count, flags)]
         revealed += [[a, b - a, value] for a, b, value in sorted(parts)]
     return revealed
 
@@ -224,9 +215,7 @@ def images(mm: Mm) -> list[tuple[int, int, int]]:
     return found
 
 
-def with_images(
-    mm: Mm, chunks: list[tuple[int, int]], ranges: list[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def with_images(mm: Mm, chunks: list[tuple[int, int]], ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Add the free blocks that are seen a second time, because their struct pages are mapped twice."""
     seen = [(pfn + distance, order) for a, b, distance in images(mm) for pfn, order in chunks if a <= pfn < b]
     return sorted({*chunks, *(chunk for chunk in seen if any(a <= chunk[0] < b for a, b in ranges))})
@@ -303,19 +292,14 @@ def struct_pages(step: dict[str, Any], replay: Replay) -> Iterator[Quantity]:
             if c is None:
                 gone.set(a, b, value=True)
         yield compare(
-            step,
-            "rfc.unmapped",
-            [list(run) for run in entry["unmapped"]],
-            [[a, b - a] for a, b, _ in gone.items()],
+            step, "rfc.unmapped", [list(run) for run in entry["unmapped"]], [[a, b - a] for a, b, _ in gone.items()]
         )
 
 
 def _readable(mm: Mm, pfn: int, plugged: list[tuple[int, int]]) -> bool:
     """Whether the frame behind a struct page is there: a leaf can outlive the DIMM that it points to."""
     at = physical(mm, mm.arch.vmemmap_address(pfn))
-    return at is not None and (
-        not kept(mm, pfn) or _from_boot(mm, at) or any(a <= at < b for a, b in plugged)
-    )
+    return at is not None and (not kept(mm, pfn) or _from_boot(mm, at) or any(a <= at < b for a, b in plugged))
 
 
 def _from_boot(mm: Mm, physical_address: int) -> bool:
@@ -415,18 +399,11 @@ def recording_quantities(recording: Recording, replay: Replay) -> Iterator[Quant
         yield compare(step, name, rfc.get(key, []), predicted)
     recorded = rfc.get("count_bad_page_state", 0)
     bad = min(sum(e.data["pages"] for e in _events(replay, "BadPageState")), 60)  # it prints 60 a minute
-    later = (
-        replay.machine.mm.crashed and recorded > bad
-    )  # what a kernel says after its first oops is not predicted
+    later = replay.machine.mm.crashed and recorded > bad  # what a kernel says after its first oops is not predicted
     yield compare(step, "rfc.bad_page_states", recorded, None if later else bad)
+    yield compare(step, "crash", first_sign(rfc.get("oops")), predicted_sign(troubles(replay.machine.steps, SIGNS)))
     yield compare(
-        step, "crash", first_sign(rfc.get("oops")), predicted_sign(troubles(replay.machine.steps, SIGNS))
-    )
-    yield compare(
-        step,
-        "guest",
-        "answers" if "state" in step else "dead",
-        "dead" if replay.machine.mm.crashed else "answers",
+        step, "guest", "answers" if "state" in step else "dead", "dead" if replay.machine.mm.crashed else "answers"
     )
 
 
@@ -458,9 +435,7 @@ def first_sign(oops: dict[str, Any] | None) -> str:
     if bad:
         return f"Bad page state of pfn {int(bad.group(1), 16):#x}"
     kind = (
-        "WARNING"
-        if head.startswith("WARNING")
-        else re.sub(r"( at [0-9a-f]+$|: 0000.*$|^invalid opcode.*)", "", head)
+        "WARNING" if head.startswith("WARNING") else re.sub(r"( at [0-9a-f]+$|: 0000.*$|^invalid opcode.*)", "", head)
     )
     address = "" if oops.get("address") is None else f" at {int(oops['address'], 16):#x}"
     return f"{kind} in {function}{address}"

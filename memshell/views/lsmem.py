@@ -60,9 +60,7 @@ def zones(mm: Mm, block_id: int) -> str:
     return valid_zones(mm, block_id).replace("none", "None").replace(" ", "/")
 
 
-def rows(
-    mm: Mm, columns: Sequence[str], *, every: bool = False, plain_bytes: bool = False
-) -> list[dict[str, Any]]:
+def rows(mm: Mm, columns: Sequence[str], *, every: bool = False, plain_bytes: bool = False) -> list[dict[str, Any]]:
     """Return the lines as ``lsmem -J`` keys them, in *columns*; sizes are text, or *plain_bytes*."""
     size = mm.block_size
     found = []

@@ -102,9 +102,7 @@ def overview(mm: Mm, width: int = 80, *, colour: bool = False) -> str:
     """Draw the whole machine: a line for each row of blocks, equal lines and holes folded."""
     together, pieces, per_row = shape(mm, width)
     span = together * per_row
-    rows = [
-        _row(mm, first, together, pieces, per_row) for first in sorted({n // span * span for n in mm.blocks})
-    ]
+    rows = [_row(mm, first, together, pieces, per_row) for first in sorted({n // span * span for n in mm.blocks})]
     piece = format_size(mm.block_size * together // pieces)
     block = format_size(mm.block_size)
     title = f"{mm.arch.name}, blocks of {block}, kernel {mm.profile.name}, policy {mm.policy.name}"
@@ -147,9 +145,7 @@ def block_zones(mm: Mm, block: MemoryBlock) -> list[str]:
     if block.zone is not None:
         return [block.zone.label]
     start = block_start(mm, block.id)
-    return list(
-        dict.fromkeys(page.zone.label for _, _, page in mm.pages.items(start, start + mm.block_pages))
-    )
+    return list(dict.fromkeys(page.zone.label for _, _, page in mm.pages.items(start, start + mm.block_pages)))
 
 
 def _drawn(mm: Mm, rows: list[Row], span: int, draw: Callable[[str], str]) -> list[str]:
@@ -255,7 +251,9 @@ def _zoomed(mm: Mm, head: str, where: tuple[int, int], width: int, *, colour: bo
         f"{start + at * piece << mm.arch.page_shift:#14x} {draw(cells[at : at + per_row].rstrip())}"
         for at in range(0, len(cells), per_row)
     ]
-    return "\n".join([*lines, "", *legend(set(cells), width, colour=colour), "", *_runs(mm, start, start + pages)]) + "\n"
+    return (
+        "\n".join([*lines, "", *legend(set(cells), width, colour=colour), "", *_runs(mm, start, start + pages)]) + "\n"
+    )
 
 
 def _runs(mm: Mm, start: int, end: int) -> list[str]:
@@ -263,9 +261,7 @@ def _runs(mm: Mm, start: int, end: int) -> list[str]:
     lines = [f"{'PFNS':<21} {'PAGES':>7} {'ZONE':<8} WHAT"] if runs else []
     for a, b, page in runs[:_MOST_RUNS]:
         tag = f" (alloc {page.tag})" if page.tag else ""
-        lines.append(
-            f"{f'{a:#x}-{b - 1:#x}':<21} {b - a:>7} {page.zone.label:<8} {PFN_TYPES[page.owner]}{tag}"
-        )
+        lines.append(f"{f'{a:#x}-{b - 1:#x}':<21} {b - a:>7} {page.zone.label:<8} {PFN_TYPES[page.owner]}{tag}")
     if len(runs) > _MOST_RUNS:
         lines.append(f"... and {len(runs) - _MOST_RUNS} more runs")
     return lines

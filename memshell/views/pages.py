@@ -9,13 +9,7 @@ from memshell.mm.memory_block import block_start
 from memshell.mm.page import KPAGEFLAGS, KPF_NOPAGE, KPF_OFFLINE, KPF_RESERVED, Owner
 from memshell.mm.pfn import align_down, format_size
 from memshell.mm.sparse_vmemmap import leaf_pfn
-from memshell.mm.state import (
-    SECTION_DEVICE,
-    SECTION_EARLY,
-    SECTION_HAS_MEM_MAP,
-    SECTION_ONLINE,
-    SECTION_PRESENT,
-)
+from memshell.mm.state import SECTION_DEVICE, SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT
 from memshell.views.series import content_line, range_altmaps
 
 if TYPE_CHECKING:
@@ -117,9 +111,7 @@ def free_block(mm: Mm, pfn: int, page: Page) -> Chunk | None:
     """Return the buddy block that the free page *pfn* is in; None while it is isolated."""
     area = mm.free[page.nid, page.zone]
     first = pfn - (1 << mm.arch.max_order) + 1
-    return next(
-        (chunk for chunk in area.chunks(first, pfn + 1) if pfn < chunk.pfn + (1 << chunk.order)), None
-    )
+    return next((chunk for chunk in area.chunks(first, pfn + 1) if pfn < chunk.pfn + (1 << chunk.order)), None)
 
 
 def page_data(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -179,9 +171,7 @@ def page_text(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None, kernel
     else:
         tag = f" (alloc {page.tag})" if page.tag else ""
         start, end = data["run"]
-        lines.append(
-            f"{PFN_TYPES[page.owner]}{tag}; the same: pfns {start:#x} to {end - 1:#x} ({end - start} pages)"
-        )
+        lines.append(f"{PFN_TYPES[page.owner]}{tag}; the same: pfns {start:#x} to {end - 1:#x} ({end - start} pages)")
         lines += _flags(data, kernel)
         lines.append(f"node:{page.nid} zone:{page.zone.label} migratetype:{data['migratetype']}")
         if data["buddy"]:
@@ -213,11 +203,7 @@ def _struct_page(found: dict[str, Any] | None) -> str:
         return "no struct page"
     if found["leaf_bytes"] is None:
         return f"struct page at {found['va']:#x}: not mapped"
-    source = {
-        "early": "boot memory",
-        "altmap": "the memory itself (altmap)",
-        "buddy": "existing memory (buddy)",
-    }
+    source = {"early": "boot memory", "altmap": "the memory itself (altmap)", "buddy": "existing memory (buddy)"}
     where = "" if found["pfn"] is None else f" at pfn {found['pfn']:#x}"
     leaf = f"a {format_size(found['leaf_bytes'])} leaf on {source[found['from']]}{where}"
     return f"struct page at {found['va']:#x}, in {leaf}"
@@ -382,9 +368,7 @@ def leaf_table(mm: Mm, found: list[list[int | None]]) -> str:
 
 def _source(leaf: Leaf | None) -> str:
     return (
-        {"early": "boot", "buddy": "buddy", "altmap": "altmap", "ram": "direct map"}.get(
-            leaf.owner, leaf.owner
-        )
+        {"early": "boot", "buddy": "buddy", "altmap": "altmap", "ram": "direct map"}.get(leaf.owner, leaf.owner)
         if leaf
         else ""
     )

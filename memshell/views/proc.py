@@ -146,10 +146,7 @@ def pagetypeinfo(mm: Mm) -> str:
         for name, counts in row["free"].items():
             cells = "".join(f"{count:6d} " for count in counts)
             lines.append(f"Node {row['node']:4d}, zone {row['zone']:>8}, type {name:>12} {cells}")
-    lines += [
-        "",
-        f"{'Number of blocks type ':<23}" + "".join(f"{name:>12} " for name in MIGRATETYPES.values()),
-    ]
+    lines += ["", f"{'Number of blocks type ':<23}" + "".join(f"{name:>12} " for name in MIGRATETYPES.values())]
     for row in data:
         cells = "".join(f"{count:12d} " for count in row["pageblocks"].values())
         lines.append(f"Node {row['node']}, zone {row['zone']:>8} {cells}")
@@ -158,9 +155,7 @@ def pagetypeinfo(mm: Mm) -> str:
 
 def meminfo_data(mm: Mm) -> dict[str, int]:
     """Return what is modelled of /proc/meminfo, in kB: memory, and what `alloc` gave to processes."""
-    anonymous = sum(
-        end - start for start, end, page in mm.pages.items() if page.owner in (Owner.USER, Owner.PINNED)
-    )
+    anonymous = sum(end - start for start, end, page in mm.pages.items() if page.owner in (Owner.USER, Owner.PINNED))
     pages = {"MemTotal": mm.totalram_pages, "MemFree": nr_free_pages(mm), "AnonPages": anonymous}
     return {name: count << mm.arch.page_shift >> 10 for name, count in pages.items()}
 
@@ -173,9 +168,7 @@ def meminfo(mm: Mm) -> str:
 def vmstat_data(mm: Mm) -> dict[str, int]:
     """Return what is modelled of /proc/vmstat."""
     values = {"nr_free_pages": nr_free_pages(mm)}
-    values |= {
-        name: mm.counters[name] for name in ("nr_memmap_pages", "nr_memmap_boot_pages") if name in mm.counters
-    }
+    values |= {name: mm.counters[name] for name in ("nr_memmap_pages", "nr_memmap_boot_pages") if name in mm.counters}
     return values
 
 

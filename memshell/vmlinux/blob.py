@@ -146,6 +146,4 @@ def _spool_to_disk(held: list[bytes], rest: Iterator[bytes]) -> FileBlob:
             return FileBlob(os.dup(file.fileno()))
     except OSError as error:
         where = tempfile.gettempdir()
-        raise ImageError(
-            f"no room in {where} to decompress it: {error.strerror}", hint="set TMPDIR"
-        ) from None
+        raise ImageError(f"no room in {where} to decompress it: {error.strerror}", hint="set TMPDIR") from None

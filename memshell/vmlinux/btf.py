@@ -13,29 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from memshell.errors import ImageError
-from memshell.vmlinux.layout import (
-    MAX_CHAIN,
-    MAX_DEPTH,
-    Enum,
-    Member,
-    Members,
-    Struct,
-    check_layout,
-    check_named,
-)
+from memshell.vmlinux.layout import MAX_CHAIN, MAX_DEPTH, Enum, Member, Members, Struct, check_layout, check_named
 
-_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FLOAT, _DATASEC, _ENUM64 = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    8,
-    16,
-    15,
-    19,
-)
+_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _TYPEDEF, _FLOAT, _DATASEC, _ENUM64 = (1, 2, 3, 4, 5, 6, 8, 16, 15, 19)
 _QUALIFIERS = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag
 _SIZED = {_INT, _STRUCT, _UNION, _ENUM, _FLOAT, _DATASEC, _ENUM64}
 _FIXED_WORDS = {1: 1, 3: 3, 14: 1, 17: 1}
@@ -256,11 +236,7 @@ class Btf:
 
     def _names(self, kinds: set[int]) -> list[str]:
         return sorted(
-            {
-                self._string(o)
-                for o, ids in self._by_name.items()
-                if o and any(self._kind(i) in kinds for i in ids)
-            }
+            {self._string(o) for o, ids in self._by_name.items() if o and any(self._kind(i) in kinds for i in ids)}
         )
 
     def struct_names(self) -> list[str]:

@@ -51,9 +51,7 @@ class Budget:
     left: int = MAX_OUTPUT
 
 
-def inflate(
-    kind: str, blob: Blob, offset: int = 0, size: int | None = None, budget: Budget | None = None
-) -> Blob:
+def inflate(kind: str, blob: Blob, offset: int = 0, size: int | None = None, budget: Budget | None = None) -> Blob:
     """Decompress the stream of *kind* at *offset*, up to *budget*; what follows its end is left alone.
 
     ImageError when it is corrupt, a bomb, or of a kind that is not read.
@@ -141,9 +139,7 @@ def _lz4(region: Region) -> Iterator[bytes]:
 
 def _missing(kind: str, package: str) -> ImageError:
     hint = f"pip install {package}, or decompress it first"
-    return ImageError(
-        f"it is compressed with {kind}, and the Python package {package} is not installed", hint=hint
-    )
+    return ImageError(f"it is compressed with {kind}, and the Python package {package} is not installed", hint=hint)
 
 
 _READERS: dict[str, Callable[[Region], Iterator[bytes]]] = {

@@ -77,9 +77,7 @@ class Deriver:
         page = self._image.find_struct("page", everywhere=False)
         if page is None:
             # Every Debian kernel that was measured has 64; 56, 72, 80 and 96 exist (include/linux/mm.h).
-            return Fact(
-                64, f"{_ABSENT}; 64 with MEMCG on, the usual case (include/linux/mm_types.h)", read=False
-            )
+            return Fact(64, f"{_ABSENT}; 64 with MEMCG on, the usual case (include/linux/mm_types.h)", read=False)
         check_page(page, self._image.path)
         return Fact(page.size, page.how, read=True)
 
@@ -119,11 +117,7 @@ class Deriver:
         if longs is not None and longs > 1 and longs & (longs - 1) == 0:
             bits = _SUBSECTION_SHIFT + 6 + longs.bit_length() - 1
             return (
-                Fact(
-                    bits,
-                    f"subsection_map has {longs} longs of one bit for each 2 MiB, {usage.how}",
-                    read=True,
-                )
+                Fact(bits, f"subsection_map has {longs} longs of one bit for each 2 MiB, {usage.how}", read=True)
                 if usage
                 else _NONE
             )
@@ -131,9 +125,7 @@ class Deriver:
             return _NONE
         value, source = self._arch.section_size_bits
         if longs == 1 and value > _SUBSECTION_SHIFT + 6:
-            why = (
-                f"{_ABSENT}; subsection_map has 1 long, so at most 27, where {source} had {value} up to 6.12"
-            )
+            why = f"{_ABSENT}; subsection_map has 1 long, so at most 27, where {source} had {value} up to 6.12"
             return Fact(None, why, read=False)
         bound = "; subsection_map has 1 long, which agrees" if longs == 1 else ""
         return Fact(value, f"{_ABSENT}; {value} for this architecture ({source}){bound}", read=False)
@@ -143,17 +135,11 @@ class Deriver:
         bound = self._bound("zone", "free_area")
         if isinstance(bound.value, int) and bound.value > 0:
             return Fact(bound.value - 1, f"zone.free_area has {bound.value} entries, {bound.how}", read=True)
-        order = (
-            self._arch.max_order.get(page_size.value)
-            if self._arch and isinstance(page_size.value, int)
-            else None
-        )
+        order = self._arch.max_order.get(page_size.value) if self._arch and isinstance(page_size.value, int) else None
         if self._arch is None or order is None:
             return _NONE
         return Fact(
-            order,
-            f"{_ABSENT}; the default with this page size is {order} ({self._arch.max_order_source})",
-            read=False,
+            order, f"{_ABSENT}; the default with this page size is {order} ({self._arch.max_order_source})", read=False
         )
 
     def pageblock_order(self, page_size: int | None, max_order: Fact) -> Fact:
@@ -184,9 +170,7 @@ class Deriver:
         symbol = self._symbols.get("memory_block_size")
         value = self._image.value_at(symbol) if symbol else None
         if value:
-            return Fact(
-                value, "initial value of memory_block_size; the kernel may change it at boot", read=True
-            )
+            return Fact(value, "initial value of memory_block_size; the kernel may change it at boot", read=True)
         return Fact(None, f"{_ABSENT}; {self._arch.block_size}" if self._arch else _ABSENT, read=False)
 
     def _bound(self, struct: str, member: str) -> Fact:
@@ -203,11 +187,7 @@ class Deriver:
     def _enumerator(self, enum: str, name: str) -> Fact:
         found = self._image.find_enum(enum, everywhere=False)
         value = found.values.get(name) if found else None
-        return (
-            Fact(value, f"{name} of enum {enum}, {found.how}", read=True)
-            if found and value is not None
-            else _NONE
-        )
+        return Fact(value, f"{name} of enum {enum}, {found.how}", read=True) if found and value is not None else _NONE
 
     def config_facts(self) -> Iterator[tuple[str, Fact]]:
         """The options that change memory hotplug, when a configuration is at hand."""

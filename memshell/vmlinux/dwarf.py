@@ -79,9 +79,7 @@ class Dwarf:
                 length, first = int.from_bytes(head[4:12], order), 12
             end = at + first + length
             if length < 7 or end > size:
-                raise ImageError(
-                    f"the DWARF unit at {at:#x} does not fit in .debug_info: truncated or corrupt"
-                )
+                raise ImageError(f"the DWARF unit at {at:#x} does not fit in .debug_info: truncated or corrupt")
             headers.append(_Header(at, end, head))
             if len(headers) > _MAX_UNITS:
                 raise ImageError(f"more than {_MAX_UNITS} DWARF units: corrupt")
@@ -110,9 +108,7 @@ class Dwarf:
         for path in PREFERRED:
             offsets = self._strings.of_path(path)
             pattern = self._strings.pattern(offsets | self._strings.bases(offsets))
-            header = (
-                next((h for h in self._headers if self._is_of(h, path, pattern)), None) if pattern else None
-            )
+            header = next((h for h in self._headers if self._is_of(h, path, pattern)), None) if pattern else None
             found += [header] if header else []
             if header and path == PREFERRED[0]:
                 break
@@ -126,9 +122,7 @@ class Dwarf:
         offsets = self._strings.of_name(name)
         if len(offsets) > (_MAX_PLACES if everywhere else _FEW_PLACES):
             if everywhere:
-                raise ImageError(
-                    f"{name} ends {len(offsets)} longer names, so where it is used cannot be found"
-                )
+                raise ImageError(f"{name} ends {len(offsets)} longer names, so where it is used cannot be found")
             return
         by_base = self._strings.pattern(self._strings.bases(offsets))
         if by_base:
@@ -164,9 +158,7 @@ class Dwarf:
                 unit = self._open_unit(header)
                 tries += 1
             if tries > _MAX_TRIES:
-                raise ImageError(
-                    f"{name} is named in many units, and none of the first {_MAX_TRIES} defines it"
-                )
+                raise ImageError(f"{name} is named in many units, and none of the first {_MAX_TRIES} defines it")
             if at is None or unit.may_define(at, kinds):
                 done.add(header.offset)
                 yield unit

@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.errors import ImageError
 from memshell.vmlinux.dwarf_unit import Unit, text, uleb
-from memshell.vmlinux.layout import (
-    MAX_CHAIN,
-    MAX_DEPTH,
-    Enum,
-    Member,
-    Members,
-    Struct,
-    check_layout,
-    check_named,
-)
+from memshell.vmlinux.layout import MAX_CHAIN, MAX_DEPTH, Enum, Member, Members, Struct, check_layout, check_named
 
 if TYPE_CHECKING:
     from memshell.vmlinux.dwarf import Dwarf

@@ -114,9 +114,7 @@ def _usual_symbols(image: Image) -> dict[str, int | None]:
 
 def _asked_symbols(image: Image, names: list[str]) -> dict[str, int | None]:
     if image.is_object:
-        raise ImageError(
-            f"{image.path}: not linked, so its symbols have no addresses yet", hint="leave out --symbols"
-        )
+        raise ImageError(f"{image.path}: not linked, so its symbols have no addresses yet", hint="leave out --symbols")
     found = {name: image.find_symbol(name) for name in names}
     return {name: symbol.address if symbol else None for name, symbol in found.items()}
 
@@ -124,6 +122,4 @@ def _asked_symbols(image: Image, names: list[str]) -> dict[str, int | None]:
 def _check_is_kernel(image: Image, structs: dict[str, Struct | None]) -> None:
     if any(structs.values()) or image.release[0] is not None or image.find_symbol("_stext") is not None:
         return
-    raise ImageError(
-        f"{image.path}: none of the kernel's types or symbols are in it", hint="is it a kernel image?"
-    )
+    raise ImageError(f"{image.path}: none of the kernel's types or symbols are in it", hint="is it a kernel image?")

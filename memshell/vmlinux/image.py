@@ -73,9 +73,7 @@ def reading(path: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, _CORRUPT) and not type(error).__module__.startswith("elftools."):
             raise
-        raise ImageError(
-            f"{path}: corrupt or of an unknown form ({type(error).__name__}: {error})"
-        ) from error
+        raise ImageError(f"{path}: corrupt or of an unknown form ({type(error).__name__}: {error})") from error
 
 
 class Image:
@@ -323,16 +321,12 @@ class Image:
             _notes(notes.read(0, min(notes.size, 1 << 20)), self.elf.order) if notes and self.elf else ()
         ):
             if name == b"Linux\0" and kind == _BUILD_SALT and data.strip(b"\0"):
-                return data.split(b"\0")[0].decode(
-                    "latin-1"
-                ), "the build salt in .notes, which distributions set to it"
+                return data.split(b"\0")[0].decode("latin-1"), "the build salt in .notes, which distributions set to it"
         return None
 
     def _running(self) -> tuple[str, str] | None:
         """The running kernel's release, when the file is that kernel's own BTF."""
-        return (
-            (os.uname().release, "this machine runs it") if self.path == "/sys/kernel/btf/vmlinux" else None
-        )
+        return (os.uname().release, "this machine runs it") if self.path == "/sys/kernel/btf/vmlinux" else None
 
     @property
     def is_object(self) -> bool:

@@ -72,13 +72,9 @@ class Members:
     def add(self, member: Member) -> None:
         """Take one more; ImageError when there are more than any struct has, or two of one name."""
         if len(self.found) >= MAX_MEMBERS:
-            raise ImageError(
-                f"a struct with more than {MAX_MEMBERS} members: the type information is corrupt"
-            )
+            raise ImageError(f"a struct with more than {MAX_MEMBERS} members: the type information is corrupt")
         if member.name in self.found:  # C forbids it; strings that were never relocated look so
-            raise ImageError(
-                f"a struct with two members named {member.name}: the type information is corrupt"
-            )
+            raise ImageError(f"a struct with two members named {member.name}: the type information is corrupt")
         self.found[member.name] = member
 
 
@@ -90,9 +86,7 @@ def check_layout(name: str, kind: str, size: int, spans: Iterable[tuple[int, int
     end = 0
     for first, last in sorted(spans):
         if first < 0 or last > 8 * size:
-            raise ImageError(
-                f"{kind} {name or '(unnamed)'} of {size} bytes has a member past its end: corrupt"
-            )
+            raise ImageError(f"{kind} {name or '(unnamed)'} of {size} bytes has a member past its end: corrupt")
         if kind == "struct" and first < end and last > first:
             raise ImageError(f"{kind} {name or '(unnamed)'} has members that overlap: corrupt")
         end = max(end, last)

@@ -59,9 +59,7 @@ def _apply(elf: Elf, table: Section, data: bytearray, name: str) -> None:
         if width is None:
             if kind == _NONE or kind in ignored:
                 continue
-            raise ImageError(
-                f"{name} needs relocation type {kind}, which memshell does not know", hint="link it first"
-            )
+            raise ImageError(f"{name} needs relocation type {kind}, which memshell does not know", hint="link it first")
         if offset + width > len(data) or info >> 32 >= len(values):
             raise ImageError(f"a relocation of {name} points outside of it: corrupt")
         value = values[info >> 32] + addend

@@ -28,9 +28,7 @@ def _head(facts: Facts) -> Iterator[str]:
     words = [facts.arch or "unknown architecture", f"{facts.bits}-bit"]
     words += [f"{facts.endian} endian"] if facts.endian else []
     source = {"dwarf": "types from DWARF", "btf": "types from BTF", "symbols": "no types in it: symbols only"}
-    yield "  " + ", ".join(
-        [*words, facts.release or "release unknown", source.get(facts.source, "no types in it")]
-    )
+    yield "  " + ", ".join([*words, facts.release or "release unknown", source.get(facts.source, "no types in it")])
 
 
 def _facts(facts: Facts, columns: int) -> Iterator[str]:
@@ -47,9 +45,7 @@ def _wrapped(start: str, text: str, columns: int) -> list[str]:
         return [start + text]
     from textwrap import wrap
 
-    return wrap(
-        text, max(columns, 40), initial_indent=start, subsequent_indent=" " * min(len(start), columns // 2)
-    )
+    return wrap(text, max(columns, 40), initial_indent=start, subsequent_indent=" " * min(len(start), columns // 2))
 
 
 def _sizes(facts: Facts) -> Iterator[str]:

@@ -116,9 +116,7 @@ class SymbolTable:
     def all_names(self) -> list[str]:
         """Every name, sorted: for completion."""
         names = self._names
-        found = {
-            names[o : names.find(b"\0", o, o + 4096)] for o in set(self._name_offsets) if 0 < o < len(names)
-        }
+        found = {names[o : names.find(b"\0", o, o + 4096)] for o in set(self._name_offsets) if 0 < o < len(names)}
         return sorted(name.decode("latin-1") for name in found)
 
 

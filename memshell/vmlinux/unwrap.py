@@ -68,9 +68,7 @@ def _step(blob: Blob, kernel: Kernel) -> Blob | None:
 def _elf(blob: Blob, kernel: Kernel) -> Blob | None:
     elf = Elf(blob)
     if elf.type == ET_CORE:
-        raise ImageError(
-            "a core dump, not a kernel image", hint="give the vmlinux of the kernel that wrote it"
-        )
+        raise ImageError("a core dump, not a kernel image", hint="give the vmlinux of the kernel that wrote it")
     wrapped = next((s for name in _WRAPPED if (s := elf.section(name))), None)
     if wrapped is not None and not elf.section(".BTF") and not elf.section(".debug_info"):
         data = elf.section_data(wrapped)
@@ -87,9 +85,7 @@ def _bzimage(blob: Blob, head: bytes, kernel: Kernel) -> Blob:
     """The payload of an x86 bzImage (Documentation/arch/x86/boot.rst has the header's fields)."""
     version, flags = struct.unpack_from("<H", head, 0x206)[0], struct.unpack_from("<H", head, 0x236)[0]
     if version < 0x208:
-        raise ImageError(
-            f"a bzImage of boot protocol {version >> 8}.{version & 255:02}, older than Linux 2.6.26"
-        )
+        raise ImageError(f"a bzImage of boot protocol {version >> 8}.{version & 255:02}, older than Linux 2.6.26")
     sectors = head[0x1F1] or 4
     offset, length = struct.unpack_from("<II", head, 0x248)
     start = (sectors + 1) * 512 + offset

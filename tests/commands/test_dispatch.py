@@ -60,10 +60,7 @@ def test_words_become_values(words, expected):
         (["1M", "ordre=3"], "grab: unknown key 'ordre'; did you mean order=?"),
         (["1M", "--fore"], "unexpected '--fore'; did you mean --force?"),
         (["1M", "order=x"], "'x' is not a whole number"),
-        (
-            ["1M", "movable", "what"],
-            "unexpected 'what'; usage: grab SIZE [movable|pinned] [order=N] [--force]",
-        ),
+        (["1M", "movable", "what"], "unexpected 'what'; usage: grab SIZE [movable|pinned] [order=N] [--force]"),
     ],
 )
 def test_mistakes(words, message):

@@ -91,9 +91,7 @@ def test_nothing_is_written_over_without_being_asked(tmp_path):
     (tmp_path / "root" / "mine").touch()
     shell = session(["use x86_64 ram=2G"])
     for kind, name in (("svg", "a.svg"), ("sysroot", "root")):
-        assert shell.type(f"export {kind} {tmp_path}/{name}") == [
-            f"{tmp_path}/{name} exists; --force writes over it"
-        ]
+        assert shell.type(f"export {kind} {tmp_path}/{name}") == [f"{tmp_path}/{name} exists; --force writes over it"]
     shell.type(f"export sysroot {tmp_path}/root --force")
     assert (tmp_path / "root" / "mine").exists()
     assert (tmp_path / "a.svg").read_text() == "mine"

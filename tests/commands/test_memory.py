@@ -12,10 +12,7 @@ def where(prompt):
 def test_movable_memory_prefers_zone_movable_and_other_memory_the_highest_kernel_zone(prompt):
     """Source: mm/page_alloc.c:build_zonelists, gfp_zone()."""
     prompt("add 512M; online 32-33 movable; online 34-35 kernel; alloc 8M; alloc 8M unmovable")
-    assert where(prompt) == [
-        (1, "8M", "movable", "node 0 Movable 8M"),
-        (2, "8M", "unmovable", "node 0 Normal 8M"),
-    ]
+    assert where(prompt) == [(1, "8M", "movable", "node 0 Movable 8M"), (2, "8M", "unmovable", "node 0 Normal 8M")]
 
 
 def test_free_gives_everything_back(prompt):

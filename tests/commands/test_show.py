@@ -29,8 +29,7 @@ def sysfs(mm, root):
 
 @pytest.mark.skipif(shutil.which("lsmem") is None, reason="util-linux has no lsmem here")
 @pytest.mark.parametrize(
-    "options",
-    ["", "-o +ZONES,NODE", "-a", "-b", "-J", "-J -o RANGE,STATE,ZONES", "-J -b", "-a -o RANGE,SIZE,NODE"],
+    "options", ["", "-o +ZONES,NODE", "-a", "-b", "-J", "-J -o RANGE,STATE,ZONES", "-J -b", "-a -o RANGE,SIZE,NODE"]
 )
 @pytest.mark.parametrize(
     "steps", ["true", "add 1G; online 32-34 movable; online 36 kernel", "add 10G; online all movable"]

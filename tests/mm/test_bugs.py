@@ -12,7 +12,9 @@ from memshell.scenario.suite import play_case
 ROOT = Path(__file__).parent.parent.parent
 REGRESS = ROOT / "scenarios" / "regress"
 ROW = re.compile(r"^\| ([BL][\d, BL]*) \| `(bug\.\w+)` \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
-ELSEWHERE = {"bug.arm64_subsection_leaf": "examples/memshell-arm64/scenarios/subsection_leaf.mem"}  # its plugin tests it
+ELSEWHERE = {
+    "bug.arm64_subsection_leaf": "examples/memshell-arm64/scenarios/subsection_leaf.mem"
+}  # its plugin tests it
 
 
 def test_the_table_in_the_document_is_the_table_in_the_code():
@@ -26,9 +28,7 @@ def test_the_table_in_the_document_is_the_table_in_the_code():
 
 
 def test_every_bug_has_a_scenario_that_says_why_and_every_scenario_is_one_of_a_bug():
-    assert {path.stem for path in REGRESS.glob("*.mem")} == {
-        name[4:] for name in set(BUGS) - set(ELSEWHERE)
-    }
+    assert {path.stem for path in REGRESS.glob("*.mem")} == {name[4:] for name in set(BUGS) - set(ELSEWHERE)}
     for path in REGRESS.glob("*.mem"):
         assert path.read_text(encoding="utf-8").startswith("# why: ")
 

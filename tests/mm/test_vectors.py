@@ -69,9 +69,7 @@ def test_who_may_put_the_memmap_on_the_memory(plugins, case, column):
     release, mode = column.split("_")
     profile = find_profile(f"v{release[1]}.{release[2:]}")
     arch = plugins.arches()[name]
-    values = (
-        {option.name: option.default for option in arch.options} | options | {"struct_page": str(case["sp"])}
-    )
+    values = {option.name: option.default for option in arch.options} | options | {"struct_page": str(case["sp"])}
     arch = arch.configure(values, profile)
     if "pbo10" in case["arch"]:
         arch = replace(arch, pageblock_order=10)
@@ -150,13 +148,9 @@ def test_what_an_add_costs_and_keeps(plugins, case):
     memmap = case["memmap_bytes"]
     mm = machine(plugins, case, ram=f"{max(4, 2 * memmap // GiB + 4)}G")
     if mm.arch.name == "s390":
-        del mm.tables[
-            "pud", 0
-        ]  # it spans 4 TiB; the figures are for an add whose neighbourhood has no tables
+        del mm.tables["pud", 0]  # it spans 4 TiB; the figures are for an add whose neighbourhood has no tables
     before = set(mm.tables)
-    step = (
-        case["block"] if mm.arch.name == "s390" else case["size"]
-    )  # s390 adds its standby memory block by block
+    step = case["block"] if mm.arch.name == "s390" else case["size"]  # s390 adds its standby memory block by block
     for start in range(BASE, BASE + case["size"], step):
         add_memory(mm, 0, start, step, MHP_MEMMAP_ON_MEMORY)
     blocks = [mm.blocks[BASE // case["block"] + i] for i in range(case["blocks"])]

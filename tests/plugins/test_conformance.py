@@ -7,14 +7,7 @@ import pytest
 from memshell_plugins.memmap_policies import Buddy, MemmapOnMemory
 from memshell_plugins.x86_64 import X86
 
-from memshell import (
-    Placement,
-    add_pages,
-    ensure_table,
-    remove_pages,
-    set_leaf,
-    vmemmap_populate_hugepages,
-)
+from memshell import Placement, add_pages, ensure_table, remove_pages, set_leaf, vmemmap_populate_hugepages
 from memshell.errors import UsageError
 from memshell.plugins import load_plugins
 from memshell.testing import arch_conformance, policy_conformance

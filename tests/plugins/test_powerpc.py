@@ -152,9 +152,7 @@ def test_sixteen_pmd_tables_share_a_page(machine):
     start = 64 * GiB
     for i in range(15 + 17):  # boot's page has room for 15 more
         add_memory(mm, 0, start + i * GiB, GiB)
-    pages = {
-        table.pfn for (level, _), table in mm.tables.items() if level == "pmd" and table.owner == "fragment"
-    }
+    pages = {table.pfn for (level, _), table in mm.tables.items() if level == "pmd" and table.owner == "fragment"}
     assert len(pages) == 2
     full = next(
         table.pfn

@@ -45,12 +45,7 @@ def spent(mm, action):
         ("v7.2", "buddy", 128 * MiB, 512 + 128 + 2 + 4),  # s390x-s72-addmem-N, step 4: -646
         ("v7.2", "buddy", GiB, 4096 + 1024 + 16 + 4),  # step 28: -5140
         ("v7.2", "memmap_on_memory", 128 * MiB, 128 + 2 + 4),  # s390x-s72-addmov-Y-cpumax, step 16: -134
-        (
-            "v6.12",
-            "buddy",
-            256 * MiB,
-            1024 + 256 + 4 + 4,
-        ),  # s390x-s612-addmem-N, step 4: -1289, one page of it slab
+        ("v6.12", "buddy", 256 * MiB, 1024 + 256 + 4 + 4),  # s390x-s612-addmem-N, step 4: -1289, one page of it slab
         ("v6.12", "memmap_on_memory", 256 * MiB, 256 + 4 + 4),  # s390x-s612-addmem-Y, step 4: -265
     ],
 )
@@ -73,9 +68,7 @@ def test_two_page_tables_share_a_page_until_v6_6(machine):
     assert spent(mm, lambda: add_memory(mm, 0, START, 256 * MiB)) == 1024 + 130 + 4
 
 
-@pytest.mark.parametrize(
-    ("release", "block"), [("v6.1", 256 * MiB), ("v6.18", 256 * MiB), ("v7.2", 128 * MiB)]
-)
+@pytest.mark.parametrize(("release", "block"), [("v6.1", 256 * MiB), ("v6.18", 256 * MiB), ("v7.2", 128 * MiB)])
 def test_sections_are_smaller_since_v7_2(machine, release, block):
     """Recorded: blocks of 128M on 7.2, of 256M before."""
     assert machine(release).block_size == block

@@ -147,10 +147,6 @@ class Hotplug(RuleBasedStateMachine):
 
 
 Hotplug.TestCase.settings = settings(
-    max_examples=200,
-    stateful_step_count=30,
-    deadline=None,
-    phases=PHASES,
-    suppress_health_check=list(HealthCheck),
+    max_examples=200, stateful_step_count=30, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck)
 )
 TestHotplug = Hotplug.TestCase

@@ -16,12 +16,7 @@ class Terminal:
         env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm-256color", "HOME": str(home)}
         env |= {"PROMPT_TOOLKIT_NO_CPR": "1", "PAGER": "cat"} | environment
         self.process = pexpect.spawn(
-            sys.executable,
-            ["-m", "memshell", *args],
-            env=env,
-            dimensions=(rows, columns),
-            encoding="utf-8",
-            timeout=20,
+            sys.executable, ["-m", "memshell", *args], env=env, dimensions=(rows, columns), encoding="utf-8", timeout=20
         )
         self.process.delaybeforesend = 0.02
 

@@ -42,13 +42,7 @@ def test_a_killed_shell_comes_back(tmp_path, seed):
 def test_undo_and_settings_come_back_too(tmp_path):
     shell = Terminal(tmp_path)
     shell.ready()
-    for line in (
-        "use x86_64 ram=2G",
-        "policy memmap_on_memory",
-        "undo",
-        "alias pol policy",
-        "let a = 3 * 128M",
-    ):
+    for line in ("use x86_64 ram=2G", "policy memmap_on_memory", "undo", "alias pol policy", "let a = 3 * 128M"):
         shell.run(line)
     shell.process.kill(signal.SIGKILL)
     shell.process.close(force=True)

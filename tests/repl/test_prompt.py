@@ -193,9 +193,7 @@ def test_the_toolbar_is_under_the_prompt(tmp_path):
     shell.type(USE + "\r")
     shell.process.expect_exact("\x1b[6n")
     shell.type("\x1b[4;1R")
-    assert re.search(
-        r"x86_64 4K · block 128M · v6\.12 · buddy · DMA32 1\.\d+G free · step 0", plain(shell.screen())
-    )
+    assert re.search(r"x86_64 4K · block 128M · v6\.12 · buddy · DMA32 1\.\d+G free · step 0", plain(shell.screen()))
     shell.process.close(force=True)
 
 

@@ -8,17 +8,7 @@ from hypothesis import strategies as st
 
 from memshell.scenario import build_table, lalr
 from memshell.scenario.lalr import scan
-from memshell.scenario.syntax import (
-    Escape,
-    Expect,
-    Include,
-    Let,
-    Repeat,
-    Run,
-    Subtest,
-    SyntaxProblem,
-    parse_text,
-)
+from memshell.scenario.syntax import Escape, Expect, Include, Let, Repeat, Run, Subtest, SyntaxProblem, parse_text
 
 
 def test_the_table_is_what_lark_makes_of_the_grammar():
@@ -63,11 +53,7 @@ compare a b -- add 1G; online all
 
 def test_golden_blocks_end_at_an_empty_line_or_at_doubled_fences():
     steps = parse_text("lsmem\n----\na\n  b\n\nzoneinfo\n----\n----\na\n\nb\n----\n----\ntrue\n", "f")
-    assert [step.golden.lines if step.golden else None for step in steps] == [
-        ("a", "  b"),
-        ("a", "", "b"),
-        None,
-    ]
+    assert [step.golden.lines if step.golden else None for step in steps] == [("a", "  b"), ("a", "", "b"), None]
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,7 @@ def _fails(player, text, file="f.mem"):
 
 def test_an_expectation_that_fails_says_what_was_seen_and_done_before(player):
     assert _fails(player, "use x86_64 ram=2G\npolicy memmap_on_memory\n\nexpect blocks.online == 17") == (
-        "f.mem:4: expect failed: blocks.online == 17\n"
-        "    actual 16, off by -1\n"
-        "    last step: policy memmap_on_memory"
+        "f.mem:4: expect failed: blocks.online == 17\n    actual 16, off by -1\n    last step: policy memmap_on_memory"
     )
 
 
@@ -81,16 +79,12 @@ def test_repeat_counts_and_let_remembers(player):
 
 
 def test_a_subtest_leaves_the_machine_as_it_was(player):
-    player.play_text(
-        "use x86_64 ram=2G\nsubtest a\npolicy memmap_on_memory\nend\nexpect policy == buddy", "f"
-    )
+    player.play_text("use x86_64 ram=2G\nsubtest a\npolicy memmap_on_memory\nend\nexpect policy == buddy", "f")
     player.play_text("subtest b\nuse x86_64 ram=4G\nend\nexpect blocks.total == 16", "f")
 
 
 def test_conditions(player):
-    player.play_text(
-        "use x86_64 ram=2G\n[arch:x86_64] let a = 1\n[arch:powerpc] let a = 2\nexpect $a == 1", "f"
-    )
+    player.play_text("use x86_64 ram=2G\n[arch:x86_64] let a = 1\n[arch:powerpc] let a = 2\nexpect $a == 1", "f")
     player.play_text("[!page_size:64K] let a = 3\n[policy:buddy] expect $a == 3", "f")
     assert "unknown condition 'arhc'; did you mean arch?" in _fails(player, "[arhc:x] true")
 
@@ -104,9 +98,7 @@ def test_a_name_that_does_not_exist_is_an_error_and_not_a_string(player):
 
 
 def test_an_alias_takes_the_words_behind_it_and_may_not_call_itself(player):
-    player.play_text(
-        "use x86_64 ram=2G; alias back 'policy memmap_on_memory; undo'; back; expect policy == buddy", "f"
-    )
+    player.play_text("use x86_64 ram=2G; alias back 'policy memmap_on_memory; undo'; back; expect policy == buddy", "f")
     player.play_text("alias pol policy; pol memmap_on_memory; expect policy == memmap_on_memory", "f")
     player.play_text("alias loop loop2; alias loop2 loop", "f")
     assert "calls itself" in _fails(player, "loop")

@@ -51,9 +51,7 @@ def test_lines_for_people(case):
 
 def test_update_rewrites_golden_blocks_and_keeps_patterns_that_fit(tmp_path):
     path = tmp_path / "g.mem"
-    path.write_text(
-        "use x86_64 ram=2G\n----\nx86_64<...>\n\nhistory\n----\nSTEP <...>\nold\n\nexpect step == 0\n"
-    )
+    path.write_text("use x86_64 ram=2G\n----\nx86_64<...>\n\nhistory\n----\nSTEP <...>\nold\n\nexpect step == 0\n")
     assert not play_case(str(path)).ok
     case = play_case(str(path), update=True)
     assert case.ok

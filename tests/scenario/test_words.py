@@ -11,14 +11,7 @@ NAMES = Names({}.__getitem__, {"i": Quantity(7), "size": Quantity(128 << 20, 1)}
 
 
 def test_quotes_and_variables():
-    words = {
-        "a$i": "a7",
-        "${size}x": "128Mx",
-        "'$i'": "$i",
-        '"$i b"': "7 b",
-        r"\$i": "$i",
-        "a\"b c\"'d'": "ab cd",
-    }
+    words = {"a$i": "a7", "${size}x": "128Mx", "'$i'": "$i", '"$i b"': "7 b", r"\$i": "$i", "a\"b c\"'d'": "ab cd"}
     assert {word: expand(word, NAMES) for word in words} == words
 
 

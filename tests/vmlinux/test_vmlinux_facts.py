@@ -87,11 +87,7 @@ def test_largest_order_is_one_less_than_the_bound(write, orders):
 
 def test_initial_value_of_a_variable(write):
     data = b.Section(bytes(8) + (1 << 30).to_bytes(8, "big"), addr=0x82000000)
-    sections = {
-        ".data": data,
-        ".BTF": sample.btf("ppc64"),
-        ".rodata": b.Section(b"", 8, addr=0x90000000, size=64),
-    }
+    sections = {".data": data, ".BTF": sample.btf("ppc64"), ".rodata": b.Section(b"", 8, addr=0x90000000, size=64)}
     names = [("memory_block_size", 0x82000008, 8, 1, 1), ("pageblock_order", 0x82000000, 8, 1, 1)]
     facts = read_facts(write(b.elf(sections, ">", 21, symbols=names))).facts
     assert facts["memory_block_size"].value == 1 << 30
@@ -132,12 +128,8 @@ def test_names_for_completion(write):
 
 def test_json_is_the_contract(write):
     path = str(write(sample.image()))
-    found = json.loads(
-        main_vmlinux(path, as_json=True, structs=["list_head,nosuch"], symbols=["twice,nosuch"])
-    )
-    assert {"file", "arch", "endian", "bits", "release", "source", "structs", "facts", "symbols"} <= set(
-        found
-    )
+    found = json.loads(main_vmlinux(path, as_json=True, structs=["list_head,nosuch"], symbols=["twice,nosuch"]))
+    assert {"file", "arch", "endian", "bits", "release", "source", "structs", "facts", "symbols"} <= set(found)
     assert (found["file"], found["bits"], found["source"]) == (path, 64, "btf")
     assert found["structs"]["page"]["members"]["_refcount"] == {"offset": 52, "size": 4}
     assert found["structs"]["list_head"]["size"] == 16

@@ -17,9 +17,7 @@ FOLDER = Path(os.environ.get("MEMSHELL_FIXTURES") or Path(__file__).parents[3] /
 TRUTH_FILE = FOLDER.parent / "reference" / "vectors" / "vmlinux_truth.json"
 TRUTH = json.loads(TRUTH_FILE.read_text()) if TRUTH_FILE.is_file() else {}
 PIECES = [
-    (kernel, path.name)
-    for kernel in TRUTH
-    for path in sorted(FOLDER.glob(f"{kernel.removesuffix('-objects')}.*"))
+    (kernel, path.name) for kernel in TRUTH for path in sorted(FOLDER.glob(f"{kernel.removesuffix('-objects')}.*"))
 ]
 TINY = sorted(path.name for path in (FOLDER / "tiny").glob("*") if path.suffix in {".elf", ".o"})
 

@@ -110,14 +110,7 @@ def test_every_cut_of_an_image(tmp_path):
 
 def test_random_bytes_behind_each_magic(tmp_path):
     rng = random.Random(5)
-    magics = (
-        b"\x7fELF\2\1\1",
-        b"\x7fELF\2\2\1",
-        b"\x9f\xeb\1\0",
-        b"\xeb\x9f\1\0",
-        b"\x1f\x8b\x08",
-        b"\xfd7zXZ\0",
-    )
+    magics = (b"\x7fELF\2\1\1", b"\x7fELF\2\2\1", b"\x9f\xeb\1\0", b"\xeb\x9f\1\0", b"\x1f\x8b\x08", b"\xfd7zXZ\0")
     magics += (b"\x28\xb5\x2f\xfd", b"\x02\x21\x4c\x18", b"\0" * 0x202 + b"HdrS")
     path = tmp_path / "file"
     for number in range(900):

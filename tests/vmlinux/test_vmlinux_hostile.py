@@ -107,10 +107,7 @@ def btf_of(words, strings=b"\0page\0flags\0"):
 
 
 BTF = {
-    "members that refer to themselves": (
-        [1, 4 << 24 | 1, 64, 0, 1, 0],
-        "contain each other|past its end|overlap",
-    ),
+    "members that refer to themselves": ([1, 4 << 24 | 1, 64, 0, 1, 0], "contain each other|past its end|overlap"),
     "typedefs in a circle": ([1, 8 << 24, 2, 1, 8 << 24, 1], "circle"),
     "a type that does not exist": ([1, 4 << 24 | 1, 64, 6, 99, 0], "refers to type 99"),
     "a name outside of the strings": ([1, 4 << 24 | 1, 64, 9999, 0, 0], "outside of the string table"),
@@ -177,11 +174,7 @@ def test_an_abbreviation_that_does_not_exist(tmp_path):
 
 def test_many_tiny_units(tmp_path):
     unit = struct.pack("<IHBBI", 8, 5, 1, 8, 0)
-    sections = {
-        ".debug_info": unit * 300_000,
-        ".debug_abbrev": b"\0",
-        ".debug_str": b"\0mm/memory_hotplug.c\0",
-    }
+    sections = {".debug_info": unit * 300_000, ".debug_abbrev": b"\0", ".debug_str": b"\0mm/memory_hotplug.c\0"}
     (tmp_path / "vmlinux").write_bytes(b.elf(sections))
     refused(tmp_path / "vmlinux", "units")
 
@@ -192,9 +185,7 @@ def unlinked(relocations):
     sections = dwarf.sections()
     info = bytearray(sections[".debug_info"])
     rows, at = [], 0
-    names = {
-        dwarf.strings.add(text): text for text in ("page", "flags", "lru", "_refcount", "mem_section", "zone")
-    }
+    names = {dwarf.strings.add(text): text for text in ("page", "flags", "lru", "_refcount", "mem_section", "zone")}
     while at + 4 < len(info):
         offset = int.from_bytes(info[at : at + 4], "little")
         if offset in names and offset > 60:
@@ -247,9 +238,7 @@ def test_the_worst_stay_within_the_memory_that_is_promised(tmp_path):
 
     for name in files:
         command = [sys.executable, "-m", "memshell.vmlinux", str(tmp_path / name)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, preexec_fn=bound, check=False, timeout=60
-        )
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=bound, check=False, timeout=60)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert "MemoryError" not in done.stderr

@@ -112,11 +112,7 @@ def _btf_words(kind, ref, name):
     if isinstance(kind, Enumeration):
         values = [word for text, value in kind.values.items() for word in (name(text), value)]
         return [name(kind.name), 6 << 24 | len(kind.values), 4, *values]
-    words = [
-        name(kind.name),
-        (1 << 31) | (4 if kind.kind == "struct" else 5) << 24 | len(kind.members),
-        kind.size,
-    ]
+    words = [name(kind.name), (1 << 31) | (4 if kind.kind == "struct" else 5) << 24 | len(kind.members), kind.size]
     for member in kind.members:
         bits = member[2] | member[3] << 24 if len(member) == 4 else 8 * member[2]
         words += [name(member[0]), ref(member[1]), bits]
@@ -139,15 +135,7 @@ class Dwarf:
     """One compile unit; *names* is the form of strings, *siblings* tells whether to write DW_AT_sibling."""
 
     def __init__(
-        self,
-        roots,
-        order="<",
-        *,
-        version=5,
-        names="strp",
-        siblings=True,
-        unit="mm/memory_hotplug.c",
-        strings=None,
+        self, roots, order="<", *, version=5, names="strp", siblings=True, unit="mm/memory_hotplug.c", strings=None
     ):
         self.order, self.version, self.names, self.siblings = order, version, names, siblings
         self.strings, self.indexed = strings or Strings(), []
@@ -201,9 +189,7 @@ class Dwarf:
         write(kind)
 
     def _base(self, kind):
-        self._entry(
-            0x24, [(0x0B, 0x0B, bytes([kind.size])), (0x3E, 0x0B, b"\7"), (0x03, *self._string(kind.name))]
-        )
+        self._entry(0x24, [(0x0B, 0x0B, bytes([kind.size])), (0x3E, 0x0B, b"\7"), (0x03, *self._string(kind.name))])
 
     def _pointer(self, kind):
         target = [(0x49, 0x13, kind.to)] if kind.to is not None else []
@@ -259,11 +245,7 @@ class Dwarf:
         else:
             head = self._int(self.version, 2) + self._int(0, 4) + b"\10"
         info = self._int(len(head) + len(self.body), 4) + head + bytes(self.body)
-        found = {
-            ".debug_info": info,
-            ".debug_abbrev": bytes(abbrev) + b"\0",
-            ".debug_str": bytes(self.strings.data),
-        }
+        found = {".debug_info": info, ".debug_abbrev": bytes(abbrev) + b"\0", ".debug_str": bytes(self.strings.data)}
         if self.indexed:
             table = b"".join(self._int(offset, 4) for offset in self.indexed)
             found[".debug_str_offsets"] = self._int(len(table) + 4, 4) + self._int(5, 2) + b"\0\0" + table
@@ -283,16 +265,12 @@ class Section:
 
 def elf(sections, order="<", machine=62, kind=2, symbols=()):
     """An ELF64 file; *sections* by name, *symbols* as (name, address, size, global, section)."""
-    table = {"": Section(b"", 0)} | {
-        n: s if isinstance(s, Section) else Section(s) for n, s in sections.items()
-    }
+    table = {"": Section(b"", 0)} | {n: s if isinstance(s, Section) else Section(s) for n, s in sections.items()}
     if symbols:
         names = Strings()
         rows = [struct.pack(order + "IBBHQQ", 0, 0, 0, 0, 0, 0)]
         for name, address, size, is_global, section in symbols:
-            rows.append(
-                struct.pack(order + "IBBHQQ", names.add(name), is_global << 4 | 1, 0, section, address, size)
-            )
+            rows.append(struct.pack(order + "IBBHQQ", names.add(name), is_global << 4 | 1, 0, section, address, size))
         table[".symtab"] = Section(b"".join(rows), 2, link=".strtab")
         table[".strtab"] = Section(bytes(names.data), 3)
     text = Strings()

@@ -40,9 +40,7 @@ def dwarf_page(data):
                 found += [current] if current else []
             elif die.tag == "DW_TAG_member" and found and "DW_AT_name" in attributes:
                 place = attributes.get("DW_AT_data_member_location")
-                found[-1][1].setdefault(
-                    attributes["DW_AT_name"].value.decode("latin-1"), place.value if place else 0
-                )
+                found[-1][1].setdefault(attributes["DW_AT_name"].value.decode("latin-1"), place.value if place else 0)
     return found
 
 
@@ -54,8 +52,7 @@ def _entries(data):
     rows = [struct.unpack_from(order + "IIQQQQ", data, start + 64 * i) for i in range(count)]
     names = data[rows[-1][4] :]
     found = {
-        names[row[0] :].split(b"\0")[0].decode("latin-1"): data[row[4] : row[4] + row[5]]
-        for row in reversed(rows)
+        names[row[0] :].split(b"\0")[0].decode("latin-1"): data[row[4] : row[4] + row[5]] for row in reversed(rows)
     }
     clean = vmlinux_build.elf({n: d for n, d in found.items() if n.startswith(".debug_")}, order)
     for unit in ELFFile(io.BytesIO(clean)).get_dwarf_info(relocate_dwarf_sections=False).iter_CUs():

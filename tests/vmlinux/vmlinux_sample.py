@@ -22,31 +22,20 @@ def types(page_size=64, longs=1, orders=11):
     list_head = b.Record("struct", "list_head", 16)
     list_head.members = [("next", b.Ptr(list_head), 0), ("prev", b.Ptr(list_head), 8)]
     atomic = b.Typedef("atomic_t", b.Record("struct", "", 4, [("counter", uint, 0)]))
-    inner = b.Record(
-        "struct", "", 40, [("lru", list_head, 0), ("mapping", b.Ptr(None), 16), ("index", ulong, 24)]
-    )
+    inner = b.Record("struct", "", 40, [("lru", list_head, 0), ("mapping", b.Ptr(None), 16), ("index", ulong, 24)])
     union = b.Record("union", "", 40, [("", inner, 0), ("compound_head", ulong, 0)])
     page = b.Record("struct", "page", page_size, [("flags", ulong, 0), ("", union, 8)])
     page.members += [("_mapcount", atomic, 48), ("_refcount", atomic, 52)]
     if page_size > 56:
         page.members += [("memcg_data", b.Array(ulong, (page_size - 56) // 8), 56)]
     usage = b.Record("struct", "mem_section_usage", 8 * longs)
-    usage.members = [
-        ("subsection_map", b.Array(ulong, longs), 0),
-        ("pageblock_flags", b.Array(ulong, 0), 8 * longs),
-    ]
-    section = b.Record(
-        "struct", "mem_section", 16, [("section_mem_map", ulong, 0), ("usage", b.Ptr(usage), 8)]
-    )
-    area = b.Record(
-        "struct", "free_area", 56, [("free_list", b.Array(list_head, 3), 0), ("nr_free", ulong, 48)]
-    )
+    usage.members = [("subsection_map", b.Array(ulong, longs), 0), ("pageblock_flags", b.Array(ulong, 0), 8 * longs)]
+    section = b.Record("struct", "mem_section", 16, [("section_mem_map", ulong, 0), ("usage", b.Ptr(usage), 8)])
+    area = b.Record("struct", "free_area", 56, [("free_list", b.Array(list_head, 3), 0), ("nr_free", ulong, 48)])
     zone = b.Record("struct", "zone", 56 * orders + 8, [("free_area", b.Array(area, orders), 0)])
     zone.members += [("first", uint, 448 * orders, 3), ("second", uint, 448 * orders + 3, 5)]
     node = b.Record("struct", "pglist_data", 2 * zone.size, [("node_zones", b.Array(zone, 2), 0)])
-    enums = [
-        b.Enumeration(n, v) for n, v in (("pageflags", FLAGS), ("migratetype", MIGRATE), ("zone_type", ZONES))
-    ]
+    enums = [b.Enumeration(n, v) for n, v in (("pageflags", FLAGS), ("migratetype", MIGRATE), ("zone_type", ZONES))]
     return [page, usage, section, node, *enums]
 
 
@@ -63,10 +52,7 @@ EXAMPLE_MIGRATE = {
 def example(target="x86_64", release="6.12.0-example", page=4096, section=16, flags=None, **sizes):
     """The "vmlinux" of the commands' examples; *sizes* as for `types`, *page* and *section* in bytes."""
     kept = [kind for kind in types(**sizes) if kind.name not in {"pageflags", "migratetype"}]
-    enums = [
-        b.Enumeration("pageflags", flags or EXAMPLE_FLAGS),
-        b.Enumeration("migratetype", EXAMPLE_MIGRATE),
-    ]
+    enums = [b.Enumeration("pageflags", flags or EXAMPLE_FLAGS), b.Enumeration("migratetype", EXAMPLE_MIGRATE)]
     next(kind for kind in kept if kind.name == "mem_section").size = section
     name = "empty_zero_page" if target == "x86_64" else "vdso_data_store"
     made = image(target, more=[(name, 0x81010000, page, 1, 1)] if page else [], roots=[*kept, *enums])
@@ -77,9 +63,7 @@ def example(target="x86_64", release="6.12.0-example", page=4096, section=16, fl
 def regs(*names):
     """A struct pt_regs that tells the architecture."""
     ulong = b.Int("long unsigned int", 8)
-    return b.Record(
-        "struct", "pt_regs", 8 * len(names), [(name, ulong, 8 * i) for i, name in enumerate(names)]
-    )
+    return b.Record("struct", "pt_regs", 8 * len(names), [(name, ulong, 8 * i) for i, name in enumerate(names)])
 
 
 def btf(target="x86_64", roots=None):

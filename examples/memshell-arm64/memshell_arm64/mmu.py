@@ -91,10 +91,7 @@ def early_vmemmap(mm: Mm, first: int, last: int) -> None:
 
 
 @mirrors(
-    "arch/arm64/mm/mmu.c:arch_add_memory",
-    "v6.12",
-    "simplified",
-    "no page for a table of the direct map is ENOMEM here",
+    "arch/arm64/mm/mmu.c:arch_add_memory", "v6.12", "simplified", "no page for a table of the direct map is ENOMEM here"
 )
 def add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None, *, blocks: bool) -> None:
     """Map the range, then add its sections; when these fail the mapping goes, the first of them may stay."""
@@ -141,9 +138,7 @@ def vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> Non
             if struct_pages_in_use(mm, va, va + leaf.size) and not mm.feature(LEAF_BUG):
                 continue
             mm.leaves.delete(va, va + leaf.size)
-            free_vmemmap_pages(
-                mm, leaf_pfn(mm, va, leaf), leaf.size >> mm.arch.page_shift, leaf.owner, altmap
-            )
+            free_vmemmap_pages(mm, leaf_pfn(mm, va, leaf), leaf.size >> mm.arch.page_shift, leaf.owner, altmap)
     free_empty_tables(mm, start, end)
 
 

@@ -71,8 +71,7 @@ def test_sizes_of_sections(machine, case):
 
 
 @pytest.mark.parametrize(
-    "size, block, order, pageblock, pmd",
-    [("4K", 27, 10, 9, 21), ("16K", 27, 11, 11, 25), ("64K", 29, 13, 13, 29)],
+    "size, block, order, pageblock, pmd", [("4K", 27, 10, 9, 21), ("16K", 27, 11, 11, 25), ("64K", 29, 13, 13, 29)]
 )
 def test_constants(machine, size, block, order, pageblock, pmd):
     """Sources, of 6.12: arch/arm64/Kconfig, include/asm/sparsemem.h and pgtable-hwdef.h."""
