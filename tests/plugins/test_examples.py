@@ -37,3 +37,11 @@ def test_installed_examples_are_strict_clean(venv, examples):
     command = "use arm64 page=64K ram=4G; policy fastnode; add 8G node=2; online all movable"
     done = venv.memshell("--strict-plugins", "-c", command)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_installed_package_says_its_version_and_its_licence(venv):
+    code = (
+        "import memshell, importlib.metadata as found; data = found.metadata('memshell-mm');"
+        "print(data['Version'] == memshell.__version__, data['License-Expression'], data.get_all('License-File'))"
+    )
+    assert venv.run("-c", code).stdout == "True MIT ['LICENSE']\n"
