@@ -3,7 +3,9 @@
 import functools
 from itertools import pairwise
 from types import SimpleNamespace
+from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memshell_plugins.memmap_policies import Buddy
@@ -11,6 +13,7 @@ from memshell_plugins.x86_64 import X86
 
 from memshell.errors import KernelError
 from memshell.machine import boot
+from memshell.mm import ranges
 from memshell.mm.invariants import violations
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
@@ -57,6 +60,74 @@ def test_a_range_map_is_a_dict_of_positions(edits, low, high):
     assert gaps == [at for at in range(low, high) if at not in naive]
     assert runs.intersects(low, high) == bool(inside)
     assert runs.covers(low, high) == (len(inside) == max(high - low, 0))
+
+
+@pytest.fixture(scope="module")
+def small_chunks():
+    """Chunks of a few runs, so that a small map has many and every edit is near an edge of one."""
+    with mock.patch.multiple(ranges, LARGEST=6, PIECE=3):
+        yield
+
+
+def runs_of(naive, low, high):
+    return [(max(a, low), min(b, high), v) for a, b, v in naive_runs(naive) if max(a, low) < min(b, high)]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), SMALL, SMALL, st.sampled_from("abc")), max_size=60),
+    st.lists(st.tuples(SMALL, SMALL), max_size=8),
+)
+def test_copies_diverge_and_chunks_are_never_seen(edits, asked):
+    """Up to four copies of a map are changed in turn: what is done to one shows in no other, at whatever edge it is."""
+    maps = [(RangeMap(), {})]
+    for which, what, start, end, value in edits:
+        runs, naive = maps[which % len(maps)]
+        if not what and len(maps) < 4:
+            maps.append((runs.copy(), naive.copy()))
+        elif what == 1:
+            runs.delete(start, end)
+            for at in range(start, end):
+                naive.pop(at, None)
+        else:
+            runs.set(start, end, value)
+            naive |= dict.fromkeys(range(start, end), value)
+    for runs, naive in maps:
+        assert list(runs.items()) == naive_runs(naive)
+        assert (len(runs), bool(runs)) == (len(naive_runs(naive)), bool(naive))
+        assert [runs.get(at) for at in range(-1, 62)] == [naive.get(at) for at in range(-1, 62)]
+        whole = {at: run for run in naive_runs(naive) for at in range(*run[:2])}
+        assert [runs.run_at(at) for at in range(-1, 62)] == [whole.get(at) for at in range(-1, 62)]
+        for low, high in asked:
+            assert list(runs.items(low, high)) == runs_of(naive, low, high)
+            assert list(runs.items_reversed(low, high)) == runs_of(naive, low, high)[::-1]
+            assert runs.covers(low, high) == all(at in naive for at in range(low, high))
+            assert runs.intersects(low, high) == any(at in naive for at in range(low, high))
+            holes = {at: "hole" for at in range(low, high) if at not in naive}
+            assert list(runs.gaps(low, high)) == [run[:2] for run in naive_runs(holes)]
+    for (runs, naive), (others, other_naive) in pairwise(maps):
+        assert (runs == others) == (naive == other_naive)
+
+
+def test_thousands_of_runs_come_and_go():
+    """4,000 runs set one by one, every third taken out of a copy, all deleted at once in another."""
+    runs = RangeMap()
+    for at in range(4000):
+        runs.set(at * 10, at * 10 + 7, at % 5)
+    every = [(at * 10, at * 10 + 7, at % 5) for at in range(4000)]
+    thinned, emptied = runs.copy(), runs.copy()
+    for at in range(0, 4000, 3):
+        thinned.delete(at * 10, at * 10 + 7)
+    emptied.delete(5, 39995)
+    assert list(runs.items()) == every
+    assert list(thinned.items()) == [run for run in every if run[0] % 30]
+    assert list(emptied.items()) == [(0, 5, 0), (39995, 39997, 4)]
+    assert list(thinned.gaps(0, 40000))[:2] == [(0, 10), (17, 20)]
+    for at in range(3999, -1, -1):
+        runs.delete(at * 10, at * 10 + 7)
+    assert not runs
+    assert runs == RangeMap()
 
 
 @given(EDITS)
