@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from memshell.commands.public import arg as arg
     from memshell.commands.public import choice as choice
     from memshell.commands.public import command as command
+    from memshell.drivers.base.memory.state import memory_subsys_offline as memory_subsys_offline
+    from memshell.drivers.base.memory.state import memory_subsys_online as memory_subsys_online
+    from memshell.drivers.callers import Caller as Caller
+    from memshell.drivers.callers import Request as Request
     from memshell.errors import CommandError as CommandError
     from memshell.errors import KernelError as KernelError
     from memshell.errors import MemshellError as MemshellError
@@ -40,15 +44,12 @@ if TYPE_CHECKING:
     from memshell.hookspecs import Context as Context
     from memshell.hookspecs import hookimpl as hookimpl
     from memshell.mm import mirrors as mirrors
-    from memshell.mm.init_64_powerpc import PowerMmu as PowerMmu
-    from memshell.mm.init_64_x86 import map_range as map_range
-    from memshell.mm.init_64_x86 import x86_arch_add_memory as x86_arch_add_memory
-    from memshell.mm.init_64_x86 import x86_arch_remove_memory as x86_arch_remove_memory
-    from memshell.mm.init_64_x86 import x86_vmemmap_free as x86_vmemmap_free
-    from memshell.mm.init_64_x86 import x86_vmemmap_populate as x86_vmemmap_populate
-    from memshell.mm.memory_hotplug import add_pages as add_pages
-    from memshell.mm.memory_hotplug import remove_pages as remove_pages
-    from memshell.mm.memory_hotplug_rfc import veto_from_range as veto_from_range
+    from memshell.mm.fault import page_fault as page_fault
+    from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY as MHP_MEMMAP_ON_MEMORY
+    from memshell.mm.memory_hotplug.add import add_memory as add_memory
+    from memshell.mm.memory_hotplug.pages import add_pages as add_pages
+    from memshell.mm.memory_hotplug.pages import remove_pages as remove_pages
+    from memshell.mm.memory_hotplug.remove import remove_memory_locked as remove_memory_locked
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
     from memshell.mm.mmzone import ZoneType as ZoneType
     from memshell.mm.pfn import GiB as GiB
@@ -59,35 +60,25 @@ if TYPE_CHECKING:
     from memshell.mm.pfn import align_up as align_up
     from memshell.mm.pfn import format_size as format_size
     from memshell.mm.pfn import memparse as memparse
+    from memshell.mm.pgtable import ensure_table as ensure_table
+    from memshell.mm.pgtable import free_empty_table as free_empty_table
+    from memshell.mm.pgtable import leaf_pfn as leaf_pfn
+    from memshell.mm.pgtable import set_early_leaves as set_early_leaves
+    from memshell.mm.pgtable import set_fragments_left as set_fragments_left
+    from memshell.mm.pgtable import set_leaf as set_leaf
     from memshell.mm.profile import Profile as Profile
-    from memshell.mm.radix_pgtable import radix_tables as radix_tables
-    from memshell.mm.sclp import insert_increments as insert_increments
-    from memshell.mm.sclp import sclp_add_standby_memory as sclp_add_standby_memory
-    from memshell.mm.sclp import sclp_mem_notifier as sclp_mem_notifier
-    from memshell.mm.sparse_vmemmap import ensure_table as ensure_table
-    from memshell.mm.sparse_vmemmap import free_empty_table as free_empty_table
+    from memshell.mm.sparse_vmemmap import free_vmemmap_leaf as free_vmemmap_leaf
     from memshell.mm.sparse_vmemmap import free_vmemmap_pages as free_vmemmap_pages
-    from memshell.mm.sparse_vmemmap import leaf_pfn as leaf_pfn
-    from memshell.mm.sparse_vmemmap import set_early_leaves as set_early_leaves
-    from memshell.mm.sparse_vmemmap import set_leaf as set_leaf
     from memshell.mm.sparse_vmemmap import struct_pages_in_use as struct_pages_in_use
     from memshell.mm.sparse_vmemmap import vmemmap_alloc_block_buf as vmemmap_alloc_block_buf
     from memshell.mm.sparse_vmemmap import vmemmap_populate_basepages as vmemmap_populate_basepages
     from memshell.mm.sparse_vmemmap import vmemmap_populate_hugepages as vmemmap_populate_hugepages
     from memshell.mm.state import Leaf as Leaf
     from memshell.mm.state import Mm as Mm
-    from memshell.mm.vmem import crst_tables as crst_tables
-    from memshell.mm.vmem import vmem_add_mapping as vmem_add_mapping
-    from memshell.mm.vmem import vmem_map_init as vmem_map_init
-    from memshell.mm.vmem import vmem_remove_mapping as vmem_remove_mapping
-    from memshell.mm.vmem import vmem_vmemmap_free as vmem_vmemmap_free
-    from memshell.mm.vmem import vmem_vmemmap_populate as vmem_vmemmap_populate
-    from memshell.mm.vmemmap_rfc import fill_partly_removed_leaf as fill_partly_removed_leaf
-    from memshell.mm.vmemmap_rfc import free_pagetable as free_pagetable
-    from memshell.mm.vmemmap_rfc import marks_memmap as marks_memmap
     from memshell.policy import MemmapRequest as MemmapRequest
     from memshell.policy import Placement as Placement
     from memshell.policy import Policy as Policy
+    from memshell.series.struct_page import filled as filled
 
 __version__ = "0.1.0"
 
@@ -97,31 +88,28 @@ _MODULES = {
     "memshell.commands.public": (
         "ADDRESS BLOCKS FILE INT PFN SIZE TEXT Arg ArgType Column Command Result Shell arg choice command"
     ),
+    "memshell.drivers.base.memory.state": "memory_subsys_offline memory_subsys_online",
+    "memshell.drivers.callers": "Caller Request",
     "memshell.errors": "CommandError KernelError MemshellError OutOfMemory PluginError UsageError",
     "memshell.hookspecs": "Context hookimpl",
     "memshell.mm": "mirrors",
-    "memshell.mm.init_64_x86": (
-        "map_range x86_arch_add_memory x86_arch_remove_memory x86_vmemmap_free x86_vmemmap_populate"
-    ),
-    "memshell.mm.init_64_powerpc": "PowerMmu",
-    "memshell.mm.memory_hotplug": "add_pages remove_pages",
-    "memshell.mm.memory_hotplug_rfc": "veto_from_range",
+    "memshell.mm.fault": "page_fault",
+    "memshell.mm.memory_hotplug": "MHP_MEMMAP_ON_MEMORY",
+    "memshell.mm.memory_hotplug.add": "add_memory",
+    "memshell.mm.memory_hotplug.pages": "add_pages remove_pages",
+    "memshell.mm.memory_hotplug.remove": "remove_memory_locked",
     "memshell.mm.memremap": "VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",
+    "memshell.mm.pgtable": "ensure_table free_empty_table leaf_pfn set_early_leaves set_fragments_left set_leaf",
     "memshell.mm.profile": "Profile",
-    "memshell.mm.radix_pgtable": "radix_tables",
-    "memshell.mm.sclp": "insert_increments sclp_add_standby_memory sclp_mem_notifier",
     "memshell.mm.sparse_vmemmap": (
-        "ensure_table free_empty_table free_vmemmap_pages leaf_pfn set_early_leaves set_leaf struct_pages_in_use "
-        "vmemmap_alloc_block_buf vmemmap_populate_basepages vmemmap_populate_hugepages"
+        "free_vmemmap_leaf free_vmemmap_pages struct_pages_in_use vmemmap_alloc_block_buf "
+        "vmemmap_populate_basepages vmemmap_populate_hugepages"
     ),
     "memshell.mm.state": "Leaf Mm",
-    "memshell.mm.vmemmap_rfc": "fill_partly_removed_leaf free_pagetable marks_memmap",
-    "memshell.mm.vmem": (
-        "crst_tables vmem_add_mapping vmem_map_init vmem_remove_mapping vmem_vmemmap_free vmem_vmemmap_populate"
-    ),
     "memshell.policy": "MemmapRequest Placement Policy",
+    "memshell.series.struct_page": "filled",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

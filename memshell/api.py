@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from memshell.arch import Arch
+    from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.mm.events import Event
-    from memshell.mm.memory_block import MemoryBlock
     from memshell.mm.mmzone import Zone
     from memshell.mm.state import Mm
     from memshell.plugins import Plugins

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from memshell.errors import CommandError, UsageError
 from memshell.mm.mmzone import ZoneType
+from memshell.mm.pgtable import ensure_table
+from memshell.mm.sparse_vmemmap import vmemmap_populate_compound_pages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from memshell.drivers.callers import Caller
     from memshell.mm.memremap import VmemAltmap
     from memshell.mm.profile import Profile
     from memshell.mm.state import Mm
@@ -103,6 +106,7 @@ class Arch(ABC):
     hotplug_driver: str = "acpi"  # who adds memory when nobody is named: acpi, driver, dlpar, sclp
     options: tuple[Option, ...] = ()
     big_endian: bool = False
+    callers: tuple[Caller, ...] = ()  # who adds memory on this architecture alone
     machines: tuple[str, ...] = ()  # what `uname -m` gives on it, when that is not the name
 
     def is_machine(self, machine: str | None) -> bool:
@@ -225,6 +229,15 @@ class Arch(ABC):
         """How compound pages of a DAX device share memmap: "generic", "radix" (powerpc's own) or "" (not at all)."""
         del profile
         return ""
+
+    def vmemmap_pte_table(self, mm: Mm, va: int, nid: int) -> None:
+        """Make sure of the PTE table of the vmemmap address *va*, with the tables above it. Raises `OutOfMemory`."""
+        self.vmemmap_tables(mm, va, nid)
+        ensure_table(mm, "pte", va, 1 << self.pmd_shift, nid)
+
+    def vmemmap_populate_compound_pages(self, mm: Mm, pfn: int, start: int, end: int, nid: int) -> None:
+        """Map the struct pages at [start, end), those from *pfn* on, of a DAX device whose compound pages share them."""
+        vmemmap_populate_compound_pages(mm, pfn, start, end, nid)
 
     def memory_notify(self, mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
         """The architecture's own memory notifier, if it has one. Raises `KernelError` to veto."""

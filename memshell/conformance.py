@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.conformance_trial import Broken, Trial, trials_of
 from memshell.errors import PluginError
-from memshell.mm.memory_hotplug import check_placement, memmap_request
+from memshell.mm.memory_hotplug.memmap_on_memory import check_placement, memmap_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

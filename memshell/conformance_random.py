@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from memshell.conformance_trial import STATES, Action, Broken, Trial, add, change, remove
 from memshell.errors import UsageError
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc_bulk import alloc_bulk, allocations, free_bulk
+from memshell.mm.page_alloc.allocation import alloc_bulk
+from memshell.mm.programs import allocations, free_bulk
 
 if TYPE_CHECKING:
     from memshell.mm.state import Mm

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_add
+from memshell.drivers.base.memory.blocks import block_start
+from memshell.drivers.base.memory.state import state_store
 from memshell.errors import KernelCrash, KernelError, MemshellError
 from memshell.machine import boot
-from memshell.mm.drivers import acpi_memory_device_add
 from memshell.mm.invariants import violations
-from memshell.mm.memory_block import block_start, state_store
-from memshell.mm.memory_hotplug import remove_memory
-from memshell.mm.page_alloc import nr_free_pages
+from memshell.mm.memory_hotplug.remove import remove_memory
+from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.pfn import align_up, format_size
 from memshell.mm.profile import PROFILES, RELEASES
 

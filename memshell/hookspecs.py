@@ -1,6 +1,6 @@
-"""The hooks of plugin API 1: what a plugin may implement, each with the version that added it.
+"""The hooks of plugin API 2: what a plugin may implement, each with the version that added it.
 
-A plugin is a module with ``memshell_api = 1`` and functions marked ``@hookimpl``, named in the entry-point
+A plugin is a module with ``memshell_api = 2`` and functions marked ``@hookimpl``, named in the entry-point
 group ``memshell`` of its distribution, or given with ``--plugin FILE``.  Every hook takes one frozen
 `Context`, because a new field of it breaks nobody, and at most one value more.
 """
@@ -21,7 +21,32 @@ if TYPE_CHECKING:
     from memshell.policy import Policy
     from memshell.report import Column
 
-API = 1
+API = 2
+READS = (1, 2)  # plugins of version 1 are loaded, too: what they can no longer import is in `GONE`
+GONE = frozenset(
+    [
+        "PowerMmu",
+        "crst_tables",
+        "fill_partly_removed_leaf",
+        "free_pagetable",
+        "insert_increments",
+        "map_range",
+        "marks_memmap",
+        "radix_tables",
+        "sclp_add_standby_memory",
+        "sclp_mem_notifier",
+        "veto_from_range",
+        "vmem_add_mapping",
+        "vmem_map_init",
+        "vmem_remove_mapping",
+        "vmem_vmemmap_free",
+        "vmem_vmemmap_populate",
+        "x86_arch_add_memory",
+        "x86_arch_remove_memory",
+        "x86_vmemmap_free",
+        "x86_vmemmap_populate",
+    ]
+)
 
 hookspec = pluggy.HookspecMarker("memshell")
 hookimpl = pluggy.HookimplMarker("memshell")

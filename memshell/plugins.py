@@ -64,6 +64,13 @@ class Plugin:
         return path == getattr(self.module, "__file__", None) or path.startswith(tuple(folders))
 
 
+def _gone(error: ImportError) -> PluginError | None:
+    """Return what to say of an import of a name that API 1 had."""
+    name = next((name for name in hookspecs.GONE if f"cannot import name {name!r}" in str(error)), None)
+    text = f"{name} was in memshell_api 1, this memshell has {hookspecs.API}"
+    return PluginError(text, hint="docs/plugins.md says what is there instead") if name else None
+
+
 def _warn(text: str) -> None:
     print(f"memshell: {text}", file=sys.stderr, flush=True)
 
@@ -96,6 +103,8 @@ class Plugins:
             with redirect_stdout(sys.stderr):
                 plugin.module = get()
             self._register(plugin)
+        except ImportError as error:
+            self._fail(plugin, "cannot be loaded", _gone(error) or error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's
             self._fail(plugin, "cannot be loaded", error)
         finally:
@@ -104,7 +113,7 @@ class Plugins:
     def _register(self, plugin: Plugin) -> None:
         module = plugin.module
         wanted = getattr(module, "memshell_api", None)
-        if wanted != hookspecs.API:
+        if wanted not in hookspecs.READS:
             said = "states no memshell_api" if wanted is None else f"is for memshell_api {wanted}"
             raise PluginError(f"it {said}, this memshell has {hookspecs.API}")
         self._look_for_misspellings(plugin)

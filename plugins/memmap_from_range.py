@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from memshell import MemmapRequest, Placement, Policy, hookimpl
 
-memshell_api = 1
+memshell_api = 2
 
 
 @dataclass(frozen=True)

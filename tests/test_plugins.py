@@ -42,8 +42,9 @@ def only(plugins, name="strange"):
         ("import nosuchmodule", "cannot be loaded: ModuleNotFoundError: No module named 'nosuchmodule'"),
         ("raise SystemExit(7)", "cannot be loaded: SystemExit: 7"),
         ("1 +", "cannot be loaded: SyntaxError"),
-        ("memshell_api = 2", "cannot be loaded: it is for memshell_api 2, this memshell has 1"),
-        ("del memshell_api", "cannot be loaded: it states no memshell_api, this memshell has 1"),
+        ("memshell_api = 3", "cannot be loaded: it is for memshell_api 3, this memshell has 2"),
+        ("from memshell import map_range", "cannot be loaded: map_range was in memshell_api 1, this memshell has 2"),
+        ("del memshell_api", "cannot be loaded: it states no memshell_api, this memshell has 2"),
         ("@hookimpl\ndef memshell_check(machine): pass", "cannot be loaded: PluginValidationError"),
     ],
 )

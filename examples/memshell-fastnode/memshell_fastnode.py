@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from memshell import Context, MemmapRequest, MiB, Placement, Policy, align_up, hookimpl
 
-memshell_api = 1
+memshell_api = 2
 
 
 @dataclass(frozen=True)

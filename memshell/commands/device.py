@@ -62,7 +62,7 @@ def probe(shell: Shell, args: Namespace) -> str:
     Errors: ENXIO where it meets System RAM or has no room for data, EINVAL for what is not whole
     subsections of 2 MiB, ENOMEM when the memmap cannot be had or another device is there.
     """
-    from memshell.mm.page_alloc import nr_free_pages
+    from memshell.mm.page_alloc.allocation import nr_free_pages
 
     with shell.change() as mm:
         free = nr_free_pages(mm)
@@ -71,10 +71,11 @@ def probe(shell: Shell, args: Namespace) -> str:
 
 
 def _bind(mm: Mm, args: Namespace) -> str:
+    from memshell.drivers.nvdimm.pfn_devs import pfn_device
     from memshell.errors import KernelError
+    from memshell.kernel.resource import drop_resource, request_region
+    from memshell.mm.memremap import memremap_pages, refuse_conflicts
     from memshell.mm.pfn import format_size
-    from memshell.mm.resource import drop_resource, request_region
-    from memshell.mm.zone_device import memremap_pages, pfn_device, refuse_conflicts
 
     if not args.size:
         raise UsageError("probe needs a size", hint="such as: probe 0x100000000 1G mode=devdax")
@@ -100,8 +101,9 @@ def _bind(mm: Mm, args: Namespace) -> str:
 
 
 def _bind_kmem(mm: Mm, args: Namespace) -> str:
+    from memshell.drivers.dax.bus import dax_memmap_on_memory
+    from memshell.drivers.dax.kmem import dev_dax_kmem_probe
     from memshell.mm.pfn import format_size
-    from memshell.mm.zone_device import dax_memmap_on_memory, dev_dax_kmem_probe
 
     asked = args.map == "dev" and mm.feature("dax.memmap_on_memory")
     on_memory = asked and dax_memmap_on_memory(mm, args.node, args.address, args.size)
@@ -111,8 +113,9 @@ def _bind_kmem(mm: Mm, args: Namespace) -> str:
 
 
 def _unbind(mm: Mm, address: int) -> str:
-    from memshell.mm.resource import drop_resource
-    from memshell.mm.zone_device import dev_dax_kmem_remove, memunmap_pages
+    from memshell.drivers.dax.kmem import dev_dax_kmem_remove
+    from memshell.kernel.resource import drop_resource
+    from memshell.mm.memremap import memunmap_pages
 
     kmem = next((r for r in mm.resources if r.name == KMEM and r.start <= address <= r.end), None)
     if kmem is not None:
@@ -157,9 +160,9 @@ def virtio_mem(shell: Shell, args: Namespace) -> str:
     Errors: EINVAL for a size that is not whole subblocks or above the region, ENOMEM when an add fails,
     EBUSY when pages in use keep it from shrinking.
     """
-    from memshell.mm.page_alloc import nr_free_pages
+    from memshell.drivers.virtio.virtio_mem import device_of, own_blocks, plugged_pages, probe, refuse_size, request
+    from memshell.mm.page_alloc.allocation import nr_free_pages
     from memshell.mm.pfn import format_size
-    from memshell.mm.virtio_mem import device_of, own_blocks, plugged_pages, probe, refuse_size, request
 
     with shell.change() as mm:
         free = nr_free_pages(mm)

@@ -77,14 +77,14 @@ def check(shell: Shell, _args: Namespace) -> str:
     The plugins' own checks run too. In the profiles with known faults (rfc-*, patch-*) a rule that is broken
     is the kernel's doing. Elsewhere it is a defect of the model (or of a plugin): exit code 3.
     """
-    from memshell.mm.invariants import RULES, violations
+    from memshell.mm.invariants import rules, violations
 
     mm = shell.need_machine().mm
     found = [*violations(mm), *shell.plugins.check(mm)]
     if found:
         more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        if mm.feature("mhp.restrictions"):  # a kernel with faults
+        if mm.seam.marks_memmap:  # a kernel with faults
             raise CommandError(f"the modelled kernel has broken its state: {'; '.join(found[:3])}{more}")
         raise InvariantError("; ".join(found[:3]) + more)
-    counts = f"{len(RULES)} rules, {len(mm.pages)} runs of pages, {len(mm.blocks)} blocks"
+    counts = f"{len(rules(mm))} rules, {len(mm.pages)} runs of pages, {len(mm.blocks)} blocks"
     return f"the state holds together: {counts}"

@@ -6,27 +6,38 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from memshell.commands.registry import ArgType, arg, command, did_you_mean
-from memshell.commands.types import ADDRESS, BLOCKS, INT, OFFLINE_BLOCKS, ONLINE_BLOCKS, SIZE, TEXT, block_ids, choice
+from memshell.commands.types import (
+    ADDRESS,
+    BLOCKS,
+    INT,
+    OFFLINE_BLOCKS,
+    ONLINE_BLOCKS,
+    SIZE,
+    TEXT,
+    block_ids,
+    choice,
+    named,
+)
 from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from memshell.commands.registry import Suggestions
     from memshell.commands.shell import Shell
     from memshell.mm.state import Mm
 
-VIA = choice(
-    "caller",
-    {
-        "acpi": "a DIMM that ACPI reports (QEMU's pc-dimm)",
-        "probe": "/sys/devices/system/memory/probe, block by block",
-        "driver": "add_memory_driver_managed(), as dax/kmem does",
-        "dlpar": "powerpc: LMBs from the hypervisor, each onlined at once",
-        "sclp": "s390: standby storage, configured block by block",
-    },
-)
+
+def _callers(shell: Shell) -> Mapping[str, str]:
+    """Return who can add memory: on any machine, or on the one that there is."""
+    from memshell.drivers.callers import CORE
+
+    arches = [shell.machine.mm.arch] if shell.machine else shell.plugins.arches().values()
+    return {one.name: one.text for one in (*CORE, *(own for arch in arches for own in arch.callers))}
+
+
+VIA = named("caller", _callers)
 
 
 def _text(mm: Mm, size: int) -> str:
@@ -61,9 +72,11 @@ def free_place(mm: Mm, size: int) -> int:
     floor = dict(mm.arch.zone_limits).get(ZoneType.DMA32, 0)
     early = [end for _, end, bits in mm.sections.items() if bits & SECTION_EARLY]
     place = align_up(max([floor, *early]) << mm.arch.page_shift, max(GiB, mm.block_size))
-    for resource in sorted(mm.resources, key=lambda r: r.start):
-        if resource.start < place + size and resource.end >= place:
-            place = align_up(resource.end + 1, mm.block_size)
+    taken = [(r.start, r.end + 1) for r in mm.resources]
+    taken += [(start, start + length) for _, start, length in mm.failed_dimms]  # they are plugged all the same
+    for start, end in sorted(taken):
+        if start < place + size and end > place:
+            place = align_up(end, mm.block_size)
     return place
 
 
@@ -97,54 +110,19 @@ def add(shell: Shell, args: Namespace) -> str:
     for what is not whole blocks, EEXIST where something is already, E2BIG beyond what can be mapped, ENOMEM when
     the memmap cannot be had.
     """
+    from memshell.drivers.callers import Request, caller
+
     with shell.change() as mm:
         start = free_place(mm, args.size) if args.address is None else args.address
         if not args.size:
             raise UsageError("add needs a size", hint="such as: add 1G")
         before, free = dict(mm.blocks), sum(zone.free for zone in mm.zones.values())
         try:
-            _add(mm, args.via or mm.arch.hotplug_driver, args.node, start, args.size)
+            caller(mm, args.via or mm.arch.hotplug_driver).add(mm, Request(args.node, start, args.size))
         except OutOfMemory as error:
             raise _with_sums(mm, error, args.size, free) from error
         used = free - sum(zone.free for zone in mm.zones.values())
         return _added(mm, start, args.size, [number for number in mm.blocks if number not in before], used)
-
-
-def _check_driver(mm: Mm, via: str) -> None:
-    home = {"dlpar": "powerpc", "sclp": "s390"}.get(via, mm.arch.name)
-    if home != mm.arch.name:
-        raise UsageError(f"via={via} is {home}'s; this machine is {mm.arch.name}", hint=f"use {home}")
-
-
-def _add(mm: Mm, via: str, nid: int, start: int, size: int) -> None:
-    from memshell.mm import dlpar, drivers, memory_hotplug, sclp
-
-    _check_driver(mm, via)
-    if via == "driver" and mm.feature("mhp.restrictions"):
-        memory_hotplug.add_memory(mm, nid, start, size)  # before add_memory_driver_managed()
-    elif via == "acpi":
-        drivers.acpi_memory_device_add(mm, nid, start, size)
-    elif via == "probe":
-        if size % mm.block_size:
-            block = _text(mm, mm.block_pages)
-            raise UsageError(f"a write to probe adds a block of {block}", hint=f"use multiples of {block}")
-        for at in range(start, start + size, mm.block_size):
-            drivers.probe_store(mm, nid, at)
-    elif via == "dlpar":
-        dlpar.dlpar_memory_add_by_ic(mm, nid, start, size)
-    elif via == "sclp":
-        sclp.attach_standby(mm, start, size)
-    else:
-        flags = memory_hotplug.MHP_MEMMAP_ON_MEMORY
-        if mm.feature("memmap_on_memory.caller_checks"):
-            wanted = memory_hotplug.mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages
-            flags = flags if wanted else 0
-        group = memory_hotplug.register_group(mm, nid, size >> mm.arch.page_shift, static=True)
-        try:
-            memory_hotplug.add_memory_driver_managed(mm, nid, start, size, flags, group, "System RAM (driver)")
-        except KernelError:
-            del mm.groups[group]
-            raise
 
 
 def _with_sums(mm: Mm, error: OutOfMemory, size: int, free: int) -> OutOfMemory:
@@ -228,7 +206,7 @@ class Written(NamedTuple):
 
 def _write_states(mm: Mm, numbers: Iterable[int], value: str) -> Written:
     """Write *value* to each block's state in turn, as a loop over sysfs does, also after a failure."""
-    from memshell.mm.memory_block import state_store
+    from memshell.drivers.base.memory.state import state_store
 
     done, failed = [], []
     for number in numbers:
@@ -403,8 +381,7 @@ def remove(shell: Shell, args: Namespace) -> str:
     ``remove ADDR SIZE`` passes exactly this range on. EBUSY while a block of it is online (``eject``
     offlines first), EINVAL for what is not whole blocks.
     """
-    from memshell.mm.drivers import acpi_memory_device_remove
-    from memshell.mm.memory_hotplug import remove_memory
+    from memshell.drivers.callers import caller
 
     with shell.change() as mm:
         before = set(mm.blocks)
@@ -413,9 +390,9 @@ def remove(shell: Shell, args: Namespace) -> str:
             return "nothing to do: there is no such block"
         for device in wanted:
             if device.whole:
-                acpi_memory_device_remove(mm, device.start, device.size)
+                caller(mm, "acpi").removes(mm, device.start, device.size)
             else:
-                remove_memory(mm, device.start, device.size)
+                caller(mm, "module").removes(mm, device.start, device.size)
         return _removed(mm, before)
 
 
@@ -428,7 +405,7 @@ def _removed(mm: Mm, before: set[int]) -> str:
 
 def _old_dimms(mm: Mm, blocks: Iterable[int]) -> list[tuple[int, int]]:
     """Return (start, size) of the DIMMs of *blocks* in kernels before memory groups: what one add added."""
-    if not mm.feature("mhp.restrictions"):
+    if mm.feature("mhp.memory_groups"):
         return []
     found = {
         (r.start, r.end + 1 - r.start)
@@ -443,7 +420,7 @@ def _old_dimms(mm: Mm, blocks: Iterable[int]) -> list[tuple[int, int]]:
 @command(
     "hotplug",
     arg("blocks", BLOCKS, "any block of the DIMMs", nargs="+"),
-    arg("via=", choice("caller", {"acpi": "DIMMs", "dlpar": "powerpc: LMBs"}), "who does it", default="acpi"),
+    arg("via=", VIA, "who does it", default="acpi"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -463,23 +440,22 @@ def eject(shell: Shell, args: Namespace) -> str:
     online, each in the zone that the kernel chooses then, which may be another one. ``via=dlpar`` takes the
     named LMBs away one after the other; when one cannot go, those before it are added and onlined again.
     """
-    from memshell.mm.dlpar import dlpar_memory_remove_by_ic
-    from memshell.mm.drivers import acpi_scan_hot_remove
+    from memshell.drivers.callers import caller
 
     with shell.change() as mm:
         before = set(mm.blocks)
-        if args.via == "dlpar":
-            _check_driver(mm, args.via)
+        one = caller(mm, args.via)
+        if not one.whole:
             for first, count in _runs(args.blocks):
-                dlpar_memory_remove_by_ic(mm, first * mm.block_size, count * mm.block_size)
+                one.ejects(mm, first * mm.block_size, count * mm.block_size)
             return _removed(mm, before)
         for start, size in _old_dimms(mm, args.blocks):
-            acpi_scan_hot_remove(mm, start, size)
+            one.ejects(mm, start, size)
         for group in dict.fromkeys(mm.blocks[n].group for n in args.blocks if n in mm.blocks):
             if group is None:
                 stranger = next(number for number in args.blocks if mm.blocks[number].group is None)
                 raise CommandError(f"memory{stranger} is on no DIMM", hint="offline and remove take it away")
             members = [number for number, block in mm.blocks.items() if block.group == group]
             start, end = min(members) * mm.block_size, (max(members) + 1) * mm.block_size
-            acpi_scan_hot_remove(mm, start, end - start)
+            one.ejects(mm, start, end - start)
         return _removed(mm, before)

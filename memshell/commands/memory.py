@@ -40,7 +40,7 @@ def _kind(owner: Owner) -> str:
 
 def _tags(shell: Shell, _prefix: str) -> Suggestions:
     if shell.machine is not None:
-        from memshell.mm.page_alloc_bulk import allocations
+        from memshell.mm.programs import allocations
 
         for tag, owners in allocations(shell.machine.mm).items():
             pages = sum(owners.values())
@@ -49,7 +49,7 @@ def _tags(shell: Shell, _prefix: str) -> Suggestions:
 
 
 def _tag(word: str, shell: Shell) -> list[int]:
-    from memshell.mm.page_alloc_bulk import allocations
+    from memshell.mm.programs import allocations
 
     known = allocations(shell.need_machine().mm)
     if word == "all":
@@ -107,7 +107,8 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
 
 
 def _allocate(mm: Mm, args: Namespace) -> str:
-    from memshell.mm.page_alloc_bulk import adjust_managed_page_count, alloc_at, alloc_bulk
+    from memshell.mm.page_alloc.allocation import alloc_bulk
+    from memshell.mm.programs import adjust_managed_page_count, alloc_at
 
     pages, owner = args.size // mm.arch.page_size, _owner(args.kind)
     tag = mm.counters.get("allocations", 0) + 1
@@ -135,7 +136,7 @@ def _allocate(mm: Mm, args: Namespace) -> str:
 
 def _where(mm: Mm, tag: int) -> str:
     """Return the zones that hold an allocation, with how much each has."""
-    from memshell.mm.page_alloc_bulk import runs_of
+    from memshell.mm.programs import runs_of
     from memshell.views.lsmem import human
 
     zones: dict[str, int] = {}
@@ -146,8 +147,8 @@ def _where(mm: Mm, tag: int) -> str:
 
 
 def _allocations(mm: Mm) -> Result:
-    from memshell.mm.page_alloc_bulk import allocations, runs_of
     from memshell.mm.pfn import format_size
+    from memshell.mm.programs import allocations, runs_of
 
     rows: list[dict[str, Any]] = []
     for tag, owners in allocations(mm).items():
@@ -205,7 +206,7 @@ alloc 1: 80M freed
 )
 def free(shell: Shell, args: Namespace) -> str:
     """Give allocated memory back, wherever it is by now."""
-    from memshell.mm.page_alloc_bulk import free_bulk
+    from memshell.mm.programs import free_bulk
 
     if not args.ids:
         return "nothing is allocated"
@@ -214,7 +215,7 @@ def free(shell: Shell, args: Namespace) -> str:
 
 
 def _pinning(shell: Shell, tags: list[int], *, pinned: bool) -> str:
-    from memshell.mm.page_alloc_bulk import set_pinned
+    from memshell.mm.programs import set_pinned
 
     with shell.change() as mm:
         pages = sum(set_pinned(mm, tag, pinned=pinned) for tag in tags)
@@ -285,8 +286,8 @@ def migrate(shell: Shell, args: Namespace) -> str:
     ENOMEM when the node has no room: nothing moves then.
     """
     from memshell.mm.page import Owner
-    from memshell.mm.page_alloc import free_range
-    from memshell.mm.page_alloc_bulk import alloc_bulk, runs_of
+    from memshell.mm.page_alloc.allocation import alloc_bulk, free_range
+    from memshell.mm.programs import runs_of
 
     with shell.change() as mm:
         _check_node(mm, args.node)

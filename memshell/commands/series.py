@@ -228,7 +228,7 @@ nobody stumbled
 )
 def touch(shell: Shell, args: Namespace) -> str:
     """Let a process run that reads the blocks and the free lists: there a memmap that was lost is noticed."""
-    from memshell.mm.use_rfc import process_runs
+    from memshell.series.processes import process_runs
 
     with shell.change() as mm:
         for _ in range(args.times):
@@ -259,10 +259,9 @@ def put(shell: Shell, args: Namespace) -> str:
 
     Only kernels that mark memmap pages (profiles rfc-*, patch-*) keep what a struct page holds.
     """
-    from memshell.mm.use_rfc import put_page
-    from memshell.mm.vmemmap_rfc import marks_memmap
+    from memshell.series.page_alloc import put_page
 
-    if not marks_memmap(shell.need_machine().mm):
+    if not shell.need_machine().mm.seam.marks_memmap:
         raise UsageError("this kernel's struct pages are not kept", hint="use x86_64 profile=rfc-2018")
     with shell.change() as mm:
         for _ in range(args.times):

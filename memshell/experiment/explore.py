@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_add
+from memshell.drivers.base.memory.state import state_store
 from memshell.errors import KernelCrash, KernelError
-from memshell.mm.drivers import acpi_memory_device_add
-from memshell.mm.invariants import RULES
-from memshell.mm.memory_block import state_store
-from memshell.mm.memory_hotplug import remove_memory
+from memshell.mm.invariants import rules
+from memshell.mm.memory_hotplug.remove import remove_memory
 from memshell.mm.pfn import align_up, format_size
 from memshell.mm.state import Mm
-from memshell.mm.use_rfc import process_runs
+from memshell.series.processes import process_runs
 
 
 class Op(NamedTuple):
@@ -105,7 +105,7 @@ def attempt(mm: Mm, op: Op) -> tuple[Mm, tuple[str, ...], list[tuple[str, str]]]
 def broken(mm: Mm) -> list[tuple[str, str]]:
     """Return the rules that do not hold, with a sentence each, and what a process that runs now dies of."""
     found = []
-    for rule in RULES:
+    for rule in rules(mm):
         sentence = next(rule(mm), None)
         if sentence is not None:
             found.append((rule.__name__, sentence))

@@ -11,8 +11,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from memshell.experiment.trouble import Trouble
-from memshell.mm.profile_rfc import CHECKS
 from memshell.mm.state import Mm
+from memshell.series.features import CHECKS
 
 Sites = tuple[str, ...]
 

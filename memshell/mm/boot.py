@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from memshell.arch import Arch, BootMemory, BootZone
-from memshell.mm.memory_block import MemoryBlock
-from memshell.mm.memory_hotplug import ask_policy
+from memshell.drivers.base.memory.blocks import MemoryBlock
+from memshell.mm.memory_hotplug.memmap_on_memory import ask_policy
+from memshell.mm.mm_init import add_zones
 from memshell.mm.mmzone import MigrateType, Node, Zone, ZoneType
 from memshell.mm.page import Owner, Page
-from memshell.mm.page_alloc import add_zones, init_per_zone_wmark_min
+from memshell.mm.page_alloc.watermarks import init_per_zone_wmark_min
 from memshell.mm.pfn import align_down, align_up
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm, Resource

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from memshell.mm.memory_block import block_start
+from memshell.drivers.base.memory.blocks import block_start
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner
+from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.ranges import RangeMap
-from memshell.mm.sparse_vmemmap import leaf_pfn
 from memshell.mm.state import SECTION_ONLINE, Leaf, Mm, ZoneKey
-from memshell.mm.vmemmap_rfc import marks_memmap
 
 Rule = Callable[[Mm], Iterator[str]]
 NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.OFFLINE, Owner.DEVICE})
@@ -23,7 +22,12 @@ NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner
 
 def violations(mm: Mm) -> list[str]:
     """Return what is wrong with the state; nothing, when all is well."""
-    return [sentence for rule in RULES for sentence in rule(mm)]
+    return [sentence for rule in rules(mm) for sentence in rule(mm)]
+
+
+def rules(mm: Mm) -> tuple[Rule, ...]:
+    """Return the rules for the kernel that is modelled."""
+    return (*RULES, *mm.seam.rules)
 
 
 def _name(key: ZoneKey) -> str:
@@ -37,7 +41,7 @@ def zone_sums(mm: Mm) -> Iterator[str]:
         if page.owner is Owner.DEVICE:
             continue
         counts = sums.setdefault((page.nid, page.zone), Counter())
-        if page.owner is Owner.VMEMMAP and not mm.feature("present.counts_vmemmap"):
+        if page.owner is Owner.VMEMMAP and not mm.seam.counts_as_present(mm):
             continue
         counts["present"] += end - start
         counts["managed"] += 0 if page.owner in NOT_MANAGED else end - start
@@ -112,7 +116,7 @@ def _compare_free(mm: Mm, key: ZoneKey, listed: RangeMap[bool]) -> Iterator[str]
 def memmap_backing(mm: Mm) -> Iterator[str]:
     """A page that backs struct pages is not free, and every memmap page backs something, once."""
     backed: RangeMap[bool] = RangeMap()
-    for a, b, leaf in _vmemmap_leaves(mm):
+    for a, b, leaf in vmemmap_leaves(mm):
         start, end = leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)
         if backed.intersects(start, end):
             yield f"pages {start:#x}-{end:#x} back two pieces of the memmap"
@@ -147,7 +151,7 @@ def memmap_mapped(mm: Mm) -> Iterator[str]:
         if not mm.leaves.covers(low, high):
             yield f"the struct pages of {start:#x}-{end:#x} are not mapped"
     size = mm.arch.struct_page_size
-    for a, b, leaf in _vmemmap_leaves(mm):
+    for a, b, leaf in vmemmap_leaves(mm):
         for va in range(a, b, leaf.size):
             first, last = ((va - mm.arch.vmemmap_base) // size, -(-(va + leaf.size - mm.arch.vmemmap_base) // size))
             if not mm.sections.intersects(first, last):
@@ -155,7 +159,7 @@ def memmap_mapped(mm: Mm) -> Iterator[str]:
                 break
 
 
-def _vmemmap_leaves(mm: Mm) -> Iterator[tuple[int, int, Leaf]]:
+def vmemmap_leaves(mm: Mm) -> Iterator[tuple[int, int, Leaf]]:
     """Yield the leaves of the vmemmap that were not there at boot; those of the direct map are "ram"."""
     for a, b, leaf in mm.leaves.items():
         if leaf.owner in ("buddy", "altmap", "leaked"):
@@ -180,7 +184,7 @@ def page_tables(mm: Mm) -> Iterator[str]:
 def altmap_counts(mm: Mm) -> Iterator[str]:
     """The pages that an altmap says it gave are those that leaves map."""
     mapped: Counter[int] = Counter()
-    for a, b, leaf in _vmemmap_leaves(mm):
+    for a, b, leaf in vmemmap_leaves(mm):
         if leaf.owner == "altmap":
             start, end = leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)
             for at in range(start // mm.block_pages, (end - 1) // mm.block_pages + 1):
@@ -244,21 +248,6 @@ def resources(mm: Mm) -> Iterator[str]:
             yield f"memory{number} is in no System RAM resource"
 
 
-def removal_is_over(mm: Mm) -> Iterator[str]:
-    """No removal is half done: current_vmemmap_page is NULL between two operations."""
-    if mm.vmemmap_head is not None:
-        yield f"current_vmemmap_page is {mm.vmemmap_head:#x} though no removal goes on"
-
-
-def memmap_frames(mm: Mm) -> Iterator[str]:
-    """In kernels that mark memmap pages, the frames of a memmap are memory that is there."""
-    if not marks_memmap(mm):
-        return
-    for a, b, leaf in _vmemmap_leaves(mm):
-        for start, end in mm.sections.gaps(leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)):
-            yield f"the memmap at {a:#x} lies in pages {start:#x}-{end:#x}, which are gone"
-
-
 RULES: tuple[Rule, ...] = (
     zone_sums,
     zone_spans,
@@ -272,6 +261,4 @@ RULES: tuple[Rule, ...] = (
     blocks_and_pages,
     groups_and_blocks,
     resources,
-    removal_is_over,
-    memmap_frames,
 )

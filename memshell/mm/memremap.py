@@ -1,10 +1,16 @@
-"""include/linux/memremap.h and mm/sparse-vmemmap.c: struct vmem_altmap, the kernel's bump allocator for a memmap."""
+"""mm/memremap.c and include/linux/memremap.h: struct vmem_altmap, and device memory with struct pages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from memshell.mm.pfn import align_up
+from memshell.errors import KernelError
+from memshell.mm import mirrors
+from memshell.mm.memory_hotplug.zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
+from memshell.mm.mm_init import memmap_init_zone_device
+from memshell.mm.mmzone import MigrateType, ZoneType
+from memshell.mm.pfn import align_up, format_size
+from memshell.mm.state import Mm
 
 
 @dataclass(slots=True)
@@ -47,3 +53,69 @@ class VmemAltmap:
     def free_block(self, nr_pages: int) -> None:
         """vmem_altmap_free(): only the count goes down; neither address nor alignment is looked at."""
         self.alloc -= nr_pages
+
+
+PAGEMAP_RANGE = "mm/memremap.c:pagemap_range"
+
+
+@dataclass(frozen=True, slots=True)
+class Pagemap:
+    """struct dev_pagemap of one range; *altmap* where its memmap is on the device. Bytes."""
+
+    start: int
+    size: int
+    nid: int
+    altmap: VmemAltmap | None = None
+    vmemmap_shift: int = 0  # order of the device's compound pages
+
+
+def refuse_conflicts(mm: Mm, start: int, end: int) -> None:
+    """Raise ENXIO where [start, end) meets System RAM, ENOMEM where another device is mapped."""
+    where = PAGEMAP_RANGE
+    if any(r.name.startswith("System RAM") and r.start < end and r.end >= start for r in mm.resources):
+        raise KernelError(f"{start:#x}-{end - 1:#x} meets System RAM", "ENXIO", where=where)
+    if any(p.start < end and p.start + p.size > start for p in mm.pagemaps.values()):
+        raise KernelError(f"{start:#x}-{end - 1:#x} is mapped already", "ENOMEM", where=where)
+
+
+@mirrors("mm/memremap.c:memremap_pages", "v6.12", "complete")
+def memremap_pages(
+    mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None = None, vmemmap_shift: int = 0
+) -> None:
+    """Give device memory struct pages in ZONE_DEVICE; its span grows, present and managed do not.
+
+    With *vmemmap_shift*, in compound pages of that order, as device-dax does.
+
+    Raises ENXIO where it meets System RAM, ENOMEM where another device is mapped, EINVAL when it is not whole subsections.
+    """
+    end = start + size
+    refuse_conflicts(mm, start, end)
+    mm.pgmap = pagemap = Pagemap(start, size, nid, altmap, vmemmap_shift)
+    try:
+        mm.arch.arch_add_memory(mm, nid, start, size, altmap)
+    finally:
+        mm.pgmap = None
+    pfn, nr_pages, key = start >> mm.arch.page_shift, size >> mm.arch.page_shift, (nid, ZoneType.DEVICE)
+    move_pfn_range_to_zone(mm, key, pfn, nr_pages, MigrateType.MOVABLE)
+    memmap_init_zone_device(mm, pfn, nr_pages, nid)
+    mm.pagemaps[start] = pagemap
+    mm.event("DeviceMapped", PAGEMAP_RANGE, f"{start:#x}-{end - 1:#x} ({format_size(size)})", start=start, size=size)
+
+
+@mirrors("mm/memremap.c:memunmap_pages", "v6.12", "complete")
+def memunmap_pages(mm: Mm, start: int) -> None:
+    """Take the struct pages of the device memory at *start* away; the zone's span stays. Raises EINVAL when nothing is mapped."""
+    pagemap = mm.pagemaps.get(start)
+    if pagemap is None:
+        raise KernelError(f"no device memory is mapped at {start:#x}", "EINVAL", where="mm/memremap.c:memunmap_pages")
+    pfn, nr_pages = start >> mm.arch.page_shift, pagemap.size >> mm.arch.page_shift
+    remove_pfn_range_from_zone(mm, (pagemap.nid, ZoneType.DEVICE), pfn, nr_pages)
+    altmap = pagemap.altmap.copy() if pagemap.altmap else None
+    mm.pgmap = pagemap
+    mm.arch.arch_remove_memory(mm, start, pagemap.size, altmap)
+    mm.pgmap = None
+    mm.pages.delete(pfn, pfn + nr_pages)
+    mm.pageblocks.delete(pfn, pfn + nr_pages)
+    del mm.pagemaps[start]
+    if altmap is not None and altmap.alloc:
+        mm.event("Warning", "mm/memremap.c:pageunmap_range", "failed to free all reserved pages", alloc=altmap.alloc)

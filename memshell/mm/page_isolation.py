@@ -5,7 +5,6 @@ from __future__ import annotations
 from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.mmzone import MigrateType, ZoneType
-from memshell.mm.online_rfc import isolated, unmovable_mark
 from memshell.mm.page import UNMOVABLE_OWNERS, Owner, Page
 from memshell.mm.pfn import align_down
 from memshell.mm.state import Mm, ZoneKey
@@ -19,7 +18,7 @@ def has_unmovable_pages(mm: Mm, start_pfn: int, end_pfn: int) -> int | None:
     for start, _, page in mm.pages.items(start_pfn, end_pfn):
         if page.owner is Owner.RESERVED or (page.owner in UNMOVABLE_OWNERS and page.zone is not ZoneType.MOVABLE):
             return start
-        if page.owner is Owner.VMEMMAP and unmovable_mark(mm, page, start):
+        if page.owner is Owner.VMEMMAP and mm.seam.is_unmovable(mm, page, start):
             return start
     return None
 
@@ -128,7 +127,7 @@ def give_back(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 def test_pages_isolated(mm: Mm, start_pfn: int, end_pfn: int) -> bool:
     """Whether every page of the range is free or PageOffline."""
     return all(
-        page.owner in (Owner.FREE, Owner.OFFLINE) or isolated(mm, page)
+        page.owner in (Owner.FREE, Owner.OFFLINE) or mm.seam.is_isolated(mm, page)
         for _, _, page in mm.pages.items(start_pfn, end_pfn)
     )
 

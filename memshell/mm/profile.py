@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 from memshell.errors import UsageError
 from memshell.mm.profile_bugs import BUGS
-from memshell.mm.profile_rfc import CHOICES, PROFILES_RFC, released_features
+from memshell.mm.seam import UPSTREAM, Upstream
+from memshell.series.features import CHOICES, PROFILES_RFC, released_features
+from memshell.series.strategy import SERIES
 
 # Released kernels, oldest first. A value given for one holds for the later ones until another is given.
 RELEASES = ("v5.15", "v6.1", "v6.6", "v6.12", "v6.18", "v7.2")
@@ -34,6 +36,7 @@ class Profile:
 
     name: str
     features: Mapping[str, Any]
+    seam: Upstream = UPSTREAM
 
     def with_feature(self, name: str, value: Any) -> Profile:
         """Return this profile with one feature changed. Raises `UsageError` for a name that does not exist."""
@@ -73,6 +76,9 @@ FEATURES: dict[str, Feature] = {
         "s390 can put the memmap on the memory (since v6.9)", {"v5.15": False, "v6.12": True}
     ),
     "memmap_on_memory.powerpc": Feature("powerpc with the radix MMU can (since v6.6)", {"v5.15": False, "v6.6": True}),
+    "memmap_on_memory.exists": Feature("the parameter memory_hotplug.memmap_on_memory (v5.13)", {"v5.15": True}),
+    "mhp.driver_managed": Feature("add_memory_driver_managed() exists (v5.8)", {"v5.15": True}),
+    "mhp.memory_groups": Feature("drivers put their memory into groups (v5.15)", {"v5.15": True}),
     "altmap.whole_block": Feature(
         "altmap.free is the whole block, not the memmap's pages (until v6.5)", {"v5.15": True, "v6.6": False}
     ),
@@ -136,7 +142,11 @@ FEATURES: dict[str, Feature] = {
         "radix builds the vmemmap by walking its tables: 2M leaves where one fits, else pages; before, 2M always (v6.6)",
         {"v5.15": False, "v6.6": True},
     ),
+    "powerpc.altmap_cross_boundary": Feature(
+        "an altmap backs only mappings that describe nothing but its own range (v4.20 did not ask)", {"v5.15": True}
+    ),
     # s390
+    "s390.removes_memory": Feature("arch_remove_memory() works; before it was EBUSY (v5.3)", {"v5.15": True}),
     "s390.section_size_bits": Feature("SECTION_SIZE_BITS", {"v5.15": 28, "v7.2": 27}),
     "s390.mappable": Feature(
         "what can be mapped ends where the vmemmap begins ('vmemmap'), or with the memory, at 512G at least ('memory': v6.10)",
@@ -165,7 +175,7 @@ def _build() -> dict[str, Profile]:
         features = {**features, **{name: f.values[release] for name, f in FEATURES.items() if release in f.values}}
         profiles[release] = Profile(release, features)
     for name, changes in PROFILES_RFC.items():
-        profiles[name] = Profile(name, {**profiles[RELEASES[0]].features, **changes})
+        profiles[name] = Profile(name, {**profiles[RELEASES[0]].features, **changes}, SERIES)
     return profiles
 
 

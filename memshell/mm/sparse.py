@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from memshell.errors import KernelError, OutOfMemory
 from memshell.mm import mirrors
-from memshell.mm.compound_vmemmap import populate_section_memmap
-from memshell.mm.memmap_account import account_populated, account_removed
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc import alloc_pages, free_pages
+from memshell.mm.page_alloc.allocation import alloc_pages, free_pages
 from memshell.mm.pfn import align_down, align_up
+from memshell.mm.sparse_vmemmap import RESERVED_PAGES, populate_section_memmap, vmemmap_can_optimize
 from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm
 
 if TYPE_CHECKING:
@@ -32,11 +31,6 @@ def mem_section_usage_size(arch: Arch, profile: Profile) -> int:
 def pfn_valid(mm: Mm, pfn: int) -> bool:
     """Whether *pfn* has a struct page."""
     return mm.sections.get(pfn) is not None
-
-
-def pfn_to_online_page(mm: Mm, pfn: int) -> bool:
-    """Whether *pfn* has a struct page that may be looked at: its section is online."""
-    return bool((mm.sections.get(pfn) or 0) & SECTION_ONLINE)
 
 
 @mirrors("mm/sparse.c:sparse_index_init", "v6.12", "complete")
@@ -148,3 +142,36 @@ def online_mem_sections(mm: Mm, start_pfn: int, end_pfn: int) -> None:
 def offline_mem_sections(mm: Mm, start_pfn: int, end_pfn: int) -> None:
     """Mark every section that [start_pfn, end_pfn) touches offline."""
     _set_online(mm, start_pfn, end_pfn, online=False)
+
+
+@mirrors("mm/sparse.c:section_nr_vmemmap_pages", "v7.2", "complete")
+def section_nr_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> int:
+    """Return how many pages the memmap of [pfn, +nr_pages) counts as; of a shared one, the real ones."""
+    full = -(-nr_pages * mm.arch.struct_page_size // mm.arch.page_size)
+    if not vmemmap_can_optimize(mm, altmap) or mm.feature("bug.nr_memmap_pages_ignores_dedup"):
+        return full
+    assert mm.pgmap is not None
+    compound = 1 << mm.pgmap.vmemmap_shift
+    if compound < mm.arch.pages_per_section:
+        return RESERVED_PAGES * nr_pages // compound
+    return 0 if pfn % compound else RESERVED_PAGES
+
+
+def account_populated(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Count the memmap that section_activate() got for [pfn, +nr_pages)."""
+    boot = mm.booting and mm.feature("bug.nr_memmap_pages_by_system_state")
+    _add(mm, "nr_memmap_boot_pages" if boot else "nr_memmap_pages", section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap))
+
+
+def account_removed(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None, *, early: bool) -> None:
+    """Take off what section_deactivate() frees; boot memory counts in nr_memmap_boot_pages."""
+    if early and mm.feature("bug.nr_memmap_pages_by_system_state"):
+        return
+    _add(
+        mm, "nr_memmap_boot_pages" if early else "nr_memmap_pages", -section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap)
+    )
+
+
+def _add(mm: Mm, counter: str, pages: int) -> None:
+    if mm.feature("vmstat.nr_memmap_pages") and mm.feature("bug.nr_memmap_pages_counts_altmap"):
+        mm.counters[counter] = mm.counters.get(counter, 0) + pages

@@ -1,105 +1,20 @@
-"""mm/sparse-vmemmap.c: map the struct pages of a section, and the page tables behind every kernel mapping.
+"""mm/sparse-vmemmap.c: the struct pages of a section are mapped.
 
-A page-table page is a `Table` at (level, first address); a leaf is a run of `Leaf` in the address map. Levels are
-named for what the entries of the table are: a "pmd" table holds pmds.
+Of a compound page of a DAX device two pages of memmap are real: the one with the head, and the first of tail pages
+only; all others map that second one. A page that is shared is a leaf with the owner "shared".
 """
 
 from __future__ import annotations
 
 from memshell.errors import OutOfMemory
 from memshell.mm import mirrors
+from memshell.mm.fault import page_fault
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc import alloc_pages, free_range
+from memshell.mm.page_alloc.allocation import alloc_pages, free_range
 from memshell.mm.pfn import align_down, format_size
-from memshell.mm.pgtable_frag import fragment_alloc, fragment_free
-from memshell.mm.state import Leaf, Mm, Table
-from memshell.mm.struct_page import page_fault
-
-
-def ensure_table(
-    mm: Mm,
-    level: str,
-    address: int,
-    span: int,
-    nid: int,
-    *,
-    early: bool = False,
-    atomic: bool = False,
-    order: int = 0,
-    per_page: int = 1,
-) -> bool:
-    """Allocate the table of *level* that covers *address* (it spans *span* bytes) unless it stands; return whether it was new.
-
-    Table pages always come from the buddy, never from an altmap; *early* ones were there at boot and cost nothing now.
-    *per_page* tables share a page (see `memshell.mm.pgtable_frag`); 0: the table is a slab object, which is not modelled.
-    Raises `OutOfMemory`.
-    """
-    key = (level, align_down(address, span))
-    if key in mm.tables:
-        return False
-    if early:
-        mm.tables[key] = Table(0, "early")
-        return True
-    if not per_page:
-        mm.tables[key] = Table(0, "slab")
-        return True
-    if per_page > 1:
-        pfn = fragment_alloc(mm, level, per_page, nid, atomic=atomic)
-    else:
-        pfn = alloc_pages(mm, order, Owner.PAGETABLE, nid=nid, atomic=atomic)
-    if pfn is None:
-        raise OutOfMemory(
-            f"no page for a {level} table at {key[1]:#x}", where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero"
-        )
-    # A fragment at pfn 0 is of a page that boot began, whose place is not known.
-    mm.tables[key] = Table(pfn, {1: "buddy", 2: "half"}.get(per_page, "fragment") if pfn else "slab")
-    return True
-
-
-def free_empty_table(
-    mm: Mm, level: str, address: int, span: int, below: tuple[str, int] | None = None, order: int = 0
-) -> bool:
-    """Free the table of *level* around *address* when nothing hangs on it; return whether it went.
-
-    *below* is (level, span) of the tables that its entries can point to.
-    """
-    base = align_down(address, span)
-    table = mm.tables.get((level, base))
-    if table is None or table.owner == "early" or mm.leaves.intersects(base, base + span):
-        return False
-    if below and any((below[0], at) in mm.tables for at in range(base, base + span, below[1])):
-        return False
-    del mm.tables[level, base]
-    if table.owner in ("half", "fragment"):
-        fragment_free(mm, level, table)
-    elif table.owner == "buddy":
-        free_range(mm, table.pfn, table.pfn + (1 << order))
-    return True
-
-
-def set_leaf(mm: Mm, address: int, end: int, size: int, pfn: int, owner: str) -> None:
-    """Map [address, end) with leaves of *size* bytes to the pages from *pfn* on."""
-    mm.leaves.set(address, end, Leaf(size, pfn - (address >> mm.arch.page_shift), owner))
-    if owner == "buddy":
-        _count_buddy_pages(mm, end - address >> mm.arch.page_shift)
-
-
-def _count_buddy_pages(mm: Mm, pages: int) -> None:
-    """Count what the buddy gave, and only that, in nr_memmap_pages (bug.nr_memmap_pages_counts_altmap off)."""
-    if mm.feature("vmstat.nr_memmap_pages") and not mm.feature("bug.nr_memmap_pages_counts_altmap"):
-        mm.counters["nr_memmap_pages"] = mm.counters.get("nr_memmap_pages", 0) + pages
-
-
-def set_early_leaves(mm: Mm, start: int, end: int, size: int) -> None:
-    """Map what is not mapped yet of [start, end) with leaves of boot memory; their pfns are not known."""
-    for a, b in list(mm.leaves.gaps(start, end)):
-        mm.leaves.set(a, b, Leaf(size, 0, "early"))
-
-
-def leaf_pfn(mm: Mm, address: int, leaf: Leaf) -> int:
-    """Return the pfn that *leaf* maps at *address*."""
-    return (address >> mm.arch.page_shift) + leaf.shift
+from memshell.mm.pgtable import count_buddy_pages, ensure_table, leaf_pfn, set_leaf
+from memshell.mm.state import Leaf, Mm
 
 
 @mirrors("mm/sparse-vmemmap.c:vmemmap_alloc_block", "v6.12", "complete")
@@ -145,13 +60,32 @@ def struct_pages_in_use(mm: Mm, start: int, end: int) -> bool:
     return mm.sections.intersects((start - base) // size, -(-(end - base) // size))
 
 
+def free_vmemmap_leaf(mm: Mm, va: int, size: int, altmap: VmemAltmap | None) -> bool:
+    """Unmap the leaf of *size* bytes at *va* as the kernel that is modelled does, and free what backed it.
+
+    For the architectures' vmemmap_free(). Returns whether it went: one that still holds the struct page of a valid pfn
+    stays.
+    """
+    return mm.seam.free_vmemmap_leaf(mm, va, size, altmap)
+
+
+def free_unused_leaf(mm: Mm, va: int, size: int, altmap: VmemAltmap | None) -> bool:
+    """Unmap the leaf at *va* unless it holds the struct page of a valid pfn; return whether it went."""
+    leaf = mm.leaves.get(va)
+    if leaf is None or struct_pages_in_use(mm, va, va + size):
+        return False
+    mm.leaves.delete(va, va + size)
+    free_vmemmap_pages(mm, leaf_pfn(mm, va, leaf), size >> mm.arch.page_shift, leaf.owner, altmap)
+    return True
+
+
 def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: VmemAltmap | None) -> None:
     """Give the pages of a vanished mapping back: with an altmap all count as its own (bug.altmap_free_any), else as they came."""
     if altmap is not None and (owner == "altmap" or mm.feature("bug.altmap_free_any")):
         altmap.free_block(nr_pages)
     elif owner == "buddy":
         free_range(mm, pfn, pfn + nr_pages)
-        _count_buddy_pages(mm, -nr_pages)
+        count_buddy_pages(mm, -nr_pages)
     elif owner == "altmap" and mm.feature("bug.error_path_frees_altmap_to_buddy"):
         _free_never_initialised(mm, pfn, nr_pages)
 
@@ -189,8 +123,7 @@ def vmemmap_populate_hugepages(mm: Mm, start: int, end: int, nid: int, altmap: V
             continue  # a neighbour section's struct pages reach into this leaf
         pfn = vmemmap_alloc_block_buf(mm, size, nid, altmap)
         if pfn is not None:
-            if mm.trace is not None:
-                mm.trace.leaf("vmemmap_set_pmd")
+            mm.enter("vmemmap_set_pmd")
             set_leaf(mm, va, va + size, size, pfn, "altmap" if altmap else "buddy")
         elif altmap is not None:
             raise OutOfMemory(
@@ -218,3 +151,60 @@ def vmemmap_populate_basepages(mm: Mm, start: int, end: int, nid: int, altmap: V
                 hint="add in smaller steps, online them in between, or put the memmap on the memory: policy memmap_on_memory",
             )
         set_leaf(mm, va, va + page, page, pfn, "altmap" if altmap else "buddy")
+
+
+RESERVED_PAGES = 2  # VMEMMAP_RESERVE_NR: the pages of the head and of the first tails
+
+
+@mirrors("mm/sparse-vmemmap.c:__populate_section_memmap", "v6.12", "complete")
+def populate_section_memmap(mm: Mm, pfn: int, nr_pages: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Map the struct pages of *nr_pages* pages (whole subsections) from *pfn* on."""
+    start = mm.arch.vmemmap_address(pfn)
+    end = start + nr_pages * mm.arch.struct_page_size
+    if vmemmap_can_optimize(mm, altmap):
+        mm.arch.vmemmap_populate_compound_pages(mm, pfn, start, end, nid)
+    else:
+        mm.arch.vmemmap_populate(mm, start, end, nid, altmap)
+
+
+@mirrors("include/linux/mm.h:vmemmap_can_optimize", "v6.12", "complete")
+def vmemmap_can_optimize(mm: Mm, altmap: VmemAltmap | None) -> bool:
+    """Whether the mapped device shares memmap: compound pages of more than two pages of it; no altmap."""
+    if mm.pgmap is None or not mm.pgmap.vmemmap_shift or altmap is not None or not mm.arch.dax_vmemmap(mm.profile):
+        return False
+    size = mm.arch.struct_page_size
+    return not size & (size - 1) and (size << mm.pgmap.vmemmap_shift) // mm.arch.page_size > RESERVED_PAGES
+
+
+@mirrors("mm/sparse-vmemmap.c:vmemmap_populate_compound_pages", "v6.12", "complete")
+def vmemmap_populate_compound_pages(mm: Mm, pfn: int, start: int, end: int, nid: int) -> None:
+    """Map head and first tail of each compound page; a section that lies inside of one has tails only."""
+    assert mm.pgmap is not None
+    page, compound = mm.arch.page_size, 1 << mm.pgmap.vmemmap_shift
+    offset = pfn - (mm.pgmap.start >> mm.arch.page_shift)
+    if offset % compound and compound > mm.arch.pages_per_subsection:
+        _share(mm, start, end, nid)
+        return
+    size = min(end - start, compound * mm.arch.struct_page_size)
+    for at in range(start, end, size):
+        for va in range(at, at + RESERVED_PAGES * page, page):
+            _real(mm, va, nid)
+        _share(mm, at + RESERVED_PAGES * page, at + size, nid)
+
+
+def _real(mm: Mm, va: int, nid: int) -> None:
+    """vmemmap_populate_address(): map one page of its own, unless one is there. Raises `OutOfMemory`."""
+    mm.arch.vmemmap_pte_table(mm, va, nid)
+    if mm.leaves.get(va) is not None:
+        return
+    pfn = vmemmap_alloc_block_buf(mm, mm.arch.page_size, nid, None)
+    if pfn is None:
+        raise OutOfMemory(f"no page for the memmap at {va:#x}", where="mm/sparse-vmemmap.c:vmemmap_populate_address")
+    set_leaf(mm, va, va + mm.arch.page_size, mm.arch.page_size, pfn, "buddy")
+
+
+def _share(mm: Mm, start: int, end: int, nid: int) -> None:
+    for va in range(align_down(start, 1 << mm.arch.pmd_shift), end, 1 << mm.arch.pmd_shift):
+        mm.arch.vmemmap_pte_table(mm, max(va, start), nid)
+    if start < end:
+        mm.leaves.set(start, end, Leaf(mm.arch.page_size, 0, "shared"))

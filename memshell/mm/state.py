@@ -13,13 +13,14 @@ from memshell.mm.ranges import RangeMap
 
 if TYPE_CHECKING:
     from memshell.arch import Arch
-    from memshell.mm.memory_block import MemoryBlock
-    from memshell.mm.page_alloc import FreeArea
+    from memshell.drivers.base.memory.blocks import MemoryBlock
+    from memshell.drivers.virtio.virtio_mem import VirtioMem
+    from memshell.mm.memremap import Pagemap
+    from memshell.mm.page_alloc.free_area import FreeArea
     from memshell.mm.profile import Profile
-    from memshell.mm.struct_page import Content
-    from memshell.mm.virtio_mem import VirtioMem
-    from memshell.mm.zone_device import Pagemap
+    from memshell.mm.seam import Upstream
     from memshell.policy import Placement, Policy
+    from memshell.series.struct_page import Content
 
 ZoneKey = tuple[int, ZoneType]
 
@@ -159,6 +160,16 @@ class Mm:
         """Replace fields of one zone; return the new record."""
         zone = self.zones[key] = self.zones[key]._replace(**changes)
         return zone
+
+    def enter(self, name: str) -> None:
+        """Name a kernel function that is entered here and changes nothing that is modelled."""
+        if self.trace is not None:
+            self.trace.leaf(name)
+
+    @property
+    def seam(self) -> Upstream:
+        """What the kernel that is modelled does where the series of 2017 to 2019 differs from released ones."""
+        return self.profile.seam
 
     def note(self, text: str) -> None:
         """Leave a line of arithmetic for ``--explain``; costs nothing when nobody listens."""

@@ -45,7 +45,7 @@ class Watcher:
             self.numbers.append((played.n, played.command, numbers(machine.mm)))
 
     def _attend(self) -> None:
-        from memshell.mm.use_rfc import process_runs
+        from memshell.series.processes import process_runs
 
         machine = self.shell.need_machine()
         wanted = {

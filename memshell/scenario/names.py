@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from memshell.commands.shell import Shell
-    from memshell.mm.memory_block import MemoryBlock
+    from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.mm.mmzone import Zone
     from memshell.mm.state import Mm
 
@@ -119,7 +119,7 @@ class State:
 
     def _added(self, rest: str) -> Quantity:
         from memshell.experiment.compare import free_runs, gigantic_runs
-        from memshell.mm.use_rfc import lost_movable
+        from memshell.series.processes import lost_movable
 
         page, runs = self.mm.arch.page_size, free_runs(self.mm)
         values = {
@@ -212,7 +212,7 @@ class State:
         return Quantity(sum(getattr(zone, field) for zone in zones), self.mm.arch.page_size)
 
     def _param(self, rest: str) -> Any:
-        from memshell.mm.memory_hotplug import get_memmap_mode
+        from memshell.mm.memory_hotplug.memmap_on_memory import get_memmap_mode
 
         params = {**self.mm.params, "memmap_on_memory": get_memmap_mode(self.mm)}
         return plain(_pick(params, rest, f"param.{rest}"))

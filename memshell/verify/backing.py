@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from memshell.mm.page import Owner
 from memshell.mm.pfn import align_down, align_up
+from memshell.mm.pgtable import leaf_pfn, set_leaf
 from memshell.mm.ranges import RangeMap
-from memshell.mm.sparse_vmemmap import leaf_pfn, set_leaf
 from memshell.mm.state import Mm, Table
 from memshell.verify.inputs import used_ranges
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from memshell.mm import zone_device as zd
+from memshell.drivers.dax.bus import dax_memmap_on_memory
+from memshell.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
+from memshell.drivers.nvdimm.pfn_devs import pfn_device
+from memshell.kernel.resource import drop_resource, request_region
+from memshell.mm.memremap import memremap_pages, memunmap_pages
 from memshell.mm.pfn import MiB
-from memshell.mm.resource import drop_resource, request_region
 from memshell.mm.state import Mm, Resource
 
 if TYPE_CHECKING:
@@ -34,31 +37,31 @@ def _raw(mm: Mm) -> None:
     """Bind the raw namespace: nd_pmem maps the whole device, its memmap in memory."""
     start, size = device_range(mm) or (0, 0)
     if start not in mm.pagemaps:
-        zd.memremap_pages(mm, 0, start, size)
+        memremap_pages(mm, 0, start, size)
 
 
 def _unbind_raw(replay: Replay, mm: Mm, what: str) -> None:
     """Take the raw namespace away; it was bound when the device appeared, which the recorder does without a step of its own."""
     del replay, what
     _raw(mm)
-    zd.memunmap_pages(mm, (device_range(mm) or (0, 0))[0])
+    memunmap_pages(mm, (device_range(mm) or (0, 0))[0])
 
 
 def _unbind(replay: Replay, mm: Mm, what: str) -> None:
     del replay, what
-    zd.memunmap_pages(mm, (device_range(mm) or (0, 0))[0])
+    memunmap_pages(mm, (device_range(mm) or (0, 0))[0])
 
 
 def _pfn(replay: Replay, mm: Mm, what: str) -> None:
     del replay
     start, size = device_range(mm) or (0, 0)
-    zd.pfn_device(mm, 0, start, size, align=ALIGN, on_device="mode=pmem" in what)
+    pfn_device(mm, 0, start, size, align=ALIGN, on_device="mode=pmem" in what)
 
 
 def _devdax(replay: Replay, mm: Mm, what: str) -> None:
     _unbind_raw(replay, mm, what)
     start, size = device_range(mm) or (0, 0)
-    geometry = zd.pfn_device(mm, 0, start, size, align=ALIGN, on_device="mode=pmem" in what)
+    geometry = pfn_device(mm, 0, start, size, align=ALIGN, on_device="mode=pmem" in what)
     request_region(mm, start + geometry.dataoff, size - geometry.dataoff, "dax0.0")
 
 
@@ -74,15 +77,15 @@ def _kmem(replay: Replay, mm: Mm, what: str) -> None:
     del replay, what
     dax = _dax_resource(mm)
     size = dax.end - dax.start + 1
-    on_memory = mm.feature("dax.memmap_on_memory") and zd.dax_memmap_on_memory(mm, 0, dax.start, size)
-    zd.memunmap_pages(mm, (device_range(mm) or (0, 0))[0])
+    on_memory = mm.feature("dax.memmap_on_memory") and dax_memmap_on_memory(mm, 0, dax.start, size)
+    memunmap_pages(mm, (device_range(mm) or (0, 0))[0])
     drop_resource(mm, dax)
-    zd.dev_dax_kmem_probe(mm, 0, dax.start, size, dax.name, memmap_on_memory=on_memory)
+    dev_dax_kmem_probe(mm, 0, dax.start, size, dax.name, memmap_on_memory=on_memory)
 
 
 def _unbind_kmem(replay: Replay, mm: Mm, what: str) -> None:
     del replay, what
-    zd.dev_dax_kmem_remove(mm, _dax_resource(mm))
+    dev_dax_kmem_remove(mm, _dax_resource(mm))
 
 
 ACTIONS: tuple[tuple[str, Callable[[Any, Mm, str], None]], ...] = (

@@ -23,8 +23,8 @@ from memshell.mm.page import (
     Owner,
     Page,
 )
+from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.ranges import RangeMap
-from memshell.mm.sparse_vmemmap import leaf_pfn
 from memshell.mm.state import Mm
 from memshell.policy import Policy
 from memshell.verify import rfc
@@ -80,7 +80,7 @@ def read_pages(mm: Mm, step: dict[str, Any]) -> None:
     runs = step.get("kpageflags_runs")
     if not runs:
         return
-    if mm.feature("mhp.restrictions"):
+    if mm.seam.marks_memmap:
         runs = rfc.reveal(mm, runs)
     pcp = _pcp_pageblocks(mm, runs, step["state"]["zones"])
     size = mm.arch.pageblock_nr_pages

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from memshell.drivers.virtio.virtio_mem import NEVER_ONLINE
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import KPAGEFLAGS, KPF_DIRTY, KPF_RESERVED, Owner, Page
 from memshell.mm.state import Mm
-from memshell.mm.virtio_mem import NEVER_ONLINE
 from memshell.verify import rfc
 from memshell.verify.quantity import Quantity, compare
 
@@ -83,7 +83,7 @@ def page_flags(mm: Mm, page: Page) -> int:
 def predicted_flags(mm: Mm, ranges: list[tuple[int, int]]) -> Runs:
     """Return the flags of *ranges* as runs; pages that are not online have what that kernel shows."""
     absent = mm.feature("kpageflags.absent")
-    if mm.feature("mhp.restrictions"):
+    if mm.seam.marks_memmap:
         return rfc.kpageflags(mm, ranges, absent)
     runs: Runs = []
     for start, end in ranges:
@@ -116,7 +116,7 @@ def _pack(chunks: list[tuple[int, int]]) -> Runs:
 def model_chunks(mm: Mm, ranges: list[tuple[int, int]]) -> Runs:
     """Return the model's free blocks that begin in *ranges*, equal neighbours packed."""
     found = [(c.pfn, c.order) for area in mm.free.values() for a, b in ranges for c in area.chunks(a, b)]
-    if mm.feature("mhp.restrictions"):
+    if mm.seam.marks_memmap:
         found = rfc.with_images(mm, found, ranges)
     return _pack(sorted(found))
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from memshell.drivers.base.memory.state import state_store
+from memshell.drivers.callers import Request, caller, callers
+from memshell.drivers.virtio import virtio_mem
 from memshell.errors import KernelCrash, KernelError
 from memshell.machine import Machine
-from memshell.mm import dlpar, drivers, virtio_mem
-from memshell.mm.memory_block import state_store
-from memshell.mm.memory_hotplug import add_memory, offline_and_remove_memory, remove_memory
 from memshell.mm.state import Mm
 from memshell.verify import devices, rfc
 
@@ -79,19 +79,18 @@ def _add(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
         return Answer()  # the hypervisor did not plug it: the kernel is not asked
     if "dimm" in op:
         replay.dimms[op["dimm"]] = (start, size, via)
-    adders: dict[str, Callable[[Mm], object]] = {
-        "acpi": lambda mm: drivers.acpi_hotplug(mm, nid, start, size),
-        "dlpar": lambda mm: dlpar.dlpar_memory_add_by_ic(mm, nid, start, size),
-        "driver": lambda mm: add_memory(mm, nid, start, size, op.get("flags", 0), name=_driver_name(mm, step, start)),
-        "probe": lambda mm: drivers.probe_store(mm, nid, start),
-    }
-    return _answer(replay.attempt(step["action"], adders[via])) if via in adders else Answer(played=False)
+    mm, request = replay.machine.mm, Request(nid, start, size)
+    if via == "driver":  # the recorder's module calls add_memory() with flags of its own
+        via, request = "module", Request(nid, start, size, op.get("flags", 0), _driver_name(mm, step, start))
+    if via not in callers(mm):
+        return Answer(played=False)
+    return _answer(replay.attempt(step["action"], lambda mm: caller(mm, via).add(mm, request)))
 
 
 def _driver_name(mm: Mm, step: dict[str, Any], start: int) -> str:
     """Return the resource name that the driver passed to add_memory_driver_managed(): an argument, read from /proc/iomem."""
     lines = step["state"].get("iomem", ())
-    if mm.feature("mhp.restrictions"):
+    if not mm.feature("mhp.driver_managed"):
         return "System RAM"  # add_memory(): there was no other then
     return next(
         (name for _, first, last, name in lines if first <= start <= last and name.startswith("System RAM (")),
@@ -103,24 +102,21 @@ def _eject(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     if op["dimm"] not in replay.dimms:
         return Answer()  # it is not plugged any more: the kernel is not asked
     start, size, _ = replay.dimms[op["dimm"]]
-    removers: dict[str, Callable[[Mm], object]] = {
-        "acpi": lambda mm: drivers.acpi_scan_hot_remove(mm, start, size),
-        "dlpar": lambda mm: dlpar.dlpar_memory_remove_by_ic(mm, start, size),
-    }
-    if op["via"] not in removers:
+    known = callers(replay.machine.mm)
+    if op["via"] not in known:
         return Answer(played=False)
-    answer = _answer(replay.attempt(step["action"], removers[op["via"]]))
+    answer = _answer(replay.attempt(step["action"], lambda mm: known[op["via"]].ejects(mm, start, size)))
     if not answer.errno and not replay.machine.mm.crashed:
         del replay.dimms[op["dimm"]]
     return answer
 
 
 def _remove(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
-    return _answer(replay.attempt(step["action"], lambda mm: remove_memory(mm, op["start"], op["size"])))
+    return _answer(replay.attempt(step["action"], lambda mm: caller(mm, "module").removes(mm, op["start"], op["size"])))
 
 
 def _offline_and_remove(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
-    return _answer(replay.attempt(step["action"], lambda mm: offline_and_remove_memory(mm, op["start"], op["size"])))
+    return _answer(replay.attempt(step["action"], lambda mm: caller(mm, "module").ejects(mm, op["start"], op["size"])))
 
 
 def _zone_device(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:

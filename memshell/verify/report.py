@@ -10,7 +10,7 @@ from memshell.arch import Arch
 from memshell.capture.reader import read_params
 from memshell.errors import RecordingError
 from memshell.machine import Machine
-from memshell.mm.page_alloc import nr_free_pages
+from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.state import Mm
 from memshell.policy import Policy
 from memshell.verify import rfc

@@ -16,11 +16,12 @@ from memshell.experiment.trouble import Trouble, troubles
 from memshell.mm.events import Event
 from memshell.mm.page import KPF_BUDDY, KPF_LRU, KPF_MMAP, KPF_RESERVED, Owner
 from memshell.mm.profile import PROFILES, Profile
-from memshell.mm.profile_rfc import CHECKS
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
-from memshell.mm.struct_page import PG_LRU, PG_RESERVED, Content, any_of, kept, physical, runs
-from memshell.mm.use_rfc import process_runs, put_page, use_memory
+from memshell.series.features import CHECKS
+from memshell.series.page_alloc import put_page
+from memshell.series.processes import process_runs, use_memory
+from memshell.series.struct_page import PG_LRU, PG_RESERVED, Content, any_of, kept, physical, runs
 from memshell.verify.quantity import Quantity, compare
 
 if TYPE_CHECKING:

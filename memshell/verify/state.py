@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from memshell.mm.memory_block import valid_zones
+from memshell.drivers.base.memory.state import valid_zones
 from memshell.mm.mmzone import ZONE_BY_LABEL, MigrateType, ZoneType
 from memshell.mm.pfn import KiB
 from memshell.mm.state import Mm

@@ -55,7 +55,7 @@ def _same(a: Range, b: Range, splitting: Sequence[str]) -> bool:
 
 def zones(mm: Mm, block_id: int) -> str:
     """Return the ZONES column: valid_zones with slashes, None where sysfs says none."""
-    from memshell.mm.memory_block import valid_zones
+    from memshell.drivers.base.memory.state import valid_zones
 
     return valid_zones(mm, block_id).replace("none", "None").replace(" ", "/")
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from memshell.mm.memory_block import block_start
+from memshell.drivers.base.memory.blocks import block_start
 from memshell.mm.page import Owner
 from memshell.mm.pfn import format_size
 from memshell.views.pages import PFN_TYPES
@@ -14,7 +14,7 @@ from memshell.views.pages import PFN_TYPES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from memshell.mm.memory_block import MemoryBlock
+    from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.mm.state import Mm
 
 HOLE, OFFLINE, FREE = " ", "-", "."

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from memshell.mm.memory_block import block_start
+from memshell.drivers.base.memory.blocks import block_start
 from memshell.mm.page import KPAGEFLAGS, KPF_NOPAGE, KPF_OFFLINE, KPF_RESERVED, Owner
 from memshell.mm.pfn import align_down, format_size
-from memshell.mm.sparse_vmemmap import leaf_pfn
+from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.state import SECTION_DEVICE, SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT
 from memshell.views.series import content_line, range_altmaps
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memshell.mm.memremap import VmemAltmap
     from memshell.mm.mmzone import MigrateType
     from memshell.mm.page import Page
-    from memshell.mm.page_alloc import Chunk
+    from memshell.mm.page_alloc.free_area import Chunk
     from memshell.mm.state import Leaf, Mm
 
 # include/uapi/linux/kernel-page-flags.h: bit -> name, as tools/mm/page-types has them

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc import kernel_zones, lowmem_reserve, min_free_kbytes, nr_free_pages
+from memshell.mm.page_alloc.allocation import lowmem_reserve, nr_free_pages
+from memshell.mm.page_alloc.watermarks import kernel_zones, min_free_kbytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

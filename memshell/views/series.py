@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from memshell.mm.state import Mm
-from memshell.mm.struct_page import any_of, marked_runs, physical, read_pfn, runs
-from memshell.mm.vmemmap_rfc import marks_memmap
+from memshell.series.struct_page import any_of, marked_runs, physical, read_pfn, runs
 
 
 def range_altmaps(mm: Mm) -> list[dict[str, Any]]:
@@ -14,7 +13,7 @@ def range_altmaps(mm: Mm) -> list[dict[str, Any]]:
 
     Bytes for start and size, else pages. The kernel keeps none of it but the marks and the head's count.
     """
-    if not marks_memmap(mm):
+    if not mm.seam.marks_memmap:
         return []
     return [row for r in mm.resources if r.depth == 0 if (row := _range(mm, r.start, r.end + 1)) is not None]
 
@@ -50,7 +49,7 @@ def _range(mm: Mm, start: int, end: int) -> dict[str, Any] | None:
 def content_line(mm: Mm, pfn: int) -> str | None:
     """Return what the struct page of *pfn* holds, in kernels that keep it, or None."""
     content = next((found for _, _, found in runs(mm, pfn, pfn + 1)), None)
-    if not marks_memmap(mm) or content is None:
+    if not mm.seam.marks_memmap or content is None:
         return None
     page = any_of(content)
     mark = "PageVmemmap: " if page.vmemmap else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.mm.memory_block import valid_zones
+from memshell.drivers.base.memory.state import valid_zones
 from memshell.views.proc import buddyinfo, iomem, meminfo, pagetypeinfo, vmstat, zoneinfo
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memshell.mm.memory_block import valid_zones
+from memshell.drivers.base.memory.state import valid_zones
 
 RECORDING = Path(__file__).parents[1] / "recordings" / "x86_64-k612-Y-1G-movable.json.xz"
 

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from memshell.drivers.base.memory.state import state_store
+from memshell.drivers.nvdimm.pfn_devs import nd_pfn_geometry
 from memshell.errors import KernelError
 from memshell.machine import DEFAULT_PARAMS
 from memshell.mm.boot import boot
-from memshell.mm.memory_block import state_store
-from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, add_memory, memmap_request
+from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
+from memshell.mm.memory_hotplug.add import add_memory
+from memshell.mm.memory_hotplug.memmap_on_memory import memmap_request
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.pfn import GiB, MiB, TiB
 from memshell.mm.profile import find_profile
 from memshell.mm.sparse import mem_section_usage_size
 from memshell.mm.state import Mm
-from memshell.mm.zone_device import nd_pfn_geometry
 from memshell.plugins import load_plugins
 
 CASES = json.loads((Path(__file__).parent.parent / "vectors" / "upstream.json").read_text())

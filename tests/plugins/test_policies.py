@@ -3,9 +3,9 @@
 import pytest
 from memshell_plugins.x86_64 import X86
 
+from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_add
 from memshell.machine import Machine, boot
-from memshell.mm.drivers import acpi_memory_device_add
-from memshell.mm.memory_hotplug import memmap_request
+from memshell.mm.memory_hotplug.memmap_on_memory import memmap_request
 from memshell.mm.page import Owner
 from memshell.mm.pfn import GiB
 from memshell.mm.profile import PROFILES

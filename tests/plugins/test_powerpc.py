@@ -1,16 +1,17 @@
 """powerpc: memmap leaves that blocks share, LMBs one by one, fragments of page tables, bugs of altmaps."""
 
 import pytest
+from memshell_plugins.powerpc.hotplug_memory import dlpar_memory_add_by_ic, dlpar_memory_remove_by_ic
 
+from memshell.drivers.base.memory.state import state_store
 from memshell.errors import KernelError
 from memshell.machine import boot
-from memshell.mm.dlpar import dlpar_memory_add_by_ic, dlpar_memory_remove_by_ic
-from memshell.mm.memory_block import state_store
-from memshell.mm.memory_hotplug import add_memory, remove_memory
+from memshell.mm.memory_hotplug.add import add_memory
+from memshell.mm.memory_hotplug.remove import remove_memory
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc import nr_free_pages
+from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.pfn import GiB, MiB
 from memshell.mm.profile import find_profile
 from memshell.plugins import load_plugins

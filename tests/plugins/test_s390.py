@@ -1,18 +1,20 @@
 """s390: segments or pages, tables of 16K, two kernel zones, storage that is assigned while it is used."""
 
 import pytest
+from memshell_plugins.s390.sclp_mem import sclp_config_mem_store
 
+from memshell.drivers.base.memory.state import state_store
 from memshell.errors import KernelError
 from memshell.machine import boot
-from memshell.mm.memory_block import state_store
-from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY, add_memory, remove_memory
+from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
+from memshell.mm.memory_hotplug.add import add_memory
+from memshell.mm.memory_hotplug.remove import remove_memory
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc import alloc_pages, nr_free_pages
+from memshell.mm.page_alloc.allocation import alloc_pages, nr_free_pages
 from memshell.mm.pfn import GiB, MiB
 from memshell.mm.profile import find_profile
-from memshell.mm.sclp import sclp_config_mem_store
 from memshell.mm.sparse_vmemmap import free_vmemmap_pages
 from memshell.plugins import load_plugins
 

@@ -9,15 +9,18 @@ from memshell_plugins.memmap_policies import Buddy, MemmapOnMemory, MemmapOnMemo
 from memshell_plugins.x86_64 import X86
 
 from memshell.commands.experiment import FAULTS
+from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_add
+from memshell.drivers.acpi.scan import acpi_scan_hot_remove
+from memshell.drivers.base.memory.probe import probe_store
+from memshell.drivers.base.memory.state import ONLINE_TYPES, state_store
 from memshell.errors import KernelCrash, KernelError
 from memshell.machine import Machine, boot
-from memshell.mm import drivers
 from memshell.mm.invariants import violations
-from memshell.mm.memory_block import ONLINE_TYPES, state_store
-from memshell.mm.memory_hotplug import offline_and_remove_memory, remove_memory
+from memshell.mm.memory_hotplug.remove import offline_and_remove_memory, remove_memory
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc_bulk import alloc_bulk, allocations, free_bulk, set_pinned
+from memshell.mm.page_alloc.allocation import alloc_bulk
 from memshell.mm.profile import PROFILES
+from memshell.mm.programs import allocations, free_bulk, set_pinned
 
 RELEASES = [name for name in PROFILES if name.startswith("v")]
 POLICIES = {policy.name: policy for policy in (Buddy(), MemmapOnMemory(), MemmapOnMemoryForce())}
@@ -63,11 +66,11 @@ class Hotplug(RuleBasedStateMachine):
 
     @rule(block=BLOCKS, count=st.integers(1, 5), nid=st.integers(0, 1))
     def add_dimm(self, block, count, nid):
-        self.do("add", lambda mm: drivers.acpi_memory_device_add(mm, nid, block * BLOCK, count * BLOCK))
+        self.do("add", lambda mm: acpi_memory_device_add(mm, nid, block * BLOCK, count * BLOCK))
 
     @rule(block=BLOCKS, nid=st.integers(0, 1))
     def probe(self, block, nid):
-        self.do("probe", lambda mm: drivers.probe_store(mm, nid, block * BLOCK))
+        self.do("probe", lambda mm: probe_store(mm, nid, block * BLOCK))
 
     @rule(block=BLOCKS, kind=st.sampled_from(ONLINE_TYPES), count=st.integers(1, 4))
     def online(self, block, kind, count):
@@ -95,7 +98,7 @@ class Hotplug(RuleBasedStateMachine):
         members = [number for number, block in self.machine.mm.blocks.items() if block.group == group]
         if members:
             start, end = min(members) * BLOCK, (max(members) + 1) * BLOCK
-            self.do("eject", lambda mm: drivers.acpi_scan_hot_remove(mm, start, end - start))
+            self.do("eject", lambda mm: acpi_scan_hot_remove(mm, start, end - start))
 
     @rule(
         pages=st.integers(1, 60000), order=st.integers(0, 10), nid=st.integers(0, 1),

@@ -12,17 +12,18 @@ from memshell_plugins.memmap_policies import Buddy
 from memshell_plugins.x86_64 import X86
 
 from memshell.errors import KernelError
+from memshell.kernel.resource import overlaps
 from memshell.machine import boot
 from memshell.mm import ranges
 from memshell.mm.invariants import violations
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc import FreeArea, alloc_pages, free_range
-from memshell.mm.page_alloc_bulk import alloc_bulk, free_bulk
+from memshell.mm.page_alloc.allocation import alloc_bulk, alloc_pages, free_range
+from memshell.mm.page_alloc.free_area import FreeArea
 from memshell.mm.pfn import order_of
 from memshell.mm.profile import PROFILES
+from memshell.mm.programs import free_bulk
 from memshell.mm.ranges import RangeMap
-from memshell.mm.resource import overlaps
 from memshell.mm.state import Resource
 
 SMALL = st.integers(0, 60)

@@ -8,10 +8,11 @@ from memshell_plugins.powerpc import Powerpc
 from memshell_plugins.s390 import S390
 from memshell_plugins.x86_64 import X86
 
+from memshell.drivers.base.memory.state import state_store
 from memshell.errors import KernelCrash, KernelError
 from memshell.machine import boot
-from memshell.mm.memory_block import state_store
-from memshell.mm.memory_hotplug import add_memory, remove_memory
+from memshell.mm.memory_hotplug.add import add_memory
+from memshell.mm.memory_hotplug.remove import remove_memory
 from memshell.mm.profile import find_profile
 
 GIB = 1 << 30

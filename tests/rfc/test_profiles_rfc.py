@@ -3,7 +3,7 @@
 import pytest
 
 from memshell.mm.profile import FEATURES, PROFILES, RELEASES
-from memshell.mm.profile_rfc import BUGS, CHECKS, CHOICES, PROFILES_RFC
+from memshell.series.features import BUGS, CHECKS, CHOICES, PROFILES_RFC
 
 
 @pytest.mark.parametrize("name", PROFILES_RFC)

@@ -5,10 +5,11 @@ import random
 import pytest
 from rfc_machines import MIB, Buddy, machine, run
 
+from memshell.drivers.base.memory.state import valid_zones
 from memshell.experiment.explore import broken, digest, first_address, operations
-from memshell.mm.memory_block import valid_zones
-from memshell.mm.profile_rfc import BUGS, CHECKS
-from memshell.mm.use_rfc import process_runs, put_page, use_memory
+from memshell.series.features import BUGS, CHECKS
+from memshell.series.page_alloc import put_page
+from memshell.series.processes import process_runs, use_memory
 from memshell.views.pages import altmaps, page_text
 
 OPTIONS = {

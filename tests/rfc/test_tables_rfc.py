@@ -9,9 +9,10 @@ computed from its mails.
 import pytest
 from rfc_machines import GIB, MIB, add, cycle, data, events, histogram, machine, remove, run, states, unpatched
 
-from memshell.mm.invariants import memmap_frames
 from memshell.mm.mmzone import ZoneType
-from memshell.mm.use_rfc import process_runs, put_page
+from memshell.series.invariants import memmap_frames
+from memshell.series.page_alloc import put_page
+from memshell.series.processes import process_runs
 
 SECTION = 128 * MIB
 BASE = 0xFFFFEA0004000000  # the struct page of pfn 0x100000

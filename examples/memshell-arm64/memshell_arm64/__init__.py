@@ -26,7 +26,7 @@ from memshell import (
 )
 from memshell_arm64 import mmu
 
-memshell_api = 1
+memshell_api = 2
 
 VA_BITS = 48
 RAM_START = GiB  # QEMU's virt machine: hw/arm/virt.c, VIRT_MEM

@@ -1,0 +1,50 @@
+"""drivers/acpi/acpi_memhotplug.c: a memory device (a DIMM) is added and removed."""
+
+from __future__ import annotations
+
+from memshell.drivers.base.memory.blocks import MemoryBlock, register_group, walk_memory_blocks
+from memshell.errors import KernelError
+from memshell.mm import mirrors
+from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
+from memshell.mm.memory_hotplug.add import add_memory
+from memshell.mm.memory_hotplug.memmap_on_memory import mhp_supports_memmap_on_memory
+from memshell.mm.memory_hotplug.remove import remove_memory_locked
+from memshell.mm.state import Mm
+
+
+@mirrors("drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add", "v6.12", "complete")
+def acpi_memory_device_add(mm: Mm, nid: int, start: int, size: int) -> None:
+    """Add a DIMM. Asks for the memmap on the memory (until v6.5 only when the core supports it); one static group per DIMM."""
+    flags = MHP_MEMMAP_ON_MEMORY
+    if not mm.feature("mhp.memory_groups"):
+        add_memory(mm, nid, start, size, flags)
+        return
+    if (
+        mm.feature("memmap_on_memory.caller_checks")
+        and not mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages
+    ):
+        flags = 0
+    group = register_group(mm, nid, size >> mm.arch.page_shift, static=True)
+    try:
+        add_memory(mm, nid, start, size, flags, group=group)
+    except KernelError:
+        del mm.groups[group]
+        raise
+    walk_memory_blocks(mm, start, size)
+
+
+@mirrors("drivers/acpi/acpi_memhotplug.c:acpi_memory_device_remove", "v6.12", "complete")
+def acpi_memory_device_remove(mm: Mm, start: int, size: int) -> None:
+    """Remove a DIMM whose blocks are offline; one that was never added (its add failed) goes in silence."""
+    groups: set[int] = set()
+
+    def visit(block: MemoryBlock) -> None:
+        if block.group is not None:
+            groups.add(block.group)
+
+    walk_memory_blocks(mm, start, size, visit)
+    if any(block_id in mm.blocks for block_id in range(start // mm.block_size, -(-(start + size) // mm.block_size))):
+        remove_memory_locked(mm, start, size)
+    for group in groups:
+        mm.groups.pop(group, None)
+    mm.struct_pages.delete(start, start + size)  # the DIMM goes, and what it held

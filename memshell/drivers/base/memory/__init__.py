@@ -1,0 +1,1 @@
+"""drivers/base/memory.c: memory blocks in sysfs."""

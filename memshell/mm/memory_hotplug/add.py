@@ -1,0 +1,166 @@
+"""mm/memory_hotplug.c: memory is added: resource, node, sections with their memmap, memory blocks."""
+
+from __future__ import annotations
+
+from memshell.drivers.base.memory.blocks import (
+    MemoryBlock,
+    create_memory_block_devices,
+    set_online_type,
+    walk_memory_blocks,
+)
+from memshell.drivers.base.memory.state import memory_subsys_online
+from memshell.drivers.base.node import register_memory_blocks_under_node
+from memshell.errors import KernelError
+from memshell.kernel.resource import drop_resource, merge_system_ram_resource, request_region
+from memshell.mm import mirrors
+from memshell.mm.memory_hotplug import MHP_MERGE_RESOURCE, MHP_NID_IS_MGID
+from memshell.mm.memory_hotplug.memmap_on_memory import choose_placement
+from memshell.mm.memory_hotplug.node import try_offline_node, try_online_node
+from memshell.mm.memory_hotplug.pages import check_hotplug_memory_range
+from memshell.mm.memory_hotplug.remove import remove_memory_blocks_and_altmaps
+from memshell.mm.memremap import VmemAltmap
+from memshell.mm.pfn import format_size
+from memshell.mm.state import Mm, Resource
+from memshell.policy import Placement
+
+
+@mirrors("mm/memory_hotplug.c:register_memory_resource", "v6.12", "complete")
+def register_memory_resource(mm: Mm, start: int, size: int, name: str) -> Resource:
+    """Claim the range in iomem. Raises E2BIG outside of what can be mapped, EEXIST where something is already."""
+    low, high = mm.arch.mhp_range()
+    if not (low <= start and start + size - 1 <= high):
+        raise KernelError(
+            f"{start:#x}-{start + size - 1:#x} is outside of {low:#x}-{high:#x}",
+            "E2BIG",
+            where="mm/memory_hotplug.c:mhp_range_allowed",
+        )
+    return request_region(mm, start, size, name)
+
+
+@mirrors("mm/memory_hotplug.c:create_altmaps_and_memory_blocks", "v6.12", "complete")
+def create_altmaps_and_memory_blocks(
+    mm: Mm, nid: int, group: int | None, start: int, size: int, placement: Placement
+) -> None:
+    """Add the range block by block, each with an altmap of its own; an error removes the blocks before it."""
+    at = start
+    try:
+        for at in range(start, start + size, mm.block_size):
+            _add_block_with_altmap(mm, nid, group, at, placement)
+    except KernelError:
+        remove_memory_blocks_and_altmaps(mm, start, at - start)
+        raise
+
+
+def _add_block_with_altmap(mm: Mm, nid: int, group: int | None, start: int, placement: Placement) -> None:
+    pfn = start >> mm.arch.page_shift
+    free = mm.block_pages if mm.feature("altmap.whole_block") else placement.reserve_pages
+    altmap = VmemAltmap(pfn, pfn + mm.block_pages - 1, free)
+    mm.arch.arch_add_memory(mm, nid, start, mm.block_size, altmap)
+    used = altmap if altmap.alloc or mm.feature("bug.ppc_premapped_waste") else None
+    try:
+        create_memory_block_devices(mm, start, mm.block_size, nid, used, group)
+    except KernelError:
+        passed = None if mm.feature("bug.error_path_frees_altmap_to_buddy") else altmap
+        mm.arch.arch_remove_memory(mm, start, mm.block_size, passed)
+        raise
+
+
+@mirrors("mm/memory_hotplug.c:add_memory_resource", "v6.12", "complete")
+def add_memory_resource(mm: Mm, nid: int, resource: Resource, flags: int, group: int | None) -> None:
+    """Add the memory that *resource* claims. Raises EINVAL, EEXIST, ENOMEM; the range is not there then."""
+    start, size = resource.start, resource.end - resource.start + 1
+    check_hotplug_memory_range(mm, start, size)
+    if nid not in mm.nodes and nid not in mm.arch.possible_nodes:
+        raise KernelError(f"node {nid} is not possible", "EINVAL", where="mm/memory_hotplug.c:add_memory_resource")
+    new_node = try_online_node(mm, nid)
+    try:
+        mm.seam.place_and_add(mm, nid, start, size, flags, group)
+    except KernelError:
+        if new_node:
+            try_offline_node(mm, nid)
+        raise
+    finally:
+        mm.placement = None
+    register_memory_blocks_under_node(mm, start, size)
+    if flags & MHP_MERGE_RESOURCE:
+        merge_system_ram_resource(mm, resource)
+    mm.event(
+        "MemoryAdded",
+        "mm/memory_hotplug.c:add_memory_resource",
+        f"{start:#x}-{resource.end:#x} ({format_size(size)}) on node {nid}",
+        start=start,
+        size=size,
+        nid=nid,
+    )
+    if mm.params.get("auto_online_blocks", "offline") != "offline":
+        walk_memory_blocks(mm, start, size, lambda block: _auto_online(mm, block))
+
+
+def place_and_add(mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None) -> None:
+    """Choose where the memmap goes, and add the sections and blocks with it."""
+    placement = mm.placement = choose_placement(mm, nid, start, size, flags)
+    if placement.reserve_pages and size == mm.block_size and mm.feature("memmap_on_memory.single_block"):
+        _add_block_with_altmap(mm, nid, group, start, placement)
+    elif placement.reserve_pages:
+        create_altmaps_and_memory_blocks(mm, nid, group, start, size, placement)
+    else:
+        mm.arch.arch_add_memory(mm, nid, start, size, None)
+        try:
+            create_memory_block_devices(mm, start, size, nid, None, group)
+        except KernelError:
+            mm.arch.arch_remove_memory(mm, start, size, None)
+            raise
+
+
+@mirrors("mm/memory_hotplug.c:online_memory_block", "v6.12", "complete")
+def _auto_online(mm: Mm, block: MemoryBlock) -> None:
+    """Online one block with the default online type; an error is ignored, the block stays offline."""
+    try:
+        set_online_type(mm, block.id, mm.params["auto_online_blocks"])
+        memory_subsys_online(mm, block.id)
+    except KernelError as error:
+        mm.event(
+            "AutoOnlineFailed",
+            "mm/memory_hotplug.c:online_memory_block",
+            f"memory{block.id}: {error}",
+            block=block.id,
+            errno=error.errno,
+        )
+
+
+@mirrors("mm/memory_hotplug.c:__add_memory", "v6.12", "complete")
+def add_memory(
+    mm: Mm, nid: int, start: int, size: int, flags: int = 0, *, group: int | None = None, name: str = "System RAM"
+) -> None:
+    """Add [start, start+size) bytes of RAM to node *nid*, offline unless auto-online says otherwise.
+
+    Raises E2BIG, EEXIST, EINVAL, ENOMEM as the kernel does, in its order; *name* is the iomem resource's.
+    """
+    resource = register_memory_resource(mm, start, size, name)
+    try:
+        add_memory_resource(mm, nid, resource, flags, group)
+    except KernelError:
+        drop_resource(mm, resource)
+        raise
+
+
+@mirrors("mm/memory_hotplug.c:add_memory_driver_managed", "v6.12", "complete")
+def add_memory_driver_managed(
+    mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None, name: str
+) -> None:
+    """Add RAM that a driver manages: *name*, as "System RAM (kmem)", stands in iomem; the firmware's map does not get it.
+
+    Raises EINVAL for a name of another form.
+    """
+    if not (name.startswith("System RAM (") and name.endswith(")")):
+        raise KernelError(
+            f"{name!r} is no name for driver-managed memory",
+            "EINVAL",
+            where="mm/memory_hotplug.c:add_memory_driver_managed",
+        )
+    resource = register_memory_resource(mm, start, size, name)
+    try:
+        add_memory_resource(mm, nid, resource, flags | MHP_NID_IS_MGID, group)
+    except KernelError:
+        drop_resource(mm, resource)
+        raise

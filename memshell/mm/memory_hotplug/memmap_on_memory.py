@@ -1,0 +1,151 @@
+"""mm/memory_hotplug.c: where the memmap of added memory goes, and the pages that a block keeps for its own."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from memshell.errors import KernelError, PluginError
+from memshell.mm import mirrors
+from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
+from memshell.mm.memory_hotplug.zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
+from memshell.mm.mmzone import MigrateType
+from memshell.mm.page import Owner, Page
+from memshell.mm.sparse import offline_mem_sections, online_mem_sections
+from memshell.mm.state import Mm, ZoneKey
+from memshell.policy import MemmapRequest, PerNode, Placement
+
+
+def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) -> MemmapRequest:
+    """Return what the policy is asked about [start, start+size) bytes."""
+    block_memmap = mm.block_pages * mm.arch.struct_page_size
+    free: dict[int, int] = {}
+    for (node, _), zone in mm.zones.items():
+        free[node] = free.get(node, 0) + zone.free
+    return MemmapRequest(
+        nid=nid,
+        start=start,
+        size=size,
+        block_size=mm.block_size,
+        page_size=mm.arch.page_size,
+        pmd_size=1 << mm.arch.pmd_shift,
+        pageblock_nr_pages=mm.arch.pageblock_nr_pages,
+        struct_page_size=mm.arch.struct_page_size,
+        offered=offered,
+        hvo_enabled=mm.params.get("hugetlb_free_vmemmap") == "Y",
+        config=mm.arch.has_memmap_on_memory(mm.profile) and mm.feature("memmap_on_memory.exists"),
+        from_range=mm.feature("mhp.from_range"),
+        predicate=mm.feature("memmap_on_memory.predicate"),
+        single_block=mm.feature("memmap_on_memory.single_block"),
+        needs_hvo_off=mm.feature("memmap_on_memory.needs_hvo_off"),
+        force_known=mm.feature("memmap_on_memory.force"),
+        arch_refusal=mm.arch.supports_memmap_on_memory(block_memmap, mm.profile),
+        free_pages=tuple(sorted(free.items())),
+        cpu_nodes=tuple(sorted(node for node, record in mm.nodes.items() if record.has_cpu)),
+        _memmap_on=partial(memmap_on_nodes, mm),
+    )
+
+
+def memmap_on_nodes(mm: Mm) -> PerNode:
+    """Return how many pages of each node the buddy gave for the memmap of added memory."""
+    pages = dict.fromkeys(mm.nodes, 0)
+    for start, end, page in mm.pages.items():
+        if page.owner is Owner.MEMMAP:
+            pages[page.nid] += end - start
+    return tuple(sorted(pages.items()))
+
+
+@mirrors("mm/memory_hotplug.c:mhp_supports_memmap_on_memory", "v6.12", "complete")
+def mhp_supports_memmap_on_memory(mm: Mm, nid: int, start: int, size: int) -> Placement:
+    """Ask the policy where the memmap of the range goes."""
+    placement = ask_policy(mm, nid, start, size, offered=True)
+    if mm.trace is not None:
+        size_of = mm.arch.struct_page_size
+        pages = -(-mm.block_pages * size_of // mm.arch.page_size)
+        mm.note(
+            f"a block's memmap: {mm.block_pages} pages x {size_of} bytes = {pages} pages; "
+            f"a pageblock is {mm.arch.pageblock_nr_pages} pages"
+        )
+        kept = f"{placement.reserve_pages} pages of each block are kept for it, {placement.reserve_pages - pages} of them padding"
+        mm.note(
+            kept if placement.reserve_pages else f"from existing memory: {placement.refusal or 'that is the policy'}"
+        )
+    return placement
+
+
+@mirrors("mm/memory_hotplug.c:get_memmap_mode", "v6.12", "complete")
+def get_memmap_mode(mm: Mm) -> str:
+    """Return what /sys/module/memory_hotplug/parameters/memmap_on_memory reads: the policy's N, Y or force."""
+    if mm.policy.parameter == "Y" and mm.arch.big_endian and mm.feature("bug.memmap_mode_read_as_bool"):
+        return "N"
+    return mm.policy.parameter
+
+
+def ask_policy(mm: Mm, nid: int, start: int, size: int, *, offered: bool) -> Placement:
+    """Return the policy's answer about [start, start+size) bytes. Raises `PluginError` for one that cannot be."""
+    placement = mm.policy.place_memmap(memmap_request(mm, nid, start, size, offered=offered))
+    check_placement(mm, placement)
+    return placement
+
+
+def check_placement(mm: Mm, placement: object) -> None:
+    """Refuse an answer that no kernel could carry out. Raises `PluginError`, which names the plugin."""
+    fault = placement_fault(mm, placement)
+    if fault:
+        who = getattr(mm.policy, "origin", "") or f"policy {getattr(mm.policy, 'name', '?')}"
+        raise PluginError(f"{who}: place_memmap: {fault}")
+
+
+def placement_fault(mm: Mm, placement: object) -> str:
+    """Return what is wrong with a policy's answer, or nothing."""
+    if not isinstance(placement, Placement):
+        return f"it returned {type(placement).__name__}, not a Placement"
+    reserve, nodes = placement.reserve_pages, placement.nodes
+    if not isinstance(reserve, int) or not isinstance(nodes, tuple):
+        return f"reserve_pages is a number and nodes a tuple, not {reserve!r} and {nodes!r}"
+    if placement.from_range and not mm.feature("mhp.from_range"):
+        return f"the kernel {mm.profile.name} cannot take the memmap of a whole add from the range"
+    needed = -(-mm.block_pages * mm.arch.struct_page_size // mm.arch.page_size)
+    if reserve and not needed <= reserve < mm.block_pages:
+        return f"reserve_pages is {reserve}; a block of {mm.block_pages} pages needs {needed} for its memmap"
+    if reserve % mm.arch.pageblock_nr_pages:
+        return f"reserve_pages is {reserve}, no multiple of the pageblock ({mm.arch.pageblock_nr_pages} pages)"
+    strangers = [nid for nid in nodes if nid not in mm.nodes]
+    return f"there is no node {strangers[0]}" if strangers else ""
+
+
+def choose_placement(mm: Mm, nid: int, start: int, size: int, flags: int) -> Placement:
+    """Return where the memmap goes; without MHP_MEMMAP_ON_MEMORY a policy may only order the nodes.
+
+    Until v6.5 the caller has asked before it set the flag, and a refusal here is EINVAL.
+    """
+    if not flags & MHP_MEMMAP_ON_MEMORY:
+        return Placement(nodes=ask_policy(mm, nid, start, size, offered=False).nodes)
+    if not mm.feature("memmap_on_memory.caller_checks"):
+        return mhp_supports_memmap_on_memory(mm, nid, start, size)
+    placement = ask_policy(mm, nid, start, size, offered=True)
+    if not placement.reserve_pages:
+        raise KernelError(
+            f"memmap_on_memory: {placement.refusal}", "EINVAL", where="mm/memory_hotplug.c:add_memory_resource"
+        )
+    return placement
+
+
+@mirrors("mm/memory_hotplug.c:mhp_init_memmap_on_memory", "v6.12", "complete")
+def mhp_init_memmap_on_memory(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey) -> None:
+    """Give the pages that hold a block's memmap to the zone, as in use and unmovable."""
+    move_pfn_range_to_zone(mm, key, pfn, nr_pages, MigrateType.UNMOVABLE)
+    mm.pages.set(pfn, pfn + nr_pages, Page(Owner.MEMMAP_SELF, *key))
+    whole = nr_pages - nr_pages % mm.arch.pages_per_section
+    if whole:
+        online_mem_sections(mm, pfn, pfn + whole)
+
+
+@mirrors("mm/memory_hotplug.c:mhp_deinit_memmap_on_memory", "v6.12", "complete")
+def mhp_deinit_memmap_on_memory(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey) -> None:
+    """Take the pages that hold a block's memmap out of the zone again."""
+    whole = nr_pages - nr_pages % mm.arch.pages_per_section
+    if whole:
+        offline_mem_sections(mm, pfn, pfn + whole)
+    mm.pages.delete(pfn, pfn + nr_pages)
+    mm.pageblocks.delete(pfn, pfn + nr_pages)
+    remove_pfn_range_from_zone(mm, key, pfn, nr_pages)

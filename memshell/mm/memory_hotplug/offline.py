@@ -1,0 +1,133 @@
+"""mm/memory_hotplug.c: pages of a block are isolated, migrated away and taken out of their zone."""
+
+from __future__ import annotations
+
+from memshell.drivers.base.memory.notifier import memory_notify
+from memshell.errors import KernelError
+from memshell.mm import mirrors
+from memshell.mm.memory_hotplug.zone import adjust_present_page_count, remove_pfn_range_from_zone
+from memshell.mm.page import Owner, Page
+from memshell.mm.page_alloc.allocation import alloc_pages
+from memshell.mm.page_alloc.offline import offline_isolated_pages
+from memshell.mm.page_alloc.watermarks import init_per_zone_wmark_min
+from memshell.mm.page_isolation import (
+    give_back,
+    movable_runs,
+    start_isolate_page_range,
+    test_pages_isolated,
+    undo_isolate_page_range,
+)
+from memshell.mm.pfn import order_of
+from memshell.mm.state import Mm, ZoneKey
+
+
+def _stuck(mm: Mm, text: str, function: str) -> KernelError:
+    """Return what ends a loop: a signal, EINTR; or EBUSY where it gives up (bug.offline_retries_forever off)."""
+    if mm.feature("bug.offline_retries_forever"):
+        return KernelError(f"{text}: retried until a signal", "EINTR", where=f"mm/memory_hotplug.c:{function}")
+    return KernelError(text, "EBUSY", where=f"mm/memory_hotplug.c:{function}")
+
+
+def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
+    """Move every movable page of the range elsewhere: scan_movable_pages() and do_migrate_range() until none is left.
+
+    Pages go to other nodes with memory, to the own node only when there is none. A pinned page, or no room, makes the
+    kernel retry until a signal: EINTR.
+    """
+    mm.seam.scan_movable_pages(mm, start_pfn, end_pfn)
+    runs = movable_runs(mm, start_pfn, end_pfn)
+    if runs:
+        mm.enter("do_migrate_range")
+    others = tuple(n for n, node in sorted(mm.nodes.items()) if n != key[0] and node.n_memory)
+    for start, end, page in runs:
+        if page.owner is Owner.PINNED:
+            raise _stuck(mm, f"pfn {start:#x} is pinned and cannot be migrated", "do_migrate_range")
+        pfn = start
+        while pfn < end:
+            order = order_of(pfn, end - pfn, mm.arch.pageblock_order)
+            while (
+                alloc_pages(mm, order, page.owner, nid=key[0], movable=True, tag=page.tag, nodes=others or None) is None
+            ):
+                if not order:
+                    raise _stuck(mm, f"no room to migrate pfn {pfn:#x} to", "do_migrate_range")
+                order -= 1
+            pfn += 1 << order
+        mm.pages.set(start, end, Page(Owner.FREE, *key))
+        mm.event(
+            "PagesMigrated",
+            "mm/memory_hotplug.c:do_migrate_range",
+            f"{end - start} pages from pfn {start:#x}",
+            start=start,
+            pages=end - start,
+        )
+
+
+def offline_isolated_range(mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
+    """Take the isolated pages out; return how many managed and how many present pages go with them."""
+    managed, nr_pages = offline_isolated_pages(mm, start_pfn, end_pfn), end_pfn - start_pfn
+    return nr_pages if mm.feature("bug.offline_counts_page_offline") else managed, nr_pages
+
+
+def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
+    """The part of offline_pages() that can fail: isolation, the notifier, migration; on an error all is as before."""
+    end_pfn = start_pfn + nr_pages
+    mm.enter("lru_cache_disable")
+    if not mm.seam.needs_isolation(mm, start_pfn, end_pfn):
+        return
+    start_isolate_page_range(mm, start_pfn, end_pfn, key)
+    try:
+        memory_notify(mm, "MEM_GOING_OFFLINE", start_pfn, nr_pages)
+        migrate_range(mm, start_pfn, end_pfn, key)
+        mm.enter(mm.feature("offline.dissolve"))
+        if not test_pages_isolated(mm, start_pfn, end_pfn):
+            raise _stuck(mm, "pages stay in use", "offline_pages")
+    except KernelError:
+        give_back(mm, start_pfn, end_pfn, key)
+        undo_isolate_page_range(mm, start_pfn, end_pfn)
+        memory_notify(mm, "MEM_CANCEL_OFFLINE", start_pfn, nr_pages)
+        raise
+
+
+@mirrors("mm/memory_hotplug.c:offline_pages", "v6.12", "complete")
+def offline_pages(
+    mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey, group: int | None, *, early: bool = False
+) -> None:
+    """Offline [start_pfn, +nr_pages) of one zone.
+
+    Raises EINVAL for borders that are not aligned and for memory holes, EBUSY for unmovable pages, the errno of a notifier
+    that refuses, EINTR where the kernel retries until a signal comes.
+    """
+    end_pfn = start_pfn + nr_pages
+    where = "mm/memory_hotplug.c:offline_pages"
+    if not nr_pages or start_pfn % mm.arch.pageblock_nr_pages or end_pfn % mm.arch.pages_per_section:
+        raise KernelError(f"pfns {start_pfn:#x}-{end_pfn:#x} are not aligned", "EINVAL", where=where)
+    if not mm.pages.covers(start_pfn, end_pfn):
+        raise KernelError(f"pfns {start_pfn:#x}-{end_pfn:#x} have memory holes", "EINVAL", where=where)
+    if mm.trace is not None:
+        with mm.trace.call("zone_pcp_disable", "mm/page_alloc.c:zone_pcp_disable", ()):
+            mm.enter("__drain_all_pages")
+    try:
+        _isolate(mm, start_pfn, nr_pages, key)
+    except KernelError:
+        mm.enter("zone_pcp_enable")
+        raise
+    managed, present = mm.seam.offline_isolated_pages(mm, start_pfn, end_pfn)
+    mm.enter("zone_pcp_enable")
+    mm.change_zone(key, managed=mm.zones[key].managed - managed)
+    adjust_present_page_count(mm, key, group, -present, early=early)
+    init_per_zone_wmark_min(mm)
+    if not mm.zones[key].present:
+        mm.enter("zone_pcp_reset")
+        mm.change_zone(key, pageset=False)
+        mm.enter("build_all_zonelists")
+    _node_lost_memory(mm, key[0])
+    mm.enter("writeback_set_ratelimit")
+    memory_notify(mm, "MEM_OFFLINE", start_pfn, nr_pages)
+    remove_pfn_range_from_zone(mm, key, start_pfn, nr_pages)
+
+
+def _node_lost_memory(mm: Mm, nid: int) -> None:
+    if mm.nodes[nid].present <= 0 and mm.nodes[nid].n_memory:
+        mm.nodes[nid] = mm.nodes[nid]._replace(n_memory=False)
+        mm.enter("kcompactd_stop")
+        mm.enter("kswapd_stop")

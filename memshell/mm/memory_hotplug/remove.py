@@ -1,0 +1,124 @@
+"""mm/memory_hotplug.c: memory whose blocks are offline is removed."""
+
+from __future__ import annotations
+
+from memshell.drivers.base.memory.blocks import (
+    MemoryBlock,
+    remove_memory_block_devices,
+    set_online_type,
+    walk_memory_blocks,
+)
+from memshell.drivers.base.memory.state import memory_subsys_offline, memory_subsys_online
+from memshell.errors import KernelError
+from memshell.kernel.resource import release_mem_region_adjustable
+from memshell.mm import mirrors
+from memshell.mm.memory_hotplug.node import try_offline_node
+from memshell.mm.memory_hotplug.pages import check_hotplug_memory_range
+from memshell.mm.pfn import format_size
+from memshell.mm.state import Mm
+
+
+@mirrors("mm/memory_hotplug.c:remove_memory_blocks_and_altmaps", "v6.12", "complete")
+def remove_memory_blocks_and_altmaps(mm: Mm, start: int, size: int) -> None:
+    """Remove the blocks of a range one by one, each memmap back to its altmap."""
+    for at in range(start, start + size, mm.block_size):
+        block = mm.blocks.get(at // mm.block_size)
+        remove_memory_block_devices(mm, at, mm.block_size)
+        if block is None:
+            continue  # find_memory_block_by_id() found none: a WARN_ON_ONCE
+        altmap = block.altmap.copy() if block.altmap else None
+        if altmap is not None and mm.feature("bug.memory_block_reference_leak"):
+            mm.counters["memory_blocks.leaked"] = mm.counters.get("memory_blocks.leaked", 0) + 1
+        mm.arch.arch_remove_memory(mm, at, mm.block_size, altmap)
+        if altmap is not None and altmap.alloc:
+            mm.event(
+                "Warning",
+                "mm/memory_hotplug.c:remove_memory_blocks_and_altmaps",
+                "Altmap not fully unmapped",
+                alloc=altmap.alloc,
+            )
+
+
+@mirrors("mm/memory_hotplug.c:try_remove_memory", "v6.12", "complete")
+def try_remove_memory(mm: Mm, start: int, size: int) -> None:
+    """Remove offline memory. Raises EBUSY while a block is online, EINVAL for a range or granularity that cannot be."""
+    where = "mm/memory_hotplug.c:try_remove_memory"
+    check_hotplug_memory_range(mm, start, size)
+    online: list[int] = []
+
+    def visit(block: MemoryBlock) -> None:
+        mm.enter("check_memblock_offlined_cb")
+        if block.state != "offline":
+            online.append(block.id)
+
+    walk_memory_blocks(mm, start, size, visit)
+    if online:
+        raise KernelError(f"memory{online[0]} is online", "EBUSY", where=where, hint="offline it first")
+    blocks = [mm.blocks[i] for i in range(start // mm.block_size, (start + size) // mm.block_size) if i in mm.blocks]
+    if not blocks:
+        # The kernel does not look whether anything is there: it warns for each block and succeeds (recorded on s390, 6.12).
+        mm.event(
+            "Warning",
+            where,
+            f"WARNING: no memory block at {start:#x}-{start + size - 1:#x}: nothing removed",
+            start=start,
+            size=size,
+        )
+        return
+    altmaps = [block for block in blocks if block.altmap is not None]
+    if mm.policy.parameter != "N":
+        walk_memory_blocks(mm, start, size)
+    if altmaps and mm.feature("memmap_on_memory.single_block") and size != mm.block_size:
+        raise KernelError("refused to remove: wrong granularity", "EINVAL", where=where, hint="remove block by block")
+    if altmaps and len(altmaps) != len(blocks):
+        raise KernelError("some blocks of the range have their memmap on the memory, some not", "EINVAL", where=where)
+    mm.seam.remove_blocks(mm, start, size, altmaps=bool(altmaps))
+    release_mem_region_adjustable(mm, start, size)
+    try_offline_node(mm, blocks[0].nid)
+    mm.event("MemoryRemoved", where, f"{start:#x}-{start + size - 1:#x} ({format_size(size)})", start=start, size=size)
+
+
+def remove_blocks(mm: Mm, start: int, size: int, *, altmaps: bool) -> None:
+    """Remove blocks and sections: block by block where each has an altmap, else the whole range at once."""
+    if altmaps:
+        remove_memory_blocks_and_altmaps(mm, start, size)
+    else:
+        remove_memory_block_devices(mm, start, size)
+        mm.arch.arch_remove_memory(mm, start, size, None)
+
+
+@mirrors("mm/memory_hotplug.c:__remove_memory", "v6.12", "complete")
+def remove_memory_locked(mm: Mm, start: int, size: int) -> None:
+    """Remove [start, start+size) bytes; every block of it must be offline."""
+    try_remove_memory(mm, start, size)
+
+
+@mirrors("mm/memory_hotplug.c:offline_and_remove_memory", "v6.12", "complete")
+def offline_and_remove_memory(mm: Mm, start: int, size: int) -> None:
+    """Offline every block of the range and remove it; on an error the blocks that were offlined come back to their zone kind."""
+    if start % mm.block_size or not size or size % mm.block_size:
+        raise KernelError(
+            f"{start:#x}+{size:#x} is not whole blocks", "EINVAL", where="mm/memory_hotplug.c:offline_and_remove_memory"
+        )
+    done: list[tuple[int, str]] = []
+
+    def offline(block: MemoryBlock) -> None:
+        if block.state == "online":
+            kind = "online_movable" if block.zone is not None and block.zone.label == "Movable" else "online_kernel"
+            memory_subsys_offline(mm, block.id)
+            done.append((block.id, kind))
+
+    try:
+        walk_memory_blocks(mm, start, size, offline)
+        try_remove_memory(mm, start, size)
+    except KernelError:
+        for block_id, kind in done:
+            set_online_type(mm, block_id, kind)
+            memory_subsys_online(mm, block_id)
+        raise
+
+
+@mirrors("mm/memory_hotplug.c:remove_memory", "v6.12", "complete")
+def remove_memory(mm: Mm, start: int, size: int) -> None:
+    """Remove memory and hand its error to the driver."""
+    try_remove_memory(mm, start, size)

@@ -1,0 +1,1 @@
+"""mm/page_alloc.c: the buddy lists, allocation, watermarks."""

@@ -1,0 +1,71 @@
+"""What programs, drivers and balloons hold: allocations of many pages under one tag, at the cost of runs."""
+
+from __future__ import annotations
+
+from memshell.errors import KernelError
+from memshell.mm.page import Owner, Page
+from memshell.mm.page_alloc.allocation import Runs, free_range
+from memshell.mm.state import Mm
+
+
+def alloc_at(mm: Mm, start_pfn: int, nr_pages: int, owner: Owner, *, tag: int = 0) -> Runs:
+    """Take [start_pfn, +nr_pages), all of which must be free, as alloc_contig_range() would.
+
+    Raises EBUSY where it is not.
+    """
+    end_pfn = start_pfn + nr_pages
+    where = "mm/page_alloc.c:alloc_contig_range"
+    if not mm.pages.covers(start_pfn, end_pfn):
+        raise KernelError(f"pfns {start_pfn:#x}-{end_pfn - 1:#x} are not all online", "EINVAL", where=where)
+    for start, _, page in mm.pages.items(start_pfn, end_pfn):
+        if page.owner is not Owner.FREE:
+            raise KernelError(f"pfn {start:#x} is in use ({page.owner.value})", "EBUSY", where=where)
+    for start, end, page in list(mm.pages.items(start_pfn, end_pfn)):
+        key = (page.nid, page.zone)
+        mm.free[key].take_range(start, end)
+        mm.pages.set(start, end, Page(owner, *key, tag))
+        mm.change_zone(key, free=mm.zones[key].free - (end - start))
+    return [(start_pfn, end_pfn)]
+
+
+def runs_of(mm: Mm, tag: int) -> list[tuple[int, int, Page]]:
+    """Return the runs of the allocation *tag*, wherever migration has put them."""
+    return [(start, end, page) for start, end, page in mm.pages.items() if page.tag == tag]
+
+
+def adjust_managed_page_count(mm: Mm, tag: int, sign: int) -> None:
+    """Take the PageOffline pages of *tag* off their zones' managed pages (*sign* -1), or add them again."""
+    for start, end, page in runs_of(mm, tag):
+        if page.owner is Owner.OFFLINE:
+            key = (page.nid, page.zone)
+            mm.change_zone(key, managed=mm.zones[key].managed + sign * (end - start))
+
+
+def free_bulk(mm: Mm, tag: int) -> int:
+    """Give all pages of the allocation *tag* back; return how many they were."""
+    adjust_managed_page_count(mm, tag, 1)
+    runs = runs_of(mm, tag)
+    for start, end, _ in runs:
+        free_range(mm, start, end)
+    return sum(end - start for start, end, _ in runs)
+
+
+def set_pinned(mm: Mm, tag: int, *, pinned: bool) -> int:
+    """Take or drop a reference that migration cannot drop, on all pages of *tag*; return how many changed."""
+    old, new = (Owner.USER, Owner.PINNED) if pinned else (Owner.PINNED, Owner.USER)
+    changed = 0
+    for start, end, page in runs_of(mm, tag):
+        if page.owner is old:
+            mm.pages.set(start, end, page._replace(owner=new))
+            changed += end - start
+    return changed
+
+
+def allocations(mm: Mm) -> dict[int, dict[Owner, int]]:
+    """Return the pages of every allocation that a tag was given to: tag -> owner -> pages."""
+    found: dict[int, dict[Owner, int]] = {}
+    for start, end, page in mm.pages.items():
+        if page.tag:
+            owners = found.setdefault(page.tag, {})
+            owners[page.owner] = owners.get(page.owner, 0) + end - start
+    return dict(sorted(found.items()))

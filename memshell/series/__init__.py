@@ -1,0 +1,5 @@
+"""The series of 2017 to 2019 that takes the memmap of hot-added memory from that memory: v4.20 with its patches.
+
+One module for each kernel source file that it touches, as in `memshell.mm`. `memshell.series.strategy` attaches it to
+the model, at the seams that `memshell.mm.seam` names.
+"""

@@ -1,0 +1,243 @@
+"""powerpc (book3s64, pseries): radix or hash MMU, pages of 64K or 4K, sections of 16M, memory as LMBs.
+
+One vmemmap leaf holds the struct pages of several memory blocks: whoever is added first pays for it, whoever
+goes last gives it back. Sources: arch/powerpc/mm/init_64.c, book3s64/radix_pgtable.c, book3s64/hash_utils.c,
+include/asm/pgtable.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from memshell import (
+    Arch,
+    BootMemory,
+    BootZone,
+    Caller,
+    GiB,
+    KernelError,
+    MiB,
+    Mm,
+    Option,
+    OutOfMemory,
+    Profile,
+    UsageError,
+    VmemAltmap,
+    ZoneType,
+    add_pages,
+    hookimpl,
+    memparse,
+    remove_pages,
+)
+
+from .hotplug_memory import DLPAR
+from .mmu import PowerMmu
+from .radix_pgtable import radix_populate_compound_pages, radix_tables
+
+memshell_api = 2
+
+OPTIONS = (
+    Option("ram", "2G", "memory at boot"),
+    Option("block", "256M", "LMB and memory block size; auto: derived from ram, as without LMBs"),
+    Option("page", "64K", "page size", ("64K", "4K")),
+    Option("mmu", "radix", "the MMU", ("radix", "hash")),
+    Option("hugepages", "on", "hash: 16M pages, for the kernel's maps too; QEMU's TCG: off", ("on", "off")),
+    Option("vmemmap", "", "bytes of a vmemmap mapping of fixed size (hash; radix until v6.5, 64K in v4.20)"),
+    Option("struct_page", "64", "sizeof(struct page) in bytes"),
+    Option("used", "", "what the booted kernel has in use; as recorded without it"),
+    Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot", limits=(1, 256)),  # 1 << CONFIG_NODES_SHIFT
+)
+# Pages reserved (memmap apart) and in use at boot, of 64K and of 4K: recordings of 6.12 with 2 GiB.
+BOOT_PAGES = {
+    ("radix", 16): (918, 595),
+    ("radix", 12): (16222, 6342),
+    ("hash", 16): (661, 605),
+    ("hash", 12): (12315, 6270),
+}
+
+
+@dataclass(frozen=True)
+class Powerpc(Arch):
+    """The powerpc architecture, configured for one machine."""
+
+    name: str = "powerpc"
+    machines: tuple[str, ...] = ("ppc64le", "ppc64")
+    page_shift: int = 16
+    section_size_bits: int = 24
+    max_physmem_bits: int = 51
+    max_order: int = 8
+    pageblock_order: int = 5
+    pmd_shift: int = 21
+    vmemmap_base: int = 0xC00C000000000000
+    page_offset: int = 0xC000000000000000
+    hotplug_driver: str = "driver"
+    callers: tuple[Caller, ...] = (DLPAR,)
+    options: tuple[Option, ...] = OPTIONS
+    unit: int = 0  # bytes of a vmemmap mapping, where it is not the MMU's
+    radix: bool = True
+    hugepages: bool = True
+
+    @property
+    def mmu(self) -> PowerMmu:
+        """How this machine maps memory. Hash without 16M pages maps everything with base pages."""
+        linear = 16 * MiB if self.hugepages else self.page_size
+        return PowerMmu(self.radix, linear, self.unit or (2 * MiB if self.radix else linear))
+
+    def configure(self, options: Mapping[str, str], profile: Profile) -> Powerpc:
+        """Apply the options of ``use``."""
+        del profile
+        size = memparse(options["struct_page"])
+        if size % 8 or not 56 <= size <= 96:
+            raise UsageError(
+                f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel"
+            )
+        new = self.built(options["page"] == "64K", options["mmu"] == "radix", options["hugepages"] == "on", size)
+        unit = memparse(options["vmemmap"]) if options["vmemmap"] else 0
+        if unit and (unit & (unit - 1) or not new.page_size <= unit <= 16 * MiB):
+            raise UsageError(f"vmemmap={options['vmemmap']} cannot be", hint="a power of two from a page to 16M")
+        return replace(new, unit=unit)
+
+    def built(self, large: bool, radix: bool, hugepages: bool, struct_page: int = 64) -> Powerpc:
+        """Return this architecture with the constants of one kernel build and MMU.
+
+        Source: book3s64/hugetlbpage.c for the pageblock.
+        """
+        shift, top = (16, 8) if large else (12, 12)
+        huge = 21 if radix else 24 if hugepages else 0
+        order = min(huge - shift, top) if huge else top
+        return replace(
+            self,
+            page_shift=shift,
+            max_order=top,
+            pageblock_order=order,
+            radix=radix,
+            hugepages=hugepages,
+            struct_page_size=struct_page,
+        )
+
+    def from_recording(
+        self,
+        config: Mapping[str, str],
+        cmdline: str,
+        qemu_args: tuple[str, ...],
+        state: Mapping[str, Any],
+        profile: Profile,
+    ) -> Powerpc:
+        """Read the page size from the configuration, the MMU from /proc/meminfo (DirectMap: radix)."""
+        del cmdline, qemu_args, profile
+        meminfo = state.get("meminfo_kb", {})
+        new = self.built("CONFIG_PPC_64K_PAGES" in config, "DirectMap2M" in meminfo, "HugePages_Total" in meminfo)
+        return replace(new, mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16)
+
+    def direct_map_counters(self) -> dict[str, int]:
+        """What /proc/meminfo counts."""
+        return {"DirectMap2M": 2 * MiB, "DirectMap1G": GiB} if self.radix else {}
+
+    def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
+        """Return a QEMU pseries guest as it stands after boot."""
+        ram = memparse(options["ram"])
+        block = memory_block_size(ram) if options["block"] == "auto" else memparse(options["block"])
+        if block < 16 * MiB or block & (block - 1) or ram % block or ram < 512 * MiB:
+            raise UsageError(
+                f"ram={options['ram']} block={options['block']} cannot be",
+                hint="512M or more, whole blocks of a power of two from 16M",
+            )
+        del profile
+        present = ram >> self.page_shift
+        fixed, used = BOOT_PAGES["radix" if self.radix else "hash", self.page_shift]
+        memmap = present * self.struct_page_size >> self.page_shift
+        # At 4K, 4 GiB reserve 772 pages more than 2 GiB.
+        managed = present - memmap - fixed - 193 * (ram - 2 * GiB) // (512 * MiB << max(self.page_shift - 12, 0))
+        free = managed - (memparse(options["used"]) >> self.page_shift if options["used"] else used)
+        orders = (*(free >> order & 1 for order in range(self.max_order)), free >> self.max_order)
+        nodes = tuple(range(int(options["nodes"])))
+        return BootMemory(
+            ((0, present, 0),),
+            (BootZone(0, ZoneType.NORMAL, 0, present, present, managed, orders),),
+            ((0, 0, ram - 1, "System RAM"),),
+            block,
+            nodes=nodes,
+            cpu_nodes=nodes,
+            nr_memmap_boot_pages=-(-ram // (16 * MiB)) * self.section_memmap_pages,
+        )
+
+    @property
+    def section_memmap_pages(self) -> int:
+        """Pages that the memmap of a section counts as."""
+        return -(-self.pages_per_section * self.struct_page_size // self.page_size)
+
+    def boot_mappings(self, mm: Mm, memory: BootMemory) -> None:
+        """Map boot memory and its memmap."""
+        self.mmu.map_boot(mm, memory.ram)
+
+    def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
+        """Make sure of the tables above a vmemmap leaf."""
+        radix_tables(mm, va, nid, early=early)
+
+    def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
+        """Map the range, then add its sections; when these fail the mapping goes again.
+
+        No memory for the mapping is EFAULT.
+        """
+        try:
+            self.mmu.map_ram(mm, start, start + size, nid)
+        except OutOfMemory as error:
+            raise KernelError(str(error), "EFAULT", where="arch/powerpc/mm/mem.c:arch_create_linear_mapping") from error
+        try:
+            add_pages(mm, nid, start >> self.page_shift, size >> self.page_shift, altmap)
+        except KernelError:
+            self.mmu.unmap_ram(mm, start, start + size)
+            raise
+        mm.max_pfn = max(mm.max_pfn, (start + size) >> self.page_shift)
+
+    def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
+        """Remove the sections, then unmap the range."""
+        remove_pages(mm, start >> self.page_shift, size >> self.page_shift, altmap)
+        self.mmu.unmap_ram(mm, start, start + size)
+
+    def vmemmap_populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+        """Map the struct pages as this MMU and kernel do."""
+        self.mmu.populate(mm, start, end, nid, altmap)
+
+    def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
+        """Unmap [start, end): a mapping goes with the last valid pfn whose struct page it holds."""
+        self.mmu.free(mm, start, end, altmap)
+
+    def vmemmap_pte_table(self, mm: Mm, va: int, nid: int) -> None:
+        """A PTE table is a fragment of a page."""
+        radix_tables(mm, va, nid, pte=True)
+
+    def vmemmap_populate_compound_pages(self, mm: Mm, pfn: int, start: int, end: int, nid: int) -> None:
+        """Radix maps page by page."""
+        radix_populate_compound_pages(mm, pfn, start, end, nid)
+
+    def dax_vmemmap(self, profile: Profile) -> str:
+        """Radix shares memmap since it walks its tables, v6.6."""
+        return "radix" if self.radix and profile.features["powerpc.radix_vmemmap_walk"] else ""
+
+    def has_memmap_on_memory(self, profile: Profile) -> bool:
+        """Since v6.6."""
+        return bool(profile.features["memmap_on_memory.powerpc"])
+
+    def supports_memmap_on_memory(self, vmemmap_size: int, profile: Profile) -> str | None:
+        """Radix only; with 4K pages the memmap of a block must be whole PMDs."""
+        if not self.radix:
+            return "arch: radix only"
+        return super().supports_memmap_on_memory(vmemmap_size, profile) if self.page_shift == 12 else None
+
+
+def memory_block_size(ram: int) -> int:
+    """probe_memory_block_size() without LMBs: 1G, quartered until it divides the memory or is 16M."""
+    size = GiB
+    while size > 16 * MiB and ram % size:
+        size >>= 2
+    return size
+
+
+@hookimpl
+def memshell_arches(ctx: object) -> Iterable[Arch]:
+    """Offer powerpc."""
+    del ctx
+    return [Powerpc()]

@@ -1,0 +1,221 @@
+"""x86_64: 4-level or 5-level paging, 4K pages, a direct map of 1G, 2M and 4K leaves, block sizes from 128M to 2G.
+
+Sources: arch/x86/mm/init_64.c, arch/x86/mm/init.c, mm/sparse-vmemmap.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from memshell import (
+    Arch,
+    BootMemory,
+    BootZone,
+    GiB,
+    MiB,
+    Mm,
+    Option,
+    Profile,
+    UsageError,
+    VmemAltmap,
+    ZoneType,
+    align_down,
+    align_up,
+    ensure_table,
+    hookimpl,
+    memparse,
+    set_early_leaves,
+)
+
+from .init_64 import map_range, x86_arch_add_memory, x86_arch_remove_memory, x86_vmemmap_free, x86_vmemmap_populate
+
+memshell_api = 2
+
+PMD, PUD, P4D = 2 * MiB, GiB, 512 * GiB
+LOWMEM, LOWMEM_IF_LARGE = 0xB0000000, 0x80000000  # QEMU q35: where RAM below 4G ends
+PFN_4G = 1 << 20
+
+OPTIONS = (
+    Option("ram", "2G", "memory at boot"),
+    Option("block", "", "memory block size; the kernel's own rule without it"),
+    Option("used", "", "what the booted kernel has in use; as recorded without it"),
+    Option("la57", "off", "5-level paging", ("on", "off")),
+    Option("gbpages", "on", "1G leaves in the direct map", ("on", "off")),
+    Option("hypervisor", "on", "the CPU says that it is a guest's", ("on", "off")),
+    Option("advice", "", "block size that the firmware's CXL windows advise (v6.17 and later)"),
+    Option("struct_page", "64", "sizeof(struct page) in bytes"),
+    Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot", limits=(1, 1024)),  # 1 << CONFIG_NODES_SHIFT
+)
+
+
+@dataclass(frozen=True)
+class X86(Arch):
+    """The x86_64 architecture, configured for one machine."""
+
+    name: str = "x86_64"
+    page_shift: int = 12
+    section_size_bits: int = 27
+    max_physmem_bits: int = 46
+    max_order: int = 10
+    pageblock_order: int = 9
+    pmd_shift: int = 21
+    vmemmap_base: int = 0xFFFFEA0000000000
+    page_offset: int = 0xFFFF888000000000
+    zone_limits: tuple[tuple[ZoneType, int], ...] = ((ZoneType.DMA, 4096), (ZoneType.DMA32, PFN_4G))
+    options: tuple[Option, ...] = OPTIONS
+    gbpages: bool = True
+    hypervisor: bool = True
+
+    def configure(self, options: Mapping[str, str], profile: Profile) -> X86:
+        """Apply the options of ``use``."""
+        del profile
+        size = memparse(options["struct_page"])
+        if size % 8 or not 56 <= size <= 96:
+            raise UsageError(
+                f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel"
+            )
+        new = replace(
+            self, struct_page_size=size, gbpages=options["gbpages"] == "on", hypervisor=options["hypervisor"] == "on"
+        )
+        if options["la57"] == "on":
+            return replace(new, max_physmem_bits=52, vmemmap_base=0xFFD4000000000000, page_offset=0xFF11000000000000)
+        return new
+
+    def from_recording(
+        self,
+        config: Mapping[str, str],
+        cmdline: str,
+        qemu_args: tuple[str, ...],
+        state: Mapping[str, object],
+        profile: Profile,
+    ) -> X86:
+        """Read the CPU's and the command line's switches."""
+        del state, profile
+        cpu = " ".join(qemu_args)
+        size = 32 if config.get("CONFIG_PAGE_EXTENSION") == "y" else 16
+        gbpages = "nogbpages" not in cmdline and "pdpe1gb=off" not in cpu
+        return replace(self, gbpages=gbpages, hypervisor="hypervisor=off" not in cpu, mem_section_size=size)
+
+    def direct_map_counters(self) -> dict[str, int]:
+        """2M and 1G leaves; hot-added memory has no 4K ones."""
+        return {"DirectMap2M": PMD, "DirectMap1G": PUD}
+
+    def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
+        """Return a QEMU q35 guest as it stands after boot.
+
+        Layout, reserved and used pages follow the recordings of guests of 2, 4 and 64 GiB under Debian's 6.12 cloud kernel:
+        158 pages of the first MiB; then memmap, 27,419 pages and 385 a GiB reserved; 15,930 and 103 a GiB in use.
+        """
+        ram = memparse(options["ram"])
+        if ram % MiB or ram < 128 * MiB:
+            raise UsageError(f"ram={options['ram']} cannot be", hint="whole MiB, 128M or more")
+        low = min(ram, LOWMEM if ram < LOWMEM else LOWMEM_IF_LARGE)
+        top = (low >> 12) - 32
+        ranges = [(1, 159, 0), (256, top, 0)] + ([(PFN_4G, PFN_4G + (ram - low >> 12), 0)] if ram > low else [])
+        max_pfn = ranges[-1][1]
+        block = (
+            memparse(options["block"])
+            if options["block"]
+            else self.memory_block_size_bytes(max_pfn, profile, memparse(options["advice"] or "0"))
+        )
+        if block < 128 * MiB or block & (block - 1):
+            raise UsageError(f"block={options['block']} cannot be", hint="a power of two, 128M or more")
+        memmap = align_up(ram, 128 * MiB) // 4096 * self.struct_page_size // 4096
+        reserved = memmap + 27419 + 385 * ram // GiB
+        used = memparse(options["used"]) >> 12 if options["used"] else 15930 + 103 * ram // GiB
+        zones = boot_zones(ranges, reserved, used, self.max_order)
+        iomem = [
+            (0, 0, 0xFFF, "Reserved"),
+            (0, 0x1000, 0x9FBFF, "System RAM"),
+            (0, 0x9FC00, 0x9FFFF, "Reserved"),
+            (0, 0xF0000, 0xFFFFF, "Reserved"),
+            (0, 0x100000, (top << 12) - 1, "System RAM"),
+            (0, top << 12, low - 1, "Reserved"),
+            (0, 0xFEFFC000, 0xFEFFFFFF, "Reserved"),
+            (0, 0xFFFC0000, 0xFFFFFFFF, "Reserved"),
+        ]
+        if ram > low:
+            iomem.append((0, PFN_4G << 12, (max_pfn << 12) - 1, "System RAM"))
+        nodes = tuple(range(int(options["nodes"])))
+        return BootMemory(
+            tuple(ranges), zones, tuple(iomem), block, nodes=nodes, cpu_nodes=nodes, nr_memmap_boot_pages=memmap
+        )
+
+    def memory_block_size_bytes(self, max_pfn: int, profile: Profile, advice: int = 0) -> int:
+        """probe_memory_block_size(): 128M below 64G; else the largest up to 2G that divides the end of RAM, 2G on bare metal.
+
+        Since v6.17 *advice* (bytes, 0 for none) bounds the size, and makes bare metal look at the end of RAM too.
+        """
+        end = max_pfn << self.page_shift
+        if not profile.features["x86.block_size_by_advice"]:
+            advice = 0
+        if end < 64 * GiB:
+            return 128 * MiB
+        if not self.hypervisor and not advice:
+            return 2 * GiB
+        size = min(max(advice or 2 * GiB, 128 * MiB), 2 * GiB)
+        while size > 128 * MiB and end % size:
+            size >>= 1
+        return size
+
+    def boot_mappings(self, mm: Mm, memory: BootMemory) -> None:
+        """Map boot memory: the direct map in the largest leaves, the vmemmap in 2M leaves; all tables are early."""
+        size = self.pages_per_section
+        for start, end, _ in memory.ram:
+            map_range(mm, start << 12, align_up(end << 12, PMD), gbpages=self.gbpages, early=True)
+            first, last = self.vmemmap_address(align_down(start, size)), self.vmemmap_address(align_up(end, size))
+            for va in range(align_down(first, PUD), last, PUD):
+                self.vmemmap_tables(mm, va, 0, early=True)
+            set_early_leaves(mm, align_down(first, PMD), align_up(last, PMD), PMD)
+
+    def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
+        """Make sure of the tables above a vmemmap leaf."""
+        ensure_table(mm, "p4d_pud", va, P4D, nid, early=early)
+        ensure_table(mm, "pmd", va, PUD, nid, early=early)
+
+    def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
+        """Map the range, then add its sections. An error of add_pages leaves mapping and sections (the kernel does)."""
+        x86_arch_add_memory(mm, nid, start, size, altmap, gbpages=self.gbpages)
+
+    def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
+        """Remove the sections, then unmap the range."""
+        x86_arch_remove_memory(mm, start, size, altmap)
+
+    def vmemmap_populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+        """Map with 2M leaves; a range smaller than a section with base pages, never from the altmap."""
+        x86_vmemmap_populate(mm, start, end, nid, altmap)
+
+    def dax_vmemmap(self, profile: Profile) -> str:
+        """Since v5.18."""
+        return "generic" if profile.features["dax.compound_vmemmap"] else ""
+
+    def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
+        """Unmap [start, end) and free what backed it."""
+        x86_vmemmap_free(mm, start, end, altmap)
+
+
+def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int, max_order: int) -> tuple[BootZone, ...]:
+    """Spread reserved and used pages: 25,798 reserved pages stay below 4G, the rest is where the highest memory is."""
+    zones: list[BootZone] = []
+    highest = ZoneType.NORMAL if ranges[-1][0] >= PFN_4G else ZoneType.DMA32
+    limits = ((ZoneType.DMA, 1, 4096), (ZoneType.DMA32, 4096, PFN_4G), (ZoneType.NORMAL, PFN_4G, ranges[-1][1]))
+    for kind, low, high in limits:
+        present = sum(max(min(b, high) - max(a, low), 0) for a, b, _ in ranges)
+        if not present:
+            continue
+        kept = 158 if kind is ZoneType.DMA else reserved - 158 if kind is highest else 25798
+        reserved -= 0 if kind is ZoneType.DMA or kind is highest else 25798
+        managed = present - min(kept, present)
+        free = managed - min(managed, used if kind is highest else 128)
+        orders = (*(free >> order & 1 for order in range(max_order)), free >> max_order)
+        end = min(high, max(b for _, b, _ in ranges)) if kind is highest else high
+        zones.append(BootZone(0, kind, low, end - low, present, managed, orders))
+    return tuple(zones)
+
+
+@hookimpl
+def memshell_arches(ctx: object) -> Iterable[Arch]:
+    """Offer x86_64."""
+    del ctx
+    return [X86()]

@@ -1,0 +1,191 @@
+"""arch/x86/mm/init_64.c and init.c: the direct map and the vmemmap of x86_64, and how their tables come and go."""
+
+from __future__ import annotations
+
+from memshell import (
+    GiB,
+    KernelError,
+    MiB,
+    Mm,
+    VmemAltmap,
+    add_pages,
+    align_down,
+    align_up,
+    ensure_table,
+    filled,
+    free_empty_table,
+    free_vmemmap_leaf,
+    mirrors,
+    page_fault,
+    remove_pages,
+    set_leaf,
+    vmemmap_populate_basepages,
+    vmemmap_populate_hugepages,
+)
+
+PMD, PUD, P4D = 2 * MiB, GiB, 512 * GiB
+PAGE_INUSE = 0xFD
+
+
+def map_range(mm: Mm, start: int, end: int, *, gbpages: bool, early: bool = False) -> None:
+    """split_mem_range() and phys_pud_init(): 1G leaves for aligned GiB inside the range, else 2M; tables GFP_ATOMIC."""
+    at, offset = start, mm.arch.page_offset
+    while at < end:
+        va = offset + at
+        leaf = PUD if gbpages and at % PUD == 0 and at + PUD <= end else PMD
+        stop = align_down(end, PUD) if leaf == PUD else min(end, align_down(at, PUD) + PUD)
+        for base in range(align_down(va, P4D), offset + stop, P4D):
+            ensure_table(mm, "p4d_pud", base, P4D, 0, early=early, atomic=True)
+        if leaf == PMD:
+            ensure_table(mm, "pmd", va, PUD, 0, early=early, atomic=True)
+        for a, b in list(mm.leaves.gaps(va, offset + stop)):
+            set_leaf(mm, a, b, leaf, (a - offset) >> 12, "ram")
+        at = stop
+
+
+@mirrors(
+    "arch/x86/mm/init.c:init_memory_mapping", "v6.12", "simplified", "hot-added memory only: no 4K leaves, no promotion"
+)
+def init_memory_mapping(mm: Mm, start: int, end: int, *, gbpages: bool) -> None:
+    """Build the direct map of [start, end) bytes in the runs that split_mem_range() makes: 2M, 1G leaves, 2M."""
+    low, high = align_up(start, PUD), align_down(end, PUD)
+    whole = gbpages and low < high
+    for a, b in ((start, low), (low, high), (high, end)) if whole else ((start, end),):
+        if a < b:
+            kernel_physical_mapping_init(mm, a, b, gbpages=gbpages)
+
+
+@mirrors("arch/x86/mm/init_64.c:kernel_physical_mapping_init", "v6.12", "complete")
+def kernel_physical_mapping_init(mm: Mm, start: int, end: int, *, gbpages: bool) -> None:
+    """Fill the page tables of the direct map."""
+    map_range(mm, start, end, gbpages=gbpages)
+
+
+@mirrors("arch/x86/mm/init_64.c:arch_add_memory", "v6.12", "complete")
+def x86_arch_add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None, *, gbpages: bool) -> None:
+    """Direct map first, in 1G leaves where *gbpages* allows; then the sections."""
+    init_memory_mapping(mm, start, start + size, gbpages=gbpages)
+    try:
+        x86_add_pages(mm, nid, start >> 12, size >> 12, altmap)
+    except KernelError:
+        if not mm.feature("bug.add_pages_no_unwind"):
+            remove_pagetable(mm, mm.arch.page_offset + start, mm.arch.page_offset + start + size)
+        raise
+
+
+@mirrors("arch/x86/mm/init_64.c:add_pages", "v6.12", "complete")
+def x86_add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Add the sections and raise max_pfn; an error is a WARN_ON_ONCE and is passed on."""
+    try:
+        add_pages(mm, nid, pfn, nr_pages, altmap)
+    except KernelError as error:
+        mm.event("Warning", "arch/x86/mm/init_64.c:add_pages", f"WARNING at add_pages: {error}", errno=error.errno)
+        raise
+    finally:
+        mm.max_pfn = max(mm.max_pfn, pfn + nr_pages)
+
+
+@mirrors("arch/x86/mm/init_64.c:vmemmap_populate", "v6.12", "complete")
+def x86_vmemmap_populate(mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
+    """Choose leaves or base pages, then copy the top level to all page tables."""
+    arch = mm.arch
+    if end - start < arch.pages_per_section * arch.struct_page_size:
+        vmemmap_populate_basepages(mm, start, end, nid, None)
+    elif altmap is not None and (start | end) % PMD and not mm.feature("bug.force_asks_arch"):
+        vmemmap_populate_basepages(mm, start, end, nid, altmap)
+    else:
+        vmemmap_populate_hugepages(mm, start, end, nid, altmap)
+    mm.enter("sync_global_pgds")
+
+
+@mirrors("arch/x86/mm/init_64.c:arch_remove_memory", "v6.12", "complete")
+def x86_arch_remove_memory(mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
+    """Sections first, then the direct map."""
+    remove_pages(mm, start >> 12, size >> 12, altmap)
+    remove_pagetable(mm, mm.arch.page_offset + start, mm.arch.page_offset + start + size)
+
+
+@mirrors("arch/x86/mm/init_64.c:vmemmap_free", "v6.12", "complete")
+def x86_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
+    """Unmap the struct pages at [start, end)."""
+    remove_pagetable(mm, start, end, altmap, vmemmap=True)
+
+
+@mirrors(
+    "arch/x86/mm/init_64.c:remove_pagetable",
+    "v6.12",
+    "simplified",
+    "a leaf that is used in part goes when no valid pfn's struct page is left in it (the kernel compares with 0xFD)",
+)
+def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = None, *, vmemmap: bool = False) -> None:
+    """Remove the leaves of [start, end) and the tables that are empty then; vmemmap pages go back to where they came from."""
+    low, high = (align_down(start, PMD), align_up(end, PMD)) if vmemmap else (start, end)
+    for a, b, leaf in list(mm.leaves.items(low, high)):
+        if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_fills_partly_removed_leaf"):
+            remove_gigantic_leaves(mm, a, b)
+            continue
+        if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_partly_removed_leaf_is_table"):
+            remove_pud_table(mm, a, b)
+            continue
+        if not vmemmap:
+            mm.leaves.delete(a, b)
+            continue
+        for va in range(a, b, leaf.size):
+            free_vmemmap_leaf(mm, va, leaf.size, altmap)
+    for va in range(align_down(low, PMD), high, PMD) if vmemmap else ():
+        free_empty_table(mm, "pte", va, PMD)
+    for va in range(align_down(low, PUD), high, PUD):
+        free_empty_table(mm, "pmd", va, PUD, ("pte", PMD) if vmemmap else None)
+
+
+@mirrors(
+    "arch/x86/mm/init_64.c:remove_pud_table",
+    "v6.12",
+    "simplified",
+    "what the first page of the GiB holds is taken as zeros",
+)
+def remove_pud_table(mm: Mm, start: int, end: int) -> None:
+    """Clear whole 1G leaves of the direct map; of a part, read the GiB's first page as the table that it is not.
+
+    No entry is found there, and what is left of the GiB loses its mapping with the table, whose page is freed: raises
+    `KernelCrash` where that page's struct page has gone already.
+    """
+    for base in range(align_down(start, PUD), end, PUD):
+        pfn = base - mm.arch.page_offset >> 12
+        if (base < start or base + PUD > end) and mm.sections.get(pfn) is None:
+            why = "a 1G leaf is removed in part, and its first page has no struct page"
+            raise page_fault(mm.arch.vmemmap_address(pfn), "free_pagetable", why)
+        mm.leaves.delete(base, base + PUD)
+        if base < start or base + PUD > end:
+            at, where = base - mm.arch.page_offset, "arch/x86/mm/init_64.c:free_pmd_table"
+            mm.event("DirectMapLost", where, f"{at:#x}-{at + PUD - 1:#x} is mapped no more", start=at, end=at + PUD)
+
+
+def remove_gigantic_leaves(mm: Mm, start: int, end: int) -> None:
+    """Clear whole 1G leaves of the direct map; of a part, only overwrite what it maps (v5.13 stopped that)."""
+    for base in range(align_down(start, PUD), end, PUD):
+        a, b = max(base, start), min(base + PUD, end)
+        if b - a < PUD and not fill_partly_removed_leaf(mm, a - mm.arch.page_offset, b - mm.arch.page_offset, PUD):
+            continue
+        mm.leaves.delete(base, base + PUD)
+
+
+def fill_partly_removed_leaf(mm: Mm, start: int, end: int, leaf_size: int) -> bool:
+    """Fill the physical range [start, end) bytes with PAGE_INUSE (0xFD), whatever it holds.
+
+    Return whether the whole leaf is full of it.
+
+    Source: arch/x86/mm/init_64.c:remove_pud_table of v4.20.
+    """
+    inuse = filled(PAGE_INUSE)
+    mm.struct_pages.set(start, end, inuse)
+    mm.event(
+        "MemoryOverwritten",
+        "arch/x86/mm/init_64.c:remove_pud_table",
+        f"{start:#x}-{end - 1:#x} filled with 0xFD",
+        start=start,
+        end=end,
+    )
+    base = align_down(start, leaf_size)
+    run = mm.struct_pages.run_at(base)
+    return run is not None and run[1] >= base + leaf_size and run[2] == inuse
