@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from memshell.policy import Placement as Placement
     from memshell.policy import Policy as Policy
     from memshell.series.struct_page import filled as filled
+    from memshell.vmlinux.defaults import ArchDefaults as ArchDefaults
 
 __version__ = "0.1.0"
 
@@ -108,6 +109,7 @@ _MODULES = {
         "vmemmap_populate_basepages vmemmap_populate_hugepages"
     ),
     "memshell.mm.state": "Leaf Mm",
+    "memshell.vmlinux.defaults": "ArchDefaults",
     "memshell.policy": "MemmapRequest Placement Policy",
     "memshell.series.struct_page": "filled",
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from memshell.mm.memremap import VmemAltmap
     from memshell.mm.profile import Profile
     from memshell.mm.state import Mm
+    from memshell.vmlinux.defaults import ArchDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class Arch(ABC):
     big_endian: bool = False
     callers: tuple[Caller, ...] = ()  # who adds memory on this architecture alone
     machines: tuple[str, ...] = ()  # what `uname -m` gives on it, when that is not the name
+    image_defaults: ArchDefaults | None = None  # facts that no kernel image of it holds
 
     def is_machine(self, machine: str | None) -> bool:
         """Whether *machine*, as `uname -m` has it, is of this architecture."""

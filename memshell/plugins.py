@@ -173,6 +173,11 @@ class Plugins:
         """Return the architectures by name."""
         if self._arches is None:
             self._arches = self._named("memshell_arches", Arch, "architecture", lambda arch, _title: arch)
+            for arch in self._arches.values():
+                if arch.image_defaults is not None:
+                    from memshell.vmlinux.defaults import DEFAULTS
+
+                    DEFAULTS.update(dict.fromkeys(arch.machines or (arch.name,), arch.image_defaults))
         return self._arches
 
     def policies(self) -> dict[str, Policy]:

@@ -91,7 +91,7 @@ class State:
         if name in _WORDS or name in errno.errorcode.values():
             return name
         machine = self.shell.machine
-        known = {"x86_64", "powerpc", "s390", *self.shell.known_words()}
+        known = self.shell.known_words()
         if name in known or (machine is not None and name == machine.mm.arch.name):
             return name
         hint = did_you_mean(name, [*TOP, *_WORDS, *errno.errorcode.values(), *known])

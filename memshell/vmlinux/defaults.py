@@ -47,4 +47,4 @@ _PPC64 = ArchDefaults(
 )
 
 DEFAULTS: dict[str, ArchDefaults] = {"x86_64": _X86, "s390x": _S390, "ppc64": _PPC64, "ppc64le": _PPC64}
-"""By the name that ``uname -m`` gives."""
+"""By the name that ``uname -m`` gives; an architecture of a plugin is entered with `Arch.image_defaults`."""

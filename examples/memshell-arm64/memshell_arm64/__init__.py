@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from memshell import (
     Arch,
+    ArchDefaults,
     BootMemory,
     BootZone,
     Context,
@@ -43,6 +44,15 @@ OPTIONS = (
 )
 # page size: page shift, SECTION_SIZE_BITS, MAX_PAGE_ORDER
 PAGES = {"4K": (12, 27, 10), "16K": (14, 27, 11), "64K": (16, 29, 13)}
+IMAGE = ArchDefaults(
+    page_size=(4096, "arch/arm64/Kconfig: 4K by default, 16K and 64K are possible"),
+    page_size_is_fixed=False,
+    section_size_bits=(27, "arch/arm64/include/asm/sparsemem.h; 29 with pages of 64K"),
+    max_order={1 << shift: order for shift, _, order in PAGES.values()},
+    max_order_source="arch/arm64/Kconfig",
+    huge_page_shift=(21, "HPAGE_SHIFT of arch/arm64/include/asm/page-def.h with pages of 4K"),
+    block_size="a section (arch/arm64)",
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Arm64(Arch):
     page_offset: int = PAGE_OFFSET - RAM_START
     machines: tuple[str, ...] = ("aarch64",)
     options: tuple[Option, ...] = OPTIONS
+    image_defaults: ArchDefaults = IMAGE
     blocks: bool = False  # the direct map may be in blocks: not where can_set_direct_map()
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> Arm64:
