@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from memshell.errors import CommandError, KernelCrash, KernelError, MemshellError, PluginError, UsageError
 from memshell.mm.events import Event, Trace
+from memshell.mm.sorted_map import SortedMap
 from memshell.mm.state import Mm
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ def diff_states(a: Mm, b: Mm) -> list[Change]:
         *_diff_maps("counter", a.counters, b.counters),
         *_diff_maps("feature", a.profile.features, b.profile.features),
         *_diff_maps("fault", a.faults, b.faults),
-        *_diff_maps("page table", _tables(a), _tables(b)),
-        *_diff_maps("iomem", _iomem(a), _iomem(b)),
+        *_diff_tables(a, b),
+        *_diff_iomem(a, b),
     ]
     for name, before, after in (
         ("policy", a.policy.name, b.policy.name),
@@ -168,18 +169,29 @@ def _named_zones(mm: Mm) -> dict[str, object]:
     return {f"{nid}.{kind.label}": zone for (nid, kind), zone in mm.zones.items()}
 
 
-def _tables(mm: Mm) -> dict[str, object]:
-    return {f"{level} {address:#x}": table.owner for (level, address), table in mm.tables.items()}
+def _diff_tables(a: Mm, b: Mm) -> Iterator[Change]:
+    def named(mm: Mm, other: Mm) -> dict[str, object]:
+        keys = mm.tables.keys_of_unshared(other.tables)
+        return {f"{level} {address:#x}": mm.tables[level, address].owner for level, address in keys}
+
+    return _diff_maps("page table", named(a, b), named(b, a))
 
 
-def _iomem(mm: Mm) -> dict[str, object]:
-    return {f"{r.start:08x}-{r.end:08x}": r.name for r in mm.resources}
+def _diff_iomem(a: Mm, b: Mm) -> Iterator[Change]:
+    def named(mm: Mm, other: Mm) -> dict[str, object]:
+        return {f"{r.start:08x}-{r.end:08x}": r.name for r in mm.resources.unshared(other.resources)}
+
+    return _diff_maps("iomem", named(a, b), named(b, a))
 
 
 def _diff_maps(what: str, a: Mapping[Any, object], b: Mapping[Any, object]) -> Iterator[Change]:
-    for key in [*a, *(key for key in b if key not in a)]:
+    if isinstance(a, SortedMap) and isinstance(b, SortedMap):
+        keys, others = a.keys_of_unshared(b), b.keys_of_unshared(a)
+    else:
+        keys, others = iter(a), iter(b)
+    for key in [*keys, *(key for key in others if key not in a)]:
         before, after = a.get(key), b.get(key)
-        if before == after:
+        if before is after or before == after:
             continue
         if hasattr(before, "_fields") and hasattr(after, "_fields"):
             for name in before._fields:

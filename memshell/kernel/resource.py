@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from collections.abc import Iterator
 
 from memshell.errors import KernelError
 from memshell.mm import mirrors
@@ -17,13 +17,21 @@ def overlaps(mm: Mm, start: int, end: int, depth: int) -> list[Resource]:
     They rise by their start, a parent before its children: the search goes down from *end*, past none but those that meet.
     """
     found: list[Resource] = []
-    for at in range(bisect_right(mm.resources, end, key=lambda r: r.start) - 1, -1, -1):
-        r = mm.resources[at]
+    for r in mm.resources.down_from(end):
         if r.depth == depth and r.end >= start:
             found.append(r)
         elif r.depth == depth or (r.depth < depth and r.start <= start):
             break
     return found[::-1]
+
+
+def holders(mm: Mm, start: int, end: int) -> Iterator[Resource]:
+    """Yield the resources that span [start, end] (inclusive), the innermost first."""
+    for r in mm.resources.down_from(start):
+        if r.end >= end:
+            yield r
+        if not r.depth:
+            return
 
 
 @mirrors("kernel/resource.c:__request_region", "v6.12", "complete")
@@ -40,7 +48,7 @@ def request_region(mm: Mm, start: int, size: int, name: str) -> Resource:
             )
         depth += 1
     new = Resource(start, end, name, depth)
-    insort(mm.resources, new, key=lambda r: (r.start, -r.end, r.depth))
+    mm.resources.add(new)
     return new
 
 
@@ -53,24 +61,25 @@ def drop_resource(mm: Mm, resource: Resource) -> None:
 def release_mem_region_adjustable(mm: Mm, start: int, size: int) -> None:
     """Take [start, start+size) out of the System RAM resource that holds it, which may shrink or split."""
     end = start + size - 1
-    for r in [r for r in mm.resources if r.name.startswith("System RAM") and r.start <= start and r.end >= end]:
+    for r in [r for r in holders(mm, start, end) if r.name.startswith("System RAM")]:
         mm.resources.remove(r)
         if r.start < start:
-            mm.resources.append(Resource(r.start, start - 1, r.name, r.depth))
+            mm.resources.add(r._replace(end=start - 1))
         if r.end > end:
-            mm.resources.append(Resource(end + 1, r.end, r.name, r.depth))
-    mm.resources.sort(key=lambda r: (r.start, -r.end, r.depth))
+            mm.resources.add(r._replace(start=end + 1))
 
 
 @mirrors("kernel/resource.c:merge_system_ram_resource", "v6.12", "complete")
 def merge_system_ram_resource(mm: Mm, resource: Resource) -> None:
     """Join *resource* with neighbours of the same name and parent (MHP_MERGE_RESOURCE)."""
-    for other in [r for r in mm.resources if r.name == resource.name and r.depth == resource.depth and r != resource]:
+    below = next((r for r in mm.resources.down_from(resource.start - 1) if r.depth <= resource.depth), None)
+    above = next((r for r in mm.resources.from_address(resource.end + 1) if r.depth <= resource.depth), None)
+    for other in (below, above):
+        if other is None or (other.name, other.depth) != (resource.name, resource.depth):
+            continue
         if other.end + 1 == resource.start or resource.end + 1 == other.start:
             mm.resources.remove(other)
             mm.resources.remove(resource)
-            resource = Resource(
-                min(other.start, resource.start), max(other.end, resource.end), resource.name, resource.depth
-            )
-            mm.resources.append(resource)
-    mm.resources.sort(key=lambda r: (r.start, -r.end, r.depth))
+            start, end = min(other.start, resource.start), max(other.end, resource.end)
+            resource = resource._replace(start=start, end=end)
+            mm.resources.add(resource)

@@ -14,7 +14,16 @@ from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc.watermarks import init_per_zone_wmark_min
 from memshell.mm.pfn import align_down, align_up
 from memshell.mm.ranges import RangeMap
-from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm, Resource
+from memshell.mm.sorted_map import SortedMap
+from memshell.mm.state import (
+    SECTION_EARLY,
+    SECTION_HAS_MEM_MAP,
+    SECTION_ONLINE,
+    SECTION_PRESENT,
+    Mm,
+    Resource,
+    Resources,
+)
 
 if TYPE_CHECKING:
     from memshell.mm.profile import Profile
@@ -31,7 +40,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
     """
     max_pfn = max(end for _, end, _ in memory.ram)
     mm = Mm(arch, profile, policy, memory.block_size, max_pfn, params=dict(params))
-    mm.resources = [Resource(start, end, name, depth) for depth, start, end, name in memory.iomem]
+    mm.resources = Resources(Resource(start, end, name, depth) for depth, start, end, name in memory.iomem)
     for nid in memory.nodes:
         mm.nodes[nid] = Node(nid, has_cpu=nid in memory.cpu_nodes)
         add_zones(mm, nid)
@@ -214,7 +223,7 @@ def _boot_sections(mm: Mm, memory: BootMemory) -> None:
             mm.sections.set(first, first + mm.block_pages, SECTION_PRESENT | SECTION_HAS_MEM_MAP)
             block = mm.blocks[block_id]
             mm.blocks[block_id] = block._replace(state="offline", zone=None, early=False, nr_vmemmap_pages=kept)
-    mm.section_roots = dict.fromkeys(roots)
+    mm.section_roots = SortedMap(dict.fromkeys(roots))
 
 
 def _mapped_apart(mm: Mm, memory: BootMemory) -> tuple[tuple[int, int, int], ...]:

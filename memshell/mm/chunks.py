@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-K = TypeVar("K")
+
+class Ordered(Protocol):
+    """What keys must be."""
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+K = TypeVar("K", bound=Ordered)
 
 LARGEST = 512  # entries of a chunk; a larger one is cut in pieces of half of it
 PIECE = LARGEST // 2
@@ -46,10 +54,13 @@ class Chunked(Generic[K, C]):
         self._index_shared = new._index_shared = True
         return new
 
+    def chunks(self) -> Sequence[C]:
+        """Return the chunks in order, to look at."""
+        return self._chunks
+
     def _index(self, key: K) -> int:
         """Return the place of the chunk that *key* belongs to."""
-        firsts: list[Any] = self._firsts
-        return bisect_right(firsts, key, 1) - 1
+        return bisect_right(self._firsts, key, 1) - 1
 
     def _own(self, chunk: C, key: K) -> C:
         """Return the copy of *chunk*, which is the one of *key*, that this container may write to."""

@@ -1,15 +1,16 @@
-"""Mm: everything that the model knows about one machine, in dicts and range maps of frozen records."""
+"""Mm: everything that the model knows about one machine, in maps of frozen records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memshell.mm.events import Event, Trace
 from memshell.mm.mmzone import MemoryGroup, MigrateType, Node, Zone, ZoneType
 from memshell.mm.page import Page
 from memshell.mm.ranges import RangeMap
+from memshell.mm.sorted_map import SortedMap
 
 if TYPE_CHECKING:
     from memshell.arch import Arch
@@ -28,8 +29,7 @@ ZoneKey = tuple[int, ZoneType]
 SECTION_PRESENT, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_EARLY, SECTION_DEVICE = 1, 2, 4, 8, 16
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(NamedTuple):
     """One line of /proc/iomem: *end* is inclusive, as there."""
 
     start: int
@@ -38,8 +38,57 @@ class Resource:
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Resources:
+    """/proc/iomem: the resources by their start, a parent before its children."""
+
+    __slots__ = ("_by_place",)
+
+    def __init__(self, resources: Iterable[Resource] = ()) -> None:
+        self._by_place = SortedMap((_place(resource), resource) for resource in resources)
+
+    def __iter__(self) -> Iterator[Resource]:
+        return iter(self._by_place.values())
+
+    def __len__(self) -> int:
+        return len(self._by_place)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Resources) and self._by_place == other._by_place
+
+    __hash__ = None  # type: ignore[assignment]  # it is mutable
+
+    def copy(self) -> Resources:
+        """Return an independent copy."""
+        new = Resources()
+        new._by_place = self._by_place.copy()
+        return new
+
+    def add(self, resource: Resource) -> None:
+        """Put a resource in its place."""
+        self._by_place[_place(resource)] = resource
+
+    def remove(self, resource: Resource) -> None:
+        """Take a resource out, which is there."""
+        del self._by_place[_place(resource)]
+
+    def from_address(self, address: int) -> Iterator[Resource]:
+        """Yield the resources that begin at *address* or above it, the lowest first."""
+        return (resource for _, resource in self._by_place.above((address,)))
+
+    def down_from(self, address: int) -> Iterator[Resource]:
+        """Yield the resources that begin at *address* or below it, the highest first, a child before its parent."""
+        return (resource for _, resource in self._by_place.below((address + 1,)))
+
+    def unshared(self, other: Resources) -> Iterator[Resource]:
+        """Yield those that *other* may not have."""
+        return (self._by_place[place] for place in self._by_place.keys_of_unshared(other._by_place))
+
+
+def _place(resource: Resource) -> tuple[int, ...]:
+    return resource.start, -resource.end, resource.depth
+
+
+class Leaf(NamedTuple):
     """What maps a range of virtual addresses: leaves of *size* bytes; the page of address va is va/PAGE_SIZE + *shift*."""
 
     size: int
@@ -47,8 +96,7 @@ class Leaf:
     owner: str  # "early", "buddy" or "altmap": where a vmemmap page came from; "ram" in the direct map
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """One page-table page (or fragment of one)."""
 
     pfn: int
@@ -60,7 +108,7 @@ class Mm:
     """The working state of one machine.
 
     Values in the containers are frozen; the containers are changed in place by the model functions, on a copy that
-    a `memshell.machine.Machine` made (`copy()` is shallow: its cost follows blocks and runs).
+    a `memshell.machine.Machine` made. A copy shares what neither side changes: its cost does not follow the memory.
     """
 
     arch: Arch
@@ -77,12 +125,12 @@ class Mm:
     sections: RangeMap[int] = field(
         default_factory=RangeMap
     )  # pfn -> SECTION_* bits; valid pfns are those that are set
-    section_roots: dict[int, int | None] = field(default_factory=dict)  # root -> its page; None: of boot
-    blocks: dict[int, MemoryBlock] = field(default_factory=dict)
-    groups: dict[int, MemoryGroup] = field(default_factory=dict)
-    resources: list[Resource] = field(default_factory=list)
+    section_roots: SortedMap[int, int | None] = field(default_factory=SortedMap)  # root -> its page; None: of boot
+    blocks: SortedMap[int, MemoryBlock] = field(default_factory=SortedMap)
+    groups: SortedMap[int, MemoryGroup] = field(default_factory=SortedMap)
+    resources: Resources = field(default_factory=Resources)
     leaves: RangeMap[Leaf] = field(default_factory=RangeMap)  # virtual address -> leaf
-    tables: dict[tuple[str, int], Table] = field(default_factory=dict)  # (level, first address) -> table
+    tables: SortedMap[tuple[str, int], Table] = field(default_factory=SortedMap)  # (level, first address) -> table
     storage: RangeMap[str] = field(
         default_factory=RangeMap
     )  # s390: pfn -> "assigned" or "standby", where increments are known

@@ -8,6 +8,7 @@ Salvador, 2018-11-16; mm/memory_hotplug.c and mm/sparse.c of v4.20.
 from __future__ import annotations
 
 from memshell.errors import KernelCrash, KernelError
+from memshell.kernel.resource import holders
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug.zone import update_pgdat_span
 from memshell.mm.memremap import VmemAltmap
@@ -141,7 +142,7 @@ def remove_range(mm: Mm, start: int, size: int) -> None:
 
     Without the fault ``bug.partial_remove`` only what one add has added can be removed: EINVAL else.
     """
-    whole = any(r.start == start and r.end == start + size - 1 for r in mm.resources)
+    whole = any((r.start, r.end) == (start, start + size - 1) for r in holders(mm, start, start + size - 1))
     if not whole and not mm.feature("bug.partial_remove"):
         raise KernelError(
             "only a whole added range can be removed", "EINVAL", where="mm/memory_hotplug.c:remove_memory"
@@ -346,7 +347,7 @@ def online_chunks(mm: Mm, pfn: int, order: int, count: int, key: ZoneKey) -> Non
 def require_resource(mm: Mm, start_pfn: int, nr_pages: int) -> None:
     """walk_system_ram_range(): EPERM where no System RAM covers the block, as after an add that failed."""
     start, end = start_pfn << mm.arch.page_shift, (start_pfn + nr_pages << mm.arch.page_shift) - 1
-    if not any(r.name.startswith("System RAM") and r.start <= start and r.end >= end for r in mm.resources):
+    if not any(r.name.startswith("System RAM") for r in holders(mm, start, end)):
         mm.pages.delete(
             start_pfn, start_pfn + nr_pages
         )  # the struct pages stay initialised, the zone's span stays grown

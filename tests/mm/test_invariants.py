@@ -13,7 +13,7 @@ from memshell.mm.invariants import rules, violations
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.page import Owner
 from memshell.mm.profile import PROFILES
-from memshell.mm.state import SECTION_ONLINE, Resource
+from memshell.mm.state import SECTION_ONLINE
 
 MOVABLE = (0, ZoneType.MOVABLE)
 PFN = 0x100000  # memory32: memmap on itself; memory33 comes from the buddy
@@ -98,11 +98,12 @@ def forget_a_group(mm):
 
 
 def lose_a_resource(mm):
-    mm.resources = [resource for resource in mm.resources if resource.start != PFN << 12]
+    mm.resources.remove(next(mm.resources.from_address(PFN << 12)))
 
 
 def overlap_resources(mm):
-    mm.resources.append(Resource(mm.resources[-1].start, mm.resources[-1].end, "System RAM"))
+    last = list(mm.resources)[-1]
+    mm.resources.add(last._replace(end=last.end - 1))
 
 
 def stop_a_removal_halfway(mm):

@@ -14,7 +14,7 @@ from memshell_plugins.x86_64 import X86
 from memshell.errors import KernelError
 from memshell.kernel.resource import overlaps
 from memshell.machine import boot
-from memshell.mm import ranges
+from memshell.mm import ranges, sorted_map
 from memshell.mm.invariants import violations
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
@@ -24,7 +24,8 @@ from memshell.mm.pfn import order_of
 from memshell.mm.profile import PROFILES
 from memshell.mm.programs import free_bulk
 from memshell.mm.ranges import RangeMap
-from memshell.mm.state import Resource
+from memshell.mm.sorted_map import SortedMap
+from memshell.mm.state import Resource, Resources
 
 SMALL = st.integers(0, 60)
 EDITS = st.lists(st.tuples(st.booleans(), SMALL, SMALL, st.sampled_from("abc")), max_size=25)
@@ -139,6 +140,57 @@ def test_setting_joins_equal_neighbours(edits):
     assert all(b < c or v != w for (_, b, v), (c, _, w) in pairwise(runs.items()))
 
 
+@pytest.fixture(scope="module")
+def small_entries():
+    """Chunks of a few entries."""
+    with mock.patch.multiple(sorted_map, LARGEST=6, PIECE=3):
+        yield
+
+
+@pytest.mark.usefixtures("small_entries")
+@settings(max_examples=200, deadline=None)
+@given(st.booleans(), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), SMALL), max_size=80), SMALL, SMALL)
+def test_a_sorted_map_is_a_dict_in_order_and_copies_diverge(tuples, edits, low, high):
+    """Up to four copies, keyed by numbers or by tuples, are changed in turn."""
+    maps = [(SortedMap(), {})]
+
+    def key(at):
+        return ("abc"[at % 3], at) if tuples else at
+
+    for value, (which, what, at) in enumerate(edits):
+        entries, naive = maps[which % len(maps)]
+        if not what and len(maps) < 4:
+            maps.append((entries.copy(), naive.copy()))
+        elif what == 1:
+            assert entries.pop(key(at), None) == naive.pop(key(at), None)
+        else:
+            entries[key(at)] = naive[key(at)] = value
+    low, high = key(low), key(high)
+    for entries, naive in maps:
+        assert list(entries.items()) == sorted(naive.items())
+        assert (list(entries), list(entries.values())) == (sorted(naive), [naive[k] for k in sorted(naive)])
+        assert (len(entries), bool(entries), entries == naive) == (len(naive), bool(naive), True)
+        assert [entries.get(key(at)) for at in range(61)] == [naive.get(key(at)) for at in range(61)]
+        assert [key(at) in entries for at in range(61)] == [key(at) in naive for at in range(61)]
+        assert list(entries.above(low)) == [(k, v) for k, v in sorted(naive.items()) if k >= low]
+        assert list(entries.below(low)) == [(k, v) for k, v in sorted(naive.items(), reverse=True) if k < low]
+        assert entries.between(low, high) == [k for k in sorted(naive) if low <= k < high]
+    for (entries, naive), (others, other_naive) in pairwise(maps):
+        different = {k for k in naive.keys() | other_naive.keys() if naive.get(k) != other_naive.get(k)}
+        assert different <= {*entries.keys_of_unshared(others), *others.keys_of_unshared(entries)}
+        assert (entries == others) == (naive == other_naive)
+
+
+def test_copies_share_what_neither_changed():
+    """Of 4,000 blocks one is changed: the difference is looked for in its chunk alone."""
+    before = SortedMap(dict.fromkeys(range(4000), "offline"))
+    after = before.copy()
+    after[1234] = "online"
+    assert 1234 in set(after.keys_of_unshared(before))
+    assert len(list(after.keys_of_unshared(before))) <= sorted_map.LARGEST
+    assert before[1234] == "offline"
+
+
 # --- free lists ---
 
 MAX_ORDER = 4
@@ -190,6 +242,34 @@ def test_the_free_lists_are_those_of_the_kernels_loop(pieces, low, size):
     left = {at for pfn, order in chunks_of(area) for at in range(pfn, pfn + (1 << order))}
     assert left == {at for at in naive.pages() if not low <= at < low + size}
     assert all(pfn % (1 << order) == 0 for pfn, order in chunks_of(area))
+
+
+@given(PIECES, PIECES)
+def test_copies_of_the_free_lists_diverge(pieces, others):
+    area = FreeArea(MAX_ORDER)
+    for start, count in pieces:
+        area.take_range(start, start + count)
+        area.free_range(start, start + count, MigrateType.MOVABLE)
+    before, copy = chunks_of(area), area.copy()
+    for start, count in others:
+        copy.take_range(start, start + count)
+    assert chunks_of(area) == before
+    after = chunks_of(copy)
+    area.take_range(0, 200)
+    assert (chunks_of(area), chunks_of(copy)) == (set(), after)
+
+
+def test_a_block_can_be_on_a_list_twice():
+    """Broken kernels free what is free already: both entries stay, and go one by one."""
+    area = FreeArea(MAX_ORDER)
+    for _ in range(2):
+        area.add(8, 2, MigrateType.MOVABLE)
+    assert area.counts()[2] == 2
+    assert [chunk.pfn for chunk in area.chunks()] == [8, 8]
+    assert area.remove(8, 2, MigrateType.MOVABLE)
+    assert area.copy().take_range(9, 10) == [(9, 10, MigrateType.MOVABLE)]
+    assert area.remove(8, 2, MigrateType.MOVABLE)
+    assert not area.remove(8, 2, MigrateType.MOVABLE)
 
 
 @functools.cache
@@ -283,4 +363,4 @@ def test_conflicts_of_a_region_are_those_of_the_whole_list(roots, children, a, b
         naive = [r for r in found if r.depth == depth and r.start <= end and r.end >= start]
         if depth and not any(r.depth == 0 and r.start <= start and r.end >= end for r in found):
             continue  # a region is looked for among the children of what spans it
-        assert overlaps(SimpleNamespace(resources=found), start, end, depth) == naive
+        assert overlaps(SimpleNamespace(resources=Resources(found)), start, end, depth) == naive

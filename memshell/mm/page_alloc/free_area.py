@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.pfn import align_down, align_up, order_of
 from memshell.mm.ranges import RangeMap
+from memshell.mm.sorted_map import SortedMap
 
 UNMOVABLE, MOVABLE, RECLAIMABLE, ISOLATE = (
     MigrateType.UNMOVABLE,
@@ -36,13 +37,14 @@ class FreeArea:
     make them) is kept singly whatever its order.
     """
 
-    __slots__ = ("_heads", "_single", "_top", "max_order")
+    __slots__ = ("_heads", "_shared", "_single", "_top", "max_order")
 
     def __init__(self, max_order: int) -> None:
         self.max_order = max_order
         self._heads: list[tuple[int, int]] = []  # ranges whose largest blocks stand at the list heads, the newest last
-        self._single: dict[tuple[MigrateType, int], list[int]] = {}
+        self._single: dict[tuple[MigrateType, int], SortedMap[int, int]] = {}  # pfn -> how often it is on the list
         self._top: dict[MigrateType, RangeMap[bool]] = {}
+        self._shared = False  # a copy has the same lists, until one of both writes
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FreeArea) and list(self.chunks()) == list(other.chunks())
@@ -52,17 +54,23 @@ class FreeArea:
     def copy(self) -> FreeArea:
         """Return an independent copy."""
         new = FreeArea(self.max_order)
-        new._single = {key: pfns.copy() for key, pfns in self._single.items() if pfns}
-        new._top = {kind: runs.copy() for kind, runs in self._top.items() if len(runs)}
-        new._heads = self._heads.copy()
+        new._heads, new._single, new._top = self._heads, self._single, self._top
+        self._shared = new._shared = True
         return new
+
+    def _own(self) -> None:
+        """Take copies of the lists before a change, where another area has them too."""
+        if self._shared:
+            self._single = {key: pfns.copy() for key, pfns in self._single.items() if pfns}
+            self._top = {kind: runs.copy() for kind, runs in self._top.items() if runs}
+            self._heads, self._shared = self._heads.copy(), False
 
     def counts(self, migratetype: MigrateType | None = None) -> list[int]:
         """Return nr_free per order: what /proc/buddyinfo prints."""
         counts = [0] * (self.max_order + 1)
         for (kind, order), pfns in self._single.items():
             if migratetype in (None, kind):
-                counts[order] += len(pfns)
+                counts[order] += sum(pfns.values())
         for kind, runs in self._top.items():
             if migratetype in (None, kind):
                 counts[-1] += sum(end - start for start, end, _ in runs.items()) >> self.max_order
@@ -74,8 +82,9 @@ class FreeArea:
         found = [
             Chunk(pfn, order, kind)
             for (kind, order), pfns in self._single.items()
-            for pfn in pfns
+            for pfn, times in pfns.items()
             if (start is None or pfn >= start) and (end is None or pfn < end)
+            for _ in range(times)
         ]
         for kind, runs in self._top.items():
             for a, b, _ in runs.items(start, end):
@@ -85,32 +94,45 @@ class FreeArea:
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Yield (start, end, order of its blocks) of the free memory, unsorted, runs of largest blocks joined."""
         for (_, order), pfns in self._single.items():
-            for pfn in pfns:
-                yield pfn, pfn + (1 << order), order
+            for pfn, times in pfns.items():
+                yield from repeat((pfn, pfn + (1 << order), order), times)
         for runs in self._top.values():
             for a, b, _ in runs.items():
                 yield a, b, self.max_order
 
     def add(self, pfn: int, order: int, migratetype: MigrateType) -> None:
         """Put a block on its list without merging."""
+        self._own()
         if order == self.max_order and not pfn & ((1 << order) - 1):
             self._top.setdefault(migratetype, RangeMap()).set(pfn, pfn + (1 << order), value=True)
-        else:
-            insort(self._single.setdefault((migratetype, order), []), pfn)
+            return
+        pfns = self._single.get((migratetype, order))
+        if pfns is None:
+            pfns = self._single[migratetype, order] = SortedMap()
+        pfns[pfn] = pfns.get(pfn, 0) + 1
 
     def remove(self, pfn: int, order: int, migratetype: MigrateType) -> bool:
         """Take a block off its list; False when it is not there."""
-        pfns = self._single.get((migratetype, order))
-        if pfns:
-            i = bisect_left(pfns, pfn)
-            if i < len(pfns) and pfns[i] == pfn:
-                del pfns[i]
-                return True
+        if self._remove_single(pfn, order, migratetype):
+            return True
         runs = self._top.get(migratetype)
         if order == self.max_order and runs is not None and runs.covers(pfn, pfn + (1 << order)):
-            runs.delete(pfn, pfn + (1 << order))
+            self._own()
+            self._top[migratetype].delete(pfn, pfn + (1 << order))
             return True
         return False
+
+    def _remove_single(self, pfn: int, order: int, migratetype: MigrateType) -> bool:
+        pfns = self._single.get((migratetype, order))
+        times = pfns.get(pfn) if pfns is not None else None
+        if times is None:
+            return False
+        self._own()
+        if times > 1:
+            self._single[migratetype, order][pfn] = times - 1
+        else:
+            del self._single[migratetype, order][pfn]
+        return True
 
     def first(self, order: int, migratetype: MigrateType) -> int | None:
         """Return the block of exactly *order* that an allocation would take, or None.
@@ -119,14 +141,14 @@ class FreeArea:
         """
         pfns = self._single.get((migratetype, order))
         if pfns:
-            return pfns[0]
+            return next(iter(pfns))
         runs = self._top.get(migratetype)
         if order != self.max_order or not runs:
             return None
         for start, end in reversed(self._heads):
-            inside = list(runs.items(start, end))
-            if inside:
-                return align_down(inside[-1][1], 1 << order) - (1 << order)
+            last = next(runs.items_reversed(start, end), None)
+            if last is not None:
+                return align_down(last[1], 1 << order) - (1 << order)
         return next(runs.items())[0]
 
     def to_head(self, start: int, end: int) -> None:
@@ -134,6 +156,7 @@ class FreeArea:
 
         A range that begins where the newest ends makes one with it: the order is the same.
         """
+        self._own()
         if self._heads and self._heads[-1][1] == start:
             start = self._heads.pop()[0]
         self._heads.append((start, end))
@@ -145,6 +168,7 @@ class FreeArea:
         step = 1 << self.max_order
         low, high = align_up(start, step), align_down(end, step)
         if low < high:
+            self._own()
             self._top.setdefault(migratetype, RangeMap()).set(low, high, value=True)
         else:
             low = high = end
@@ -170,31 +194,26 @@ class FreeArea:
         self.add(pfn, order, migratetype)
 
     def _take_buddy(self, buddy: int, order: int, migratetype: MigrateType) -> bool:
-        for kind in MigrateType:
-            if (kind is ISOLATE) != (migratetype is ISOLATE):
-                continue
-            pfns = self._single.get((kind, order))
-            if pfns:
-                i = bisect_left(pfns, buddy)
-                if i < len(pfns) and pfns[i] == buddy:
-                    del pfns[i]
-                    return True
-        return False
+        return any(
+            self._remove_single(buddy, order, kind)
+            for kind in MigrateType
+            if (kind is ISOLATE) == (migratetype is ISOLATE)
+        )
 
     def take_range(self, start: int, end: int) -> list[tuple[int, int, MigrateType]]:
         """Take all free memory of [start, end) off the lists, splitting blocks that reach over a border.
 
         Returns the runs (start, end, migratetype) that were taken.
         """
+        self._own()
         taken: list[tuple[int, int, MigrateType]] = []
         rest: list[Chunk] = []
         for (kind, order), pfns in self._single.items():
             size = 1 << order
-            i, k = bisect_left(pfns, start - size + 1), bisect_left(pfns, end)
-            for pfn in pfns[i:k]:
-                taken.append((max(pfn, start), min(pfn + size, end), kind))
-                rest += self._outside(pfn, pfn + size, start, end, kind)
-            del pfns[i:k]
+            for pfn in pfns.between(start - size + 1, end):
+                for _ in range(pfns.pop(pfn)):
+                    taken.append((max(pfn, start), min(pfn + size, end), kind))
+                    rest += self._outside(pfn, pfn + size, start, end, kind)
         step = 1 << self.max_order
         for kind, runs in self._top.items():
             low, high = align_down(start, step), align_up(end, step)
