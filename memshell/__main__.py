@@ -6,25 +6,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from memshell.errors import MemshellError, UsageError
+from memshell.errors import MemshellError
+from memshell.modes import find_mode, usage
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-USAGE = """\
-memshell [OPTIONS]                      the prompt; a script on standard input when that is no terminal
-memshell -c 'CMD; CMD'                  run commands
-memshell run FILE... [--json]           play scenarios
-memshell test [FILE|DIR]...             play scenarios as tests (--junit F --ktap --update -k NAME -j N)
-memshell mutate FILE [--pairs] [--json] play a scenario once for each check of the 2018 series, with that check off
-memshell vmlinux FILE [--json]          facts from a kernel image (--symbols NAME,... --struct NAME,...)
-memshell capture [--root DIR] [-o FILE] this machine, or a copied /proc and /sys -> a file for `use FILE`
-memshell verify RECORDING... [--json]   replay what a real kernel did and compare
-memshell plugins [--json] [--time]      the plugins and how they fare
-memshell new-plugin KIND NAME [DIR]     write the project of a plugin: arch, policy or commands
-memshell export KIND OUT [FILE...]      play FILEs and write the machine as sysroot, svg, html or json
-"""
 EXIT_CODES = "exit codes: 0 fine, 1 failed, 2 usage, 3 a plugin or memshell itself failed, 130 interrupted"
 
 
@@ -34,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     from memshell.options import Parser
 
-    parser = Parser(prog="memshell", usage=USAGE, epilog=EXIT_CODES, allow_abbrev=False)
+    parser = Parser(prog="memshell", usage=usage(), epilog=EXIT_CODES, allow_abbrev=False)
     parser.add_argument("-c", dest="commands", metavar="CMDS", help="run these commands and leave")
     parser.add_argument("-F", dest="form", choices=["table", "json", "csv", "md"], help="form of the results")
     parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
@@ -49,32 +37,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-MODES = {
-    "run": "memshell.scenario.modes:run",
-    "test": "memshell.scenario.testmode:test",
-    "vmlinux": "memshell.scenario.modes:vmlinux",
-    "mutate": "memshell.scenario.mutants:mode",
-    "verify": "memshell.verify.cli:main",
-    "capture": "memshell.scenario.capture_mode:capture",
-    "plugins": "memshell.scenario.modes:plugins",
-    "new-plugin": "memshell.newplugin:mode",
-    "export": "memshell.scenario.modes:export",
-}
-
-
-def _mode(name: str) -> Callable[[argparse.Namespace, list[str]], int]:
-    from importlib import import_module
-
-    if name not in MODES:
-        from memshell.commands.registry import did_you_mean
-
-        hint = did_you_mean(name, MODES) or "memshell --help lists the modes; memshell -c 'CMD' runs commands"
-        raise UsageError(f"unknown mode {name!r}", hint=hint)
-    module, _colon, function = MODES[name].partition(":")
-    found: Callable[[argparse.Namespace, list[str]], int] = getattr(import_module(module), function)
-    return found
-
-
 def _run(args: argparse.Namespace) -> int:
     if args.version:
         from memshell import __version__
@@ -82,16 +44,16 @@ def _run(args: argparse.Namespace) -> int:
         print(f"memshell {__version__}")
         return 0
     if args.commands is not None:
-        from memshell.scenario.modes import commands
+        from memshell.modes.commands import run
 
-        return commands(args)
+        return run(args, args.rest)
     if args.rest:
-        return _mode(args.rest[0])(args, args.rest[1:])
+        return find_mode(args.rest[0])(args, args.rest[1:])
     if sys.stdin.isatty():
         from memshell.repl.app import prompt
 
         return prompt(args)
-    from memshell.scenario.modes import script
+    from memshell.modes.commands import script
 
     return script(args)
 

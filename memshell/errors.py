@@ -21,6 +21,7 @@ Anything else that reaches the top is a defect of memshell's: exit 3, and ``--de
 from __future__ import annotations
 
 import errno as _errno
+from collections.abc import Iterable
 
 
 class MemshellError(Exception):
@@ -114,3 +115,19 @@ class PluginError(MemshellError):
     """A plugin failed to load or raised; the message names it, its version and the hook."""
 
     exit_code = 3
+
+
+def nearest(word: str, known: Iterable[str], *, count: int = 1) -> str:
+    """Return the known words closest to *word*, joined by "or"; empty when none is close."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    close = get_close_matches(word.lower(), [item.lower() for item in names], n=count, cutoff=0.6)
+    original = {item.lower(): item for item in names}
+    return " or ".join(original[item] for item in close)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """Return a hint for an error, or None when nothing is close."""
+    close = nearest(word, known)
+    return f"did you mean {close}?" if close else None

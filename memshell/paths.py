@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from memshell.errors import UsageError
+from memshell.errors import UsageError, did_you_mean
 
 
 def _base(variable: str, fallback: str) -> Path:
@@ -38,3 +38,26 @@ def own_scenarios() -> list[str]:
     """Return the names of the scenarios that memshell brings, such as tutorial/first."""
     root = scenario_root()
     return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.mem"))
+
+
+def find_scenario(name: str) -> str:
+    """Return the path of a scenario: a file, or the name of one that memshell brings, such as tutorial/first.
+
+    Raises UsageError with the nearest name.
+    """
+    if Path(name).is_file():
+        return name
+    root = scenario_root()
+    for candidate in (root / name, root / f"{name}.mem"):
+        if candidate.is_file():
+            return str(candidate)
+    raise UsageError(f"no scenario {name}: no such file", hint=_near_scenario(name.removesuffix(".mem")))
+
+
+def _near_scenario(name: str) -> str:
+    """Return a hint: the scenario that is called *name* in some folder, or nearly so, else one of each folder."""
+    known = own_scenarios()
+    same = next((item for item in known if item.rpartition("/")[2].lower() == name.lower()), None)
+    first = {item.partition("/")[0]: item for item in reversed(known)}
+    of_ours = f"a file, or one of memshell's own, such as {', '.join(sorted(first.values()))}"
+    return f"did you mean {same}?" if same else did_you_mean(name, known) or of_ours

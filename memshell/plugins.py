@@ -20,8 +20,8 @@ import pluggy
 
 from memshell import hookspecs
 from memshell.arch import Arch
-from memshell.commands.registry import Command, did_you_mean
-from memshell.errors import PluginError
+from memshell.commands.registry import Command
+from memshell.errors import PluginError, did_you_mean
 from memshell.plugins_guard import GuardedPolicy, PolicyLike, guarded_command, isolated, isolated_event, one_line
 from memshell.report import Column
 

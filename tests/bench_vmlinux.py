@@ -51,7 +51,7 @@ def tools(path: str) -> dict[str, list[str]]:
     """The command of each tool that is installed."""
     python = sys.executable
     found = {
-        "memshell vmlinux": [python, "-m", "memshell.vmlinux", path, "--json"],
+        "memshell vmlinux": [python, "-m", "memshell", "vmlinux", path, "--json"],
         "memshell, DWARF only": [python, "-c", FORCE_DWARF, path],
     }
     pahole, gdb = shutil.which("pahole"), shutil.which("gdb-multiarch") or shutil.which("gdb")

@@ -23,7 +23,8 @@ LAYERS = [
     {"commands", "plugins", "verify", "experiment"},
     {"scenario"},
     {"api"},
-    {"conformance", "testing", "newplugin"},
+    {"conformance", "testing"},
+    {"modes"},
     {"repl"},
     {"__main__"},
 ]

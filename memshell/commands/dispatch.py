@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from memshell.commands.registry import Arg, Command, did_you_mean
-from memshell.errors import UsageError
+from memshell.commands.registry import Arg, Command
+from memshell.errors import UsageError, did_you_mean
 from memshell.report import FORMATS, Result, columns_of, render
 
 if TYPE_CHECKING:

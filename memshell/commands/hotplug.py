@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from memshell.commands.registry import ArgType, arg, command, did_you_mean
+from memshell.commands.registry import ArgType, arg, command
 from memshell.commands.types import (
     ADDRESS,
     BLOCKS,
@@ -18,7 +18,7 @@ from memshell.commands.types import (
     choice,
     named,
 )
-from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError
+from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -8,9 +8,9 @@ from itertools import islice, takewhile
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command, did_you_mean
+from memshell.commands.registry import ArgType, arg, command
 from memshell.commands.types import FILE, TEXT
-from memshell.errors import CommandError, ImageError, UsageError
+from memshell.errors import CommandError, ImageError, UsageError, did_you_mean
 from memshell.report import Column, Result
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command, did_you_mean
+from memshell.commands.registry import ArgType, arg, command
 from memshell.commands.types import FILE, TEXT, named
-from memshell.errors import UsageError
+from memshell.errors import UsageError, did_you_mean
 from memshell.report import Column, Result
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command, nearest
+from memshell.commands.registry import ArgType, arg, command
 from memshell.commands.types import ADDRESS, INT, SIZE, choice
-from memshell.errors import CommandError, UsageError
+from memshell.errors import CommandError, UsageError, nearest
 from memshell.report import Column, Result
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from memshell.errors import PluginError, UsageError
+from memshell.errors import PluginError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -137,22 +137,6 @@ def command(family: str, *arguments: Arg, **details: Any) -> Callable[[F], F]:
         return function
 
     return register
-
-
-def nearest(word: str, known: Iterable[str], *, count: int = 1) -> str:
-    """Return the known words closest to *word*, joined by "or"; empty when none is close."""
-    from difflib import get_close_matches
-
-    names = list(known)
-    close = get_close_matches(word.lower(), [item.lower() for item in names], n=count, cutoff=0.6)
-    original = {item.lower(): item for item in names}
-    return " or ".join(original[item] for item in close)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint for an error, or None when nothing is close."""
-    close = nearest(word, known)
-    return f"did you mean {close}?" if close else None
 
 
 class Registry:

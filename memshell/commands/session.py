@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command, did_you_mean
+from memshell.commands.registry import ArgType, arg, command
 from memshell.commands.types import FILE, INT, TEXT
-from memshell.errors import CommandError, UsageError
+from memshell.errors import CommandError, UsageError, did_you_mean
 from memshell.report import Column, Result
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memshell.commands.registry import ArgType, did_you_mean
-from memshell.errors import UsageError
+from memshell.commands.registry import ArgType
+from memshell.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

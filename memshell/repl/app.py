@@ -17,12 +17,12 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 
 from memshell.errors import MemshellError
+from memshell.modes.shells import make_player, tell
 from memshell.paths import rc_path, state_path
 from memshell.repl.complete import ShellCompleter
 from memshell.repl.highlight import ShellLexer, coloured, theme
 from memshell.repl.journal import Journal, finished_lines, last_journal, new_journal
 from memshell.repl.screen import Notes, Screen, toolbar
-from memshell.scenario.modes import make_player, tell
 from memshell.scenario.player import StepFailed
 from memshell.scenario.syntax import SyntaxProblem, parse_text
 

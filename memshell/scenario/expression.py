@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import did_you_mean
-from memshell.errors import UsageError
+from memshell.errors import UsageError, did_you_mean
 from memshell.scenario.lalr import Node, Token
 
 if TYPE_CHECKING:

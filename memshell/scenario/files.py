@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memshell.commands.registry import did_you_mean
-from memshell.errors import CommandError, UsageError
+from memshell.errors import CommandError, UsageError, did_you_mean
 
 
 def read_scenario(path: str) -> str:

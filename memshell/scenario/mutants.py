@@ -113,31 +113,3 @@ def in_parallel(job: Callable[[Sites], Shown], items: Sequence[Sites], jobs: int
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         return list(pool.map(job, items, chunksize=max(len(items) // (4 * jobs), 1)))
-
-
-def mode(args: Any, rest: list[str]) -> int:
-    """``memshell mutate FILE [--pairs] [--json] [-j N]``."""
-    import json
-
-    from memshell.commands.series import MUTANT_COLUMNS
-    from memshell.experiment.mutate import rows
-    from memshell.report import Result, render
-    from memshell.scenario.modes import _load, find_scenario, mode_parser
-
-    parser = mode_parser(
-        "mutate", "play a scenario once per check site with that check off, and say what goes wrong first"
-    )
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--pairs", action="store_true", help="two checks off at a time")
-    parser.add_argument("--json", action="store_true", help="one object per row")
-    parser.add_argument("-j", dest="jobs", type=int, default=None, metavar="N", help="processes; all cores without it")
-    options = parser.parse_args(rest)
-    table = rows(
-        mutate(find_scenario(options.file), pairs=options.pairs, jobs=options.jobs, loader=partial(_load, args))
-    )
-    print(
-        "\n".join(json.dumps(row) for row in table)
-        if options.json
-        else render(Result(rows=table, columns=MUTANT_COLUMNS), "table").rstrip()
-    )
-    return 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import did_you_mean
-from memshell.errors import UsageError
+from memshell.errors import UsageError, did_you_mean
 from memshell.scenario.expression import Quantity
 
 if TYPE_CHECKING:

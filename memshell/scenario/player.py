@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memshell.commands.dispatch import invoke, shown
-from memshell.commands.registry import did_you_mean
 from memshell.errors import (
     CommandError,
     ExpectFailed,
@@ -19,6 +18,7 @@ from memshell.errors import (
     MemshellError,
     ScenarioError,
     UsageError,
+    did_you_mean,
 )
 from memshell.scenario.expression import Names, Quantity, evaluate, show, why_not
 from memshell.scenario.files import read_scenario, run_shell, write_output
@@ -112,7 +112,7 @@ class Player:
         return play_fresh(text, self.shell.loader)
 
     def _mutate_file(self, path: str, *, pairs: bool, jobs: int | None) -> list[Verdict]:
-        from memshell.scenario.modes import find_scenario
+        from memshell.paths import find_scenario
         from memshell.scenario.mutants import mutate
 
         return mutate(find_scenario(path), pairs=pairs, jobs=jobs, loader=self.shell.loader)

@@ -1,51 +1,13 @@
-"""``memshell verify RECORDING... [--json]``."""
+"""What the mode and the command ``verify`` print of a recording."""
 
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from memshell.errors import MemshellError
-from memshell.options import Parser
 from memshell.verify.quantity import Quantity
-from memshell.verify.recording import Recording, load_recording
-from memshell.verify.report import summary, verify_recording
-
-if TYPE_CHECKING:
-    import argparse
-
-
-def main(args: argparse.Namespace, rest: list[str]) -> int:
-    """Verify the recordings that are named; 1 when a quantity differs or a file cannot be read."""
-    from memshell.plugins import load_plugins
-
-    parser = Parser(
-        prog="memshell verify", description="Replay what a real kernel did and compare.", allow_abbrev=False
-    )
-    parser.add_argument("recordings", nargs="+", metavar="RECORDING", help="NAME.json or NAME.json.xz")
-    parser.add_argument("--json", action="store_true", help="one object per recording")
-    parser.add_argument("--all", action="store_true", help="show the quantities that are equal, too")
-    options = parser.parse_args(rest)
-    plugins = load_plugins(args.plugin, blocked=args.block_plugin, strict=args.strict_plugins)
-    failed = 0
-    for path in options.recordings:
-        try:
-            recording = load_recording(path)
-            quantities = verify_recording(recording, plugins.arches(), plugins.policies())
-        except MemshellError as error:
-            if args.debug:
-                raise
-            print(f"memshell: {error}", file=sys.stderr)
-            failed = 1
-            continue
-        print(
-            json.dumps(as_json(recording, quantities))
-            if options.json
-            else as_text(recording, quantities, everything=options.all)
-        )
-        failed |= any(q.verdict == "differs" for q in quantities)
-    return int(failed)
+from memshell.verify.recording import Recording
+from memshell.verify.report import summary
 
 
 def as_json(recording: Recording, quantities: list[Quantity]) -> dict[str, Any]:

@@ -4,7 +4,6 @@
 symbols one at a time.
 """
 
-from memshell.vmlinux.cli import main_vmlinux
 from memshell.vmlinux.derive import Fact
 from memshell.vmlinux.facts import ENUMS, STRUCTS, Facts, facts_of, find_config, read_facts
 from memshell.vmlinux.image import Image
@@ -25,7 +24,6 @@ __all__ = [
     "enum_lines",
     "facts_of",
     "find_config",
-    "main_vmlinux",
     "read_facts",
     "render",
     "struct_lines",

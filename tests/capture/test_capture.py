@@ -14,7 +14,7 @@ from memshell.machine import Machine
 from memshell.mm.invariants import violations
 from memshell.mm.mmzone import ZONE_BY_LABEL
 from memshell.mm.profile import find_profile
-from memshell.scenario.capture_mode import as_text
+from memshell.modes.capture import as_text
 from memshell.scenario.suite import shared_plugins
 from memshell.verify.recording import load_recording
 from memshell.verify.replay import Replay

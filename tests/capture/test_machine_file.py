@@ -9,7 +9,7 @@ from capture_tree import load, write_tree
 from memshell.__main__ import main
 from memshell.capture import boot_file, capture, load_machine_file, policy_of, profile_of
 from memshell.errors import MemshellError
-from memshell.scenario.capture_mode import as_text
+from memshell.modes.capture import as_text
 from memshell.scenario.suite import shared_plugins
 
 PLUGINS = shared_plugins()

@@ -7,9 +7,9 @@ import pytest
 import vmlinux_build as b
 import vmlinux_sample as sample
 
+from memshell.__main__ import main
 from memshell.errors import ImageError
-from memshell.vmlinux import Image, enum_lines, main_vmlinux, read_facts, struct_lines
-from memshell.vmlinux.__main__ import main
+from memshell.vmlinux import Image, enum_lines, read_facts, struct_lines
 
 
 @pytest.fixture
@@ -126,9 +126,10 @@ def test_names_for_completion(write):
         image.struct("pag")
 
 
-def test_json_is_the_contract(write):
+def test_json_is_the_contract(write, capsys):
     path = str(write(sample.image()))
-    found = json.loads(main_vmlinux(path, as_json=True, structs=["list_head,nosuch"], symbols=["twice,nosuch"]))
+    assert main(["vmlinux", path, "--json", "--struct", "list_head,nosuch", "--symbols", "twice,nosuch"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert {"file", "arch", "endian", "bits", "release", "source", "structs", "facts", "symbols"} <= set(found)
     assert (found["file"], found["bits"], found["source"]) == (path, 64, "btf")
     assert found["structs"]["page"]["members"]["_refcount"] == {"offset": 52, "size": 4}
@@ -140,7 +141,7 @@ def test_json_is_the_contract(write):
 
 
 def test_text_marks_what_was_not_read(write, capsys):
-    assert main([str(write(sample.image())), "--struct", "zone", "--symbols", "online_pages,nosuch"]) == 0
+    assert main(["vmlinux", str(write(sample.image())), "--struct", "zone", "--symbols", "online_pages,nosuch"]) == 0
     text = capsys.readouterr().out
     assert "x86_64, 64-bit, little endian, 6.99.0-sample, types from BTF" in text
     assert "\n? page_size " in text
@@ -151,7 +152,7 @@ def test_text_marks_what_was_not_read(write, capsys):
 
 
 def test_one_line_and_exit_1(write, capsys):
-    assert main([str(write(b"hello, world\n"))]) == 1
+    assert main(["vmlinux", str(write(b"hello, world\n"))]) == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "not a kernel image" in message

@@ -237,7 +237,7 @@ def test_the_worst_stay_within_the_memory_that_is_promised(tmp_path):
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     for name in files:
-        command = [sys.executable, "-m", "memshell.vmlinux", str(tmp_path / name)]
+        command = [sys.executable, "-m", "memshell", "vmlinux", str(tmp_path / name)]
         done = subprocess.run(command, capture_output=True, text=True, preexec_fn=bound, check=False, timeout=60)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1

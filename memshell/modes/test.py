@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memshell.errors import UsageError
+from memshell.modes import mode_parser
 from memshell.paths import scenario_root
-from memshell.scenario.modes import mode_parser
 from memshell.scenario.reports import junit, ktap, plain_line, summary
 from memshell.scenario.suite import Case, apply_edits, find_files, play_case
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def test(args: argparse.Namespace, rest: list[str]) -> int:
+def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Play scenarios as tests; without a name, those that memshell brings."""
     parser = mode_parser("test", "play scenarios as tests, each on a machine of its own")
     parser.add_argument("files", nargs="*", metavar="FILE|DIR")

@@ -10,8 +10,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from memshell.commands.registry import did_you_mean
-from memshell.errors import CommandError, UsageError
+from memshell.errors import CommandError, UsageError, did_you_mean
+from memshell.modes import mode_parser
+from memshell.modes.shells import make_shell
 
 if TYPE_CHECKING:
     import argparse
@@ -29,10 +30,8 @@ TRIALS = {
 }
 
 
-def mode(args: argparse.Namespace, rest: list[str]) -> int:
+def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Write the project and say what comes next."""
-    from memshell.scenario.modes import mode_parser
-
     kinds = "; ".join(f"{kind}: {text}" for kind, text in KINDS.items())
     parser = mode_parser("new-plugin", f"write the project of a plugin. {kinds}")
     parser.add_argument("kind", metavar="|".join(KINDS))
@@ -57,8 +56,6 @@ def mode(args: argparse.Namespace, rest: list[str]) -> int:
 
 def taken(args: argparse.Namespace) -> set[str]:
     """Return the names of architectures, policies and commands that there are."""
-    from memshell.scenario.modes import make_shell
-
     shell = make_shell(args)
     plugins = shell.plugins
     return {*plugins.arches(), *plugins.policies(), *plugins.names(), *(item.name for item in shell.registry)}

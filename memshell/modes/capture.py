@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import CommandError
-from memshell.scenario.modes import mode_parser
+from memshell.modes import mode_parser
 
 if TYPE_CHECKING:
     import argparse
 
 
-def capture(args: argparse.Namespace, rest: list[str]) -> int:
+def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Read a machine; the file goes to stdout or to -o, what could not be read to stderr."""
     from memshell.capture import capture as read_machine
 

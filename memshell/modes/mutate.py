@@ -1,0 +1,38 @@
+"""``memshell mutate FILE``: play a scenario once for each check of the 2018 series, with that check off."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING
+
+from memshell.commands.series import MUTANT_COLUMNS
+from memshell.experiment.mutate import rows
+from memshell.modes import mode_parser
+from memshell.modes.shells import chosen_plugins
+from memshell.paths import find_scenario
+from memshell.report import Result, render
+from memshell.scenario.mutants import mutate
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def run(args: argparse.Namespace, rest: list[str]) -> int:
+    """Print the table of what goes wrong first."""
+    parser = mode_parser(
+        "mutate", "play a scenario once per check site with that check off, and say what goes wrong first"
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--pairs", action="store_true", help="two checks off at a time")
+    parser.add_argument("--json", action="store_true", help="one object per row")
+    parser.add_argument("-j", dest="jobs", type=int, default=None, metavar="N", help="processes; all cores without it")
+    options = parser.parse_args(rest)
+    loader = partial(chosen_plugins, args)
+    table = rows(mutate(find_scenario(options.file), pairs=options.pairs, jobs=options.jobs, loader=loader))
+    print(
+        "\n".join(json.dumps(row) for row in table)
+        if options.json
+        else render(Result(rows=table, columns=MUTANT_COLUMNS), "table").rstrip()
+    )
+    return 0
