@@ -1,6 +1,7 @@
 """A real machine as a file: `collect` reads it from /proc and /sys, `machine_file` boots the model from it.
 
-The file's `state` has the shape of a recorded state, and one reader (`reader`) makes boot memory of both.
+The file's `state` has the shape of a recorded state, and one reader (`reader`) makes boot memory of both. A recording
+(`recording`) has a state after boot and one after each action.
 """
 
 from __future__ import annotations

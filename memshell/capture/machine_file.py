@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memshell.capture.collect import SCHEMA
-from memshell.capture.reader import boot_state
+from memshell.capture.reader import boot_state, read_json
 from memshell.errors import CommandError, RecordingError, UsageError
 from memshell.machine import Machine
 from memshell.mm.mmzone import ZONE_BY_LABEL
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from memshell.mm.profile import Profile
     from memshell.policy import Policy
 
-MAX_BYTES = 256 << 20
 MEMORY_KEYS = ("ram", "block", "used", "nodes", "standby")  # keys of `use ARCH` that the file's state answers
 DEFAULT_PROFILE = "v6.12"
 NODE_LIST = re.compile(r"(\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*)?")
@@ -44,14 +42,11 @@ class MachineFile:
 
 def load_machine_file(path: str | Path) -> MachineFile:
     """Read a machine file. Raises `RecordingError` with one line that says what is wrong with it."""
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        raw = json.loads(data)
-    except OSError as error:
-        raise RecordingError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise RecordingError(f"{path} is no machine file: {error}") from error
+    return machine_file_of(read_json(path, "machine file"), path)
+
+
+def machine_file_of(raw: Any, path: str | Path) -> MachineFile:
+    """Return the machine that the file at *path* holds. Raises `RecordingError` for what is none."""
     found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
     if found != SCHEMA:
         raise RecordingError(

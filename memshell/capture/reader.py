@@ -6,7 +6,11 @@ a zone's free pages.
 
 from __future__ import annotations
 
+import json
+import lzma
+import zlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memshell.arch import Arch, BootBlock, BootMemory, BootZone
@@ -22,6 +26,22 @@ if TYPE_CHECKING:
     from memshell.policy import Policy
 
 PARAMS = ("online_policy", "auto_movable_ratio", "auto_movable_numa_aware")
+MAX_BYTES = 256 << 20  # no file comes near; a larger one is not read into memory
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """Return what a file holds, packed by xz or not. Raises `RecordingError` when it is no *what*."""
+    path = Path(path)
+    try:
+        with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise RecordingError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+        return json.loads(data)
+    except OSError as error:
+        raise RecordingError(f"cannot read {path}: {error.strerror or error}") from error
+    except (lzma.LZMAError, zlib.error, EOFError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RecordingError(f"{path} is no {what}: {error}") from error
 
 
 def boot_state(arch: Arch, profile: Profile, policy: Policy, state: Mapping[str, Any]) -> Mm:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from memshell.commands.registry import Suggestions
     from memshell.commands.shell import Shell
     from memshell.commands.sized import Sized
+    from memshell.machine import Machine
+    from memshell.mm.profile import Profile
     from memshell.mm.state import Mm
     from memshell.policy import Policy
 
@@ -43,7 +45,7 @@ def _use_words(shell: Shell, prefix: str) -> Suggestions:
     """Complete the architecture, then its keys, then the values of a key."""
     arches = shell.plugins.arches()
     yield from ((name, "architecture") for name in arches)
-    files = (name for name, _ in FILE.complete(shell, prefix) if name.endswith((".json", "/")))
+    files = (name for name, _ in FILE.complete(shell, prefix) if name.endswith((".json", ".json.xz", "/")))
     yield from ((name, "machine file") for name in files)
     key, equals, typed = prefix.partition("=")
     for arch in arches.values():
@@ -68,7 +70,7 @@ ARCH = ArgType("ARCH", TEXT.convert, _use_words)
 
 @command(
     "machine",
-    arg("arch", ARCH, "an architecture or a machine file; without it, list the keys", nargs="?"),
+    arg("arch", ARCH, "an architecture, a machine file or a recording; without it, list the keys", nargs="?"),
     arg("options", USE_WORD, "its options, profile=v6.12 and policy=NAME", nargs="*"),
     needs_machine=False,
     examples="""
@@ -88,8 +90,9 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     page size, orders, section size where the image tells it, and the profile by its release.  What is given
     by hand wins over the file.
 
-    ``use FILE`` boots the machine that ``memshell capture -o FILE`` read: its kernel chooses the profile, its
-    memmap_on_memory the policy.  Keys that do not say how much memory there is may follow.
+    ``use FILE`` boots the machine that ``memshell capture -o FILE`` read, or the one that a recording (NAME.json or
+    NAME.json.xz) begins with: its kernel chooses the profile, its memmap_on_memory the policy.  Keys that do not
+    say how much memory there is may follow.
     """
     arches = shell.plugins.arches()
     if args.arch is None:
@@ -118,23 +121,71 @@ def _names_file(word: str) -> bool:
 
 
 def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
-    """Boot the machine of a machine file; its kernel and parameters choose what *options* do not."""
-    from memshell.capture import boot_file, load_machine_file, policy_of, profile_of
+    """Boot the machine of a machine file or a recording; its kernel and parameters choose what *options* do not."""
+    from memshell.capture import reader, recording
     from memshell.mm.profile import find_profile
 
-    file = load_machine_file(path)
+    raw = reader.read_json(path, "machine file")
+    boots = _Recorded if isinstance(raw, dict) and raw.get("schema") == recording.SCHEMA else _Captured
+    file = boots(raw, path)
     name = options.pop("profile", None)
-    kernel = profile_of(file) if name is None else find_profile(name)
+    kernel = file.profile() if name is None else find_profile(name)
     policies = shell.plugins.policies()
     word = _policy_word(shell, options)
-    policy = policy_of(file, policies) if word is None else policies[word]
+    policy = file.policy(policies) if word is None else policies[word]
     params = {key: _parameter(key, options.pop(key)) for key in list(options) if key in PARAMETERS}
     for key in [key for key in options if key in kernel.features]:
         kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
-    machine = boot_file(file, kernel, options, shell.plugins.arches(), policy, shell.command_text)
+    machine = file.boot(kernel, options, shell, policy)
     machine.mm.params.update(params)
     shell.machine = machine
     return describe(machine.mm)
+
+
+class _Captured:
+    """The machine of a file that ``memshell capture`` wrote."""
+
+    def __init__(self, raw: Any, path: str) -> None:
+        from memshell.capture.machine_file import machine_file_of
+
+        self.file = machine_file_of(raw, path)
+
+    def profile(self) -> Profile:
+        from memshell.capture import profile_of
+
+        return profile_of(self.file)
+
+    def policy(self, policies: Mapping[str, Policy]) -> Policy:
+        from memshell.capture import policy_of
+
+        return policy_of(self.file, policies)
+
+    def boot(self, kernel: Profile, options: dict[str, str], shell: Shell, policy: Policy) -> Machine:
+        from memshell.capture import boot_file
+
+        return boot_file(self.file, kernel, options, shell.plugins.arches(), policy, shell.command_text)
+
+
+class _Recorded:
+    """The machine that a recording begins with."""
+
+    def __init__(self, raw: Any, path: str) -> None:
+        from memshell.capture.recording import recording_of
+
+        self.recording = recording_of(raw, path)
+
+    def profile(self) -> Profile:
+        return self.recording.profile
+
+    def policy(self, policies: Mapping[str, Policy]) -> Policy:
+        return self.recording.policy(policies)
+
+    def boot(self, kernel: Profile, options: dict[str, str], shell: Shell, policy: Policy) -> Machine:
+        from memshell.capture.recording import boot_recording
+
+        for name, value in options.items():
+            raise UsageError(f"{name}={value} cannot be given here", hint="the recording says what the machine is")
+        return boot_recording(self.recording, shell.plugins.arches(), kernel, policy, shell.command_text)
 
 
 def _policy_word(shell: Shell, options: dict[str, str]) -> str | None:

@@ -7,9 +7,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from memshell.capture.recording import Recording
 from memshell.mm import LEDGER
 from memshell.mm.events import LEAVES, Trace
-from memshell.verify.recording import Recording
 
 # How often these are called depends on what the guest happens to have in the zone at that moment.
 ACCIDENTAL = frozenset({"do_migrate_range"})

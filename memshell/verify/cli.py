@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from memshell.capture.recording import Recording
 from memshell.verify.quantity import Quantity
-from memshell.verify.recording import Recording
 from memshell.verify.report import summary
 
 

@@ -19,9 +19,9 @@ from pkgutil import iter_modules
 from typing import Any
 
 import memshell.mm
+from memshell.capture.recording import load_recording
 from memshell.mm import LEDGER, Mark
 from memshell.verify.quantity import Quantity
-from memshell.verify.recording import load_recording
 from memshell.verify.report import summary, verify_recording
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,10 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from memshell.arch import Arch
-from memshell.capture.reader import boot_state
-from memshell.errors import RecordingError
-from memshell.machine import Machine
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
 from memshell.mm.page import (
     KPF_ANON,
@@ -26,25 +22,7 @@ from memshell.mm.page import (
 from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
-from memshell.policy import Policy
-from memshell.verify import rfc
-from memshell.verify.recording import Recording
-
-
-def boot_machine(recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy]) -> Machine:
-    """Return a machine in the recording's boot state. Raises `RecordingError` for an architecture that no plugin has."""
-    name = {"ppc64le": "powerpc", "s390x": "s390"}.get(recording.arch, recording.arch)
-    if name not in arches:
-        raise RecordingError(f"{recording.name}: no plugin for architecture {recording.arch!r}")
-    state = recording.steps[0]["state"]
-    arch = arches[name].from_recording(
-        recording.config, recording.cmdline, recording.qemu_args, state, recording.profile
-    )
-    parameter = state.get("params", {}).get("memmap_on_memory", "N")
-    policy = next((p for p in policies.values() if p.parameter == parameter), policies["buddy"])
-    if rfc.is_rfc(recording):
-        policy = policies[rfc.policy_name(recording)]
-    return Machine(boot_state(arch, recording.profile, policy, state))
+from memshell.verify import series
 
 
 def used_ranges(mm: Mm) -> list[tuple[int, int, Page]]:
@@ -81,7 +59,7 @@ def read_pages(mm: Mm, step: dict[str, Any]) -> None:
     if not runs:
         return
     if mm.seam.marks_memmap:
-        runs = rfc.reveal(mm, runs)
+        runs = series.reveal(mm, runs)
     pcp = _pcp_pageblocks(mm, runs, step["state"]["zones"])
     size = mm.arch.pageblock_nr_pages
     before = mm.pages.copy()

@@ -9,7 +9,7 @@ from memshell.drivers.virtio.virtio_mem import NEVER_ONLINE
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import KPAGEFLAGS, KPF_DIRTY, KPF_RESERVED, Owner, Page
 from memshell.mm.state import Mm
-from memshell.verify import rfc
+from memshell.verify import series
 from memshell.verify.quantity import Quantity, compare
 
 Runs = list[list[int]]
@@ -84,7 +84,7 @@ def predicted_flags(mm: Mm, ranges: list[tuple[int, int]]) -> Runs:
     """Return the flags of *ranges* as runs; pages that are not online have what that kernel shows."""
     absent = mm.feature("kpageflags.absent")
     if mm.seam.marks_memmap:
-        return rfc.kpageflags(mm, ranges, absent)
+        return series.kpageflags(mm, ranges, absent)
     runs: Runs = []
     for start, end in ranges:
         at = start
@@ -117,7 +117,7 @@ def model_chunks(mm: Mm, ranges: list[tuple[int, int]]) -> Runs:
     """Return the model's free blocks that begin in *ranges*, equal neighbours packed."""
     found = [(c.pfn, c.order) for area in mm.free.values() for a, b in ranges for c in area.chunks(a, b)]
     if mm.seam.marks_memmap:
-        found = rfc.with_images(mm, found, ranges)
+        found = series.with_images(mm, found, ranges)
     return _pack(sorted(found))
 
 

@@ -12,7 +12,7 @@ from memshell.drivers.virtio import virtio_mem
 from memshell.errors import KernelCrash, KernelError
 from memshell.machine import Machine
 from memshell.mm.state import Mm
-from memshell.verify import devices, rfc
+from memshell.verify import devices, series
 
 VIRTIO_REGION = 4 << 30  # larger than any recorded request; the region's end decides nothing
 
@@ -157,7 +157,7 @@ def _nothing(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer
 
 def _put_page(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
     del step
-    rfc.play_put(replay, op)
+    series.play_put(replay, op)
     return Answer()
 
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from memshell.arch import Arch
 from memshell.capture.reader import read_params
+from memshell.capture.recording import Recording, boot_recording
 from memshell.errors import RecordingError
 from memshell.machine import Machine
 from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.state import Mm
 from memshell.policy import Policy
-from memshell.verify import rfc
+from memshell.verify import series
 from memshell.verify.backing import settle_backing
 from memshell.verify.calls import compare_calls, first_difference, visible_names
-from memshell.verify.inputs import boot_machine, read_dumped, read_pages
+from memshell.verify.inputs import read_dumped, read_pages
 from memshell.verify.pages import page_quantities
 from memshell.verify.quantity import Quantity, Verdict, compare
-from memshell.verify.recording import Recording
 from memshell.verify.replay import Answer, Replay
 from memshell.verify.state import state_quantities
 
@@ -66,8 +66,9 @@ def verify_recording(
 def _verify(
     recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy], watch: Watcher | None
 ) -> list[Quantity]:
-    replay = Replay(boot_machine(recording, arches, policies), traced=watch is not None)
-    steps = _rfc_steps if rfc.is_rfc(recording) else _steps
+    machine = boot_recording(recording, arches, recording.profile, recording.policy(policies))
+    replay = Replay(machine, traced=watch is not None)
+    steps = _series_steps if recording.of_series else _steps
     quantities: list[Quantity] = []
     seen = 0
     for found in steps(recording, replay, (recording.steps[0]["state"], replay.machine.mm)):
@@ -87,27 +88,25 @@ def _steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any], Mm]
             yield list(_verify_step(recording, replay, step, boot))
 
 
-def _rfc_steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any], Mm]) -> Iterator[list[Quantity]]:
+def _series_steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any], Mm]) -> Iterator[list[Quantity]]:
     """Replay a recording of the 2018 series: steps after a crash are compared as far as they were seen, none is played."""
-    with replay.machine.transaction("switches") as mm:
-        rfc.prepare(recording, mm)
-    for step in rfc.with_answers(recording):
+    for step in series.with_answers(recording):
         found: list[Quantity] = []
-        lost = rfc.interrupted(recording, step)
+        lost = series.interrupted(recording, step)
         if lost is None and not ("state" in step and step["op"]["op"] in ("look", "boot")):
-            rfc.look(replay)
+            series.look(replay)
         if replay.machine.mm.crashed:
             pass
         elif lost is not None:
-            rfc.play(replay, {**step, "op": lost})
+            series.play(replay, {**step, "op": lost})
         elif "state" in step:
             found += _verify_step(recording, replay, step, boot)
         else:
             replay.play(step)
-        found += rfc.struct_pages(step, replay)
+        found += series.struct_pages(step, replay)
         yield found
-    rfc.look(replay)
-    yield list(rfc.recording_quantities(recording, replay))
+    series.look(replay)
+    yield list(series.recording_quantities(recording, replay))
 
 
 def _verify_step(

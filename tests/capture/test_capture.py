@@ -8,6 +8,7 @@ import pytest
 from capture_tree import load, write_tree
 
 from memshell.capture import boot_file, capture, formats, load_machine_file, policy_of, profile_of
+from memshell.capture.recording import load_recording
 from memshell.drivers.base.memory.state import state_store
 from memshell.errors import RecordingError
 from memshell.machine import Machine
@@ -16,7 +17,6 @@ from memshell.mm.mmzone import ZONE_BY_LABEL
 from memshell.mm.profile import find_profile
 from memshell.modes.capture import as_text
 from memshell.scenario.suite import shared_plugins
-from memshell.verify.recording import load_recording
 from memshell.verify.replay import Replay
 from memshell.verify.report import TIMED_OUT
 from memshell.verify.state import state_quantities

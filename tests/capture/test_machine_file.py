@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 from capture_tree import load, write_tree
@@ -13,6 +14,7 @@ from memshell.modes.capture import as_text
 from memshell.scenario.suite import shared_plugins
 
 PLUGINS = shared_plugins()
+RECORDINGS = Path(__file__).parents[1] / "recordings"
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +198,12 @@ def test_a_scenario_may_use_a_file(machine_file, tmp_path, capsys):
     scenario.write_text(f"use {machine_file()}\nadd 1G\nexpect blocks.offline >= 8\n")
     assert main(["run", str(scenario)]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_recording_boots_the_machine_that_it_begins_with(capsys):
+    path = RECORDINGS / "ppc64le-p612-64k-radix-Y.json.xz"
+    code, out, _ = run(capsys, f"use {path} online_policy=auto-movable; set -F csv")
+    assert code == 0
+    assert out.startswith("powerpc, 2G, blocks of 256M, kernel v6.12, policy memmap_on_memory")
+    assert "online_policy,auto-movable" in out
+    assert run(capsys, f"use {path} ram=4G")[0] == 2

@@ -1,9 +1,7 @@
-"""Verify the recordings of the 2018 series (top key ``rfc``).
+"""Verify the recordings of the 2018 series (top key ``rfc``): marks, counts, frees, online chunks, struct pages, crashes.
 
-Marks, counts, frees, online chunks, struct pages, crashes.
-
-Steps after a crash were seen from outside only, and the action that the guest died in is missing from their
-list: it is taken from the description of the recordings. So is what a recording's switches mean.
+Steps after a crash were seen from outside only. The action that the guest died in is missing from their list; where it
+is known, the recording says it apart (`rfc.interrupted`).
 """
 
 from __future__ import annotations
@@ -15,87 +13,23 @@ from typing import TYPE_CHECKING, Any
 from memshell.experiment.trouble import Trouble, troubles
 from memshell.mm.events import Event
 from memshell.mm.page import KPF_BUDDY, KPF_LRU, KPF_MMAP, KPF_RESERVED, Owner
-from memshell.mm.profile import PROFILES, Profile
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
-from memshell.series.features import CHECKS
 from memshell.series.page_alloc import put_page
 from memshell.series.processes import process_runs, use_memory
 from memshell.series.struct_page import PG_LRU, PG_RESERVED, Content, any_of, kept, physical, runs
 from memshell.verify.quantity import Quantity, compare
 
 if TYPE_CHECKING:
-    from memshell.verify.recording import Recording
+    from memshell.capture.recording import Recording
     from memshell.verify.replay import Replay
-
-ORDERS = {
-    "1": ("bug.ascending_free", True),
-    "2": ("vmemmap.free_order", "host0-last"),
-    "3": ("vmemmap.free_order", "host1-host0-last"),
-}
-# The action that the guest died or hung in, where the list of steps lacks it.
-INTERRUPTED: dict[str, dict[str, Any]] = {
-    "D-12-1G": {"op": "offline", "blocks": [39, 38, 37, 36, 35, 34, 33, 32]},
-    "D-4-1G": {"op": "eject", "dimm": "d0", "via": "acpi"},
-    "D-4+7-1G": {"op": "eject", "dimm": "d0", "via": "acpi"},
-    "E-poison-128M-nokpf": {"op": "eject", "dimm": "d0", "via": "acpi"},
-    "D-9-128M-poison-nokpf": {"op": "offline", "blocks": [32]},
-    "D-5a-1G-use2": {"op": "use_memory", "size": 1150 << 20},
-    "F-half-1G-online": {"op": "remove", "start": 1 << 32, "size": 128 << 20},
-    "F-usemap-retry": {"op": "online_movable", "value": "online_movable", "blocks": [34, 35, 36, 37, 38, 39]},
-    "G-debugvm-128M-nokpf": {"op": "online_movable", "value": "online_movable", "blocks": [32]},
-}
-
-
-def is_rfc(recording: Recording) -> bool:
-    """Whether the recording is of the series."""
-    return "rfc" in recording.raw
-
-
-def switches(recording: Recording) -> dict[str, str]:
-    """Return the command-line switches of the instrumented kernel: {"rfc_skip": "16", ...}."""
-    return dict(re.findall(r"\b(rfc_\w+)=(-?\w+)", recording.cmdline))
-
-
-def profile_of(recording: Recording) -> Profile:
-    """Return rfc-2018 as the recording's build and switches have it."""
-    given, profile = switches(recording), PROFILES["rfc-2018"]
-    skipped = int(given.get("rfc_skip", "0"))
-    numbers = {bit: "5b" if bit == 16 else "5a" if bit == 5 else str(bit) for bit in range(1, 17)}
-    for name, (number, _) in CHECKS.items():
-        if any(skipped >> bit & 1 and number == site for bit, site in numbers.items()):
-            profile = profile.with_feature(name, value=False)
-    if given.get("rfc_order", "0") in ORDERS:
-        profile = profile.with_feature(*ORDERS[given["rfc_order"]])
-    if int(given.get("rfc_reserve", "0")) > 0:
-        profile = profile.with_feature("altmap.reserve", int(given["rfc_reserve"]))
-    build = recording.raw["rfc"]["build"]
-    return profile.with_feature("config.debug_vm", build in ("b2", "b3")).with_feature(
-        "config.debug_vm_pgflags", build == "b3"
-    )
-
-
-def policy_name(recording: Recording) -> str:
-    """Return the policy: the unpatched kernel, and one with the flag off, take existing memory."""
-    off = recording.raw["rfc"]["build"] == "b0" or switches(recording).get("rfc_off") == "1"
-    return "buddy" if off else "memmap_from_range"
-
-
-def prepare(recording: Recording, mm: Mm) -> None:
-    """Set what the switches say about content and failures."""
-    given = switches(recording)
-    if int(given.get("rfc_fill", "-1")) >= 0:
-        mm.params["memmap_content"] = f"byte:{given['rfc_fill']}"
-    if "rfc_ref0" in given:
-        mm.params["memmap_content"] = f"count:{given['rfc_ref0']}"
-    if "rfc_fail_usemap" in given:
-        mm.faults["section_usage"] = int(given["rfc_fail_usemap"]) + 1
 
 
 def interrupted(recording: Recording, step: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the action of a step that only says "(outside view after failure)"."""
+    """Return the action that the guest died or hung in, where this step is what was seen from outside afterwards."""
     last = step is recording.steps[-1]
-    return INTERRUPTED.get(recording.name.removeprefix("x86_64-rfc2018-")) if last and "state" not in step else None
+    lost: dict[str, Any] | None = recording.raw["rfc"].get("interrupted") if last and "state" not in step else None
+    return lost["op"] if lost else None
 
 
 def play_put(replay: Replay, op: dict[str, Any]) -> None:
