@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from memshell.arch import BootMemory as BootMemory
     from memshell.arch import BootZone as BootZone
     from memshell.arch import Option as Option
-    from memshell.commands.public import ADDRESS as ADDRESS
-    from memshell.commands.public import BLOCKS as BLOCKS
-    from memshell.commands.public import FILE as FILE
-    from memshell.commands.public import INT as INT
-    from memshell.commands.public import PFN as PFN
-    from memshell.commands.public import SIZE as SIZE
-    from memshell.commands.public import TEXT as TEXT
-    from memshell.commands.public import Arg as Arg
-    from memshell.commands.public import ArgType as ArgType
-    from memshell.commands.public import Column as Column
-    from memshell.commands.public import Command as Command
-    from memshell.commands.public import Result as Result
-    from memshell.commands.public import Shell as Shell
-    from memshell.commands.public import arg as arg
-    from memshell.commands.public import choice as choice
-    from memshell.commands.public import command as command
+    from memshell.commands import ADDRESS as ADDRESS
+    from memshell.commands import BLOCKS as BLOCKS
+    from memshell.commands import FILE as FILE
+    from memshell.commands import INT as INT
+    from memshell.commands import PFN as PFN
+    from memshell.commands import SIZE as SIZE
+    from memshell.commands import TEXT as TEXT
+    from memshell.commands import Arg as Arg
+    from memshell.commands import ArgType as ArgType
+    from memshell.commands import Column as Column
+    from memshell.commands import Command as Command
+    from memshell.commands import Result as Result
+    from memshell.commands import Shell as Shell
+    from memshell.commands import arg as arg
+    from memshell.commands import choice as choice
+    from memshell.commands import command as command
     from memshell.drivers.base.memory.state import memory_subsys_offline as memory_subsys_offline
     from memshell.drivers.base.memory.state import memory_subsys_online as memory_subsys_online
     from memshell.drivers.callers import Caller as Caller
@@ -86,7 +86,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "memshell.api": "Machine",
     "memshell.arch": "Arch BootMemory BootZone Option",
-    "memshell.commands.public": (
+    "memshell.commands": (
         "ADDRESS BLOCKS FILE INT PFN SIZE TEXT Arg ArgType Column Command Result Shell arg choice command"
     ),
     "memshell.drivers.base.memory.state": "memory_subsys_offline memory_subsys_online",

@@ -21,16 +21,10 @@ class Session:
     """A shell without a terminal: what it shows comes back as text, what fails is raised."""
 
     def __init__(self, plugins: Plugins | None = None) -> None:
-        from memshell.commands import load_builtin_commands
-        from memshell.commands.shell import Shell
         from memshell.scenario.player import Player
-        from memshell.scenario.syntax import DIRECTIVES
 
-        load_builtin_commands()
-        loader = None if plugins is None else lambda: plugins
-        self.shell = Shell(directives=dict(DIRECTIVES), loader=loader)
-        self.player = Player(self.shell)
-        self.shell.play_file = self.player.play_file
+        self.player = Player() if plugins is None else Player(lambda: plugins)
+        self.shell = self.player.shell
 
     def run(self, text: str) -> str:
         """Run commands, as ``memshell -c`` does, and return what they show.
@@ -42,7 +36,7 @@ class Session:
 
         from memshell.scenario.player import StepFailed
 
-        out = self.shell.out = StringIO()
+        out = self.shell.output.out = StringIO()
         try:
             self.player.play_text(text, "<python>")
         except StepFailed as failed:

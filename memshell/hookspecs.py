@@ -15,11 +15,11 @@ import pluggy
 
 if TYPE_CHECKING:
     from memshell.arch import Arch
-    from memshell.commands.registry import Command
     from memshell.mm.events import Event
     from memshell.mm.state import Mm
     from memshell.policy import Policy
     from memshell.report import Column
+    from memshell.shell.registry import Command
 
 API = 2
 READS = (1, 2)  # plugins of version 1 are loaded, too: what they can no longer import is in `GONE`

@@ -20,10 +20,10 @@ import pluggy
 
 from memshell import hookspecs
 from memshell.arch import Arch
-from memshell.commands.registry import Command
 from memshell.errors import PluginError, did_you_mean
 from memshell.plugins_guard import GuardedPolicy, PolicyLike, guarded_command, isolated, isolated_event, one_line
 from memshell.report import Column
+from memshell.shell.registry import Command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -14,11 +14,11 @@ from memshell.report import Result
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.registry import Command
-    from memshell.commands.shell import Shell
     from memshell.mm.events import Event
     from memshell.mm.state import Mm
     from memshell.policy import MemmapRequest, Placement, Policy
+    from memshell.shell.registry import Command
+    from memshell.shell.shell import Shell
 
 
 def one_line(error: BaseException) -> str:

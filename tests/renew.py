@@ -11,8 +11,7 @@ import tempfile
 from os import chdir
 from pathlib import Path
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.registry import REGISTERED
+from memshell.commands.builtin import COMMANDS
 from memshell.scenario.suite import shared_plugins
 from memshell.scenario.transcript import renewed
 
@@ -23,7 +22,7 @@ import example_files  # noqa: E402 - it lies beside this file
 
 def renew_commands(wanted):
     """Rewrite the EXAMPLES of the commands whose module is among *wanted* (all, when it is empty)."""
-    for item in REGISTERED:
+    for item in COMMANDS:
         path = Path(inspect.getsourcefile(item.function))
         if item.examples and (not wanted or path.stem in wanted):
             text = path.read_text(encoding="utf-8")
@@ -45,7 +44,6 @@ def renew_document(path):
 
 def main():
     """Renew the commands of the named modules, or everything."""
-    load_builtin_commands()
     broken = [plugin.name for plugin in shared_plugins().found if plugin.state == "failed"]
     if broken:
         sys.exit(f"not while plugins cannot be loaded: {', '.join(broken)}")  # it would write their errors down

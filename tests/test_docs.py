@@ -8,30 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.dispatch import help_text
+from memshell.commands.builtin import COMMANDS
 from memshell.commands.reference import reference
-from memshell.commands.registry import FAMILIES, REGISTERED
 from memshell.scenario.golden import mismatch
 from memshell.scenario.suite import play_text_case, shared_plugins
 from memshell.scenario.transcript import failures
+from memshell.shell.dispatch import help_text
+from memshell.shell.registry import FAMILIES
 
 ROOT = Path(__file__).parent.parent
-load_builtin_commands()
 
 
 sys.path.append(str(ROOT / "tests"))
 import example_files  # noqa: E402 - it lies beside this file
 
 
-@pytest.mark.parametrize("item", REGISTERED, ids=lambda item: item.name)
+@pytest.mark.parametrize("item", COMMANDS, ids=lambda item: item.name)
 def test_the_examples_of_a_command(item, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     example_files.lay_out()
     assert failures(item.examples, shared_plugins) == []
 
 
-@pytest.mark.parametrize("item", REGISTERED, ids=lambda item: item.name)
+@pytest.mark.parametrize("item", COMMANDS, ids=lambda item: item.name)
 def test_a_command_is_described(item):
     assert item.family in FAMILIES
     assert item.summary.endswith(".")
@@ -97,4 +96,4 @@ def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
 
 
 def test_the_command_reference_is_what_the_declarations_say():
-    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == reference(REGISTERED)
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == reference(COMMANDS)

@@ -24,7 +24,7 @@ did-you-mean and the reference page; the docstring is the help text; the example
         \"\"\"
         from memshell.mm import page_alloc                   # what is heavy is imported here
 
-        with shell.change() as mm:                           # machine.transaction(<the text that was typed>)
+        with shell.change() as mm:                           # a copy, kept when the block ends well
             page_alloc.alloc_pages(mm, ...)
         return "..."
 
@@ -32,16 +32,16 @@ Return a string (shown as it is), ``Result(rows=[...], columns=(Column("RANGE", 
 table that can also be json, csv and md, ``Result(text=..., data=...)`` for a view with a layout of its own,
 or None.  Commands never print.  A view that changes nothing reads ``shell.need_machine().mm``.  The name is
 the function's (``set_`` where Python's word is taken).  ``BLOCKS`` reads ``47 memory47 32-39
-0x100000000-0x13fffffff all online offline last`` into a list of ids.  New modules are named in
-``FAMILY_MODULES``.
+0x100000000-0x13fffffff all online offline last`` into a list of ids.  A new module is
+named in `memshell.commands.builtin`; a plugin returns its commands from the hook ``memshell_commands``.
 """
 
 from __future__ import annotations
 
-from memshell.commands.registry import Arg, ArgType, Command, Registry, arg, command
-from memshell.commands.shell import Shell
-from memshell.commands.types import ADDRESS, BLOCKS, FILE, INT, KEY_VALUE, PFN, SIZE, TEXT, block_ids, choice, named
 from memshell.report import Column, Result
+from memshell.shell.registry import Arg, ArgType, Command, Registry, arg, command
+from memshell.shell.shell import Shell
+from memshell.shell.types import ADDRESS, BLOCKS, FILE, INT, KEY_VALUE, PFN, SIZE, TEXT, block_ids, choice, named
 
 __all__ = [
     "ADDRESS",
@@ -63,31 +63,5 @@ __all__ = [
     "block_ids",
     "choice",
     "command",
-    "load_builtin_commands",
     "named",
 ]
-
-
-FAMILY_MODULES = (
-    "machine",
-    "hotplug",
-    "device",
-    "memory",
-    "show",
-    "image",
-    "experiment",
-    "series",
-    "session",
-    "truth",
-    "checkup",
-    "export",
-    "help",
-)
-
-
-def load_builtin_commands() -> None:
-    """Import the families, which registers their commands."""
-    from importlib import import_module
-
-    for name in FAMILY_MODULES:
-        import_module(f"memshell.commands.{name}")

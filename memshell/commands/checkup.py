@@ -6,14 +6,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import command
 from memshell.report import Column, Result
+from memshell.shell.registry import command
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
-    from memshell.commands.shell import Shell
+    from memshell.shell.shell import Shell
 
 LIBRARIES = ("prompt_toolkit", "pluggy", "pyelftools", "rich")
 

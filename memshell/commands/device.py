@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memshell.commands.hotplug import free_place, named_states
-from memshell.commands.registry import arg, command
-from memshell.commands.types import ADDRESS, INT, SIZE, choice
 from memshell.errors import UsageError
+from memshell.shell.registry import arg, command
+from memshell.shell.types import ADDRESS, INT, SIZE, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.shell import Shell
     from memshell.mm.state import Mm, Resource
+    from memshell.shell.shell import Shell
 
 MODE = choice(
     "mode",

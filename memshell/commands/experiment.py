@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.commands.registry import arg, command
-from memshell.commands.types import INT, choice
 from memshell.errors import CommandError, InvariantError, UsageError
 from memshell.report import Column, Result
+from memshell.shell.registry import arg, command
+from memshell.shell.types import INT, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.shell import Shell
+    from memshell.shell.shell import Shell
 
 FAULTS = {
     "sparse_index_init": "no memory for a page of section roots: ENOMEM",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import arg, command
-from memshell.commands.types import FILE, choice
 from memshell.errors import CommandError
+from memshell.shell.registry import arg, command
+from memshell.shell.types import FILE, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.shell import Shell
     from memshell.mm.state import Mm
+    from memshell.shell.shell import Shell
 
 KINDS = {
     "sysroot": "a tree of /sys and /proc, for lsmem --sysroot and other tools",

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.commands.dispatch import help_text
-from memshell.commands.registry import FAMILIES, ArgType, arg, command
-from memshell.commands.types import TEXT
+from memshell.shell.dispatch import help_text
+from memshell.shell.registry import FAMILIES, ArgType, arg, command
+from memshell.shell.types import TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.registry import Suggestions
-    from memshell.commands.shell import Shell
+    from memshell.shell.registry import Suggestions
+    from memshell.shell.shell import Shell
 
 
 def _topics(shell: Shell, _prefix: str) -> Suggestions:
     yield from ((item.name, item.summary) for item in shell.registry)
-    yield from ((word, text) for word, (_form, text) in shell.directives.items())
+    yield from ((word, text) for word, (_form, text) in shell.player.directives.items())
 
 
 TOPIC = ArgType("COMMAND", TEXT.convert, _topics)
@@ -41,12 +41,12 @@ def help_(shell: Shell, args: Namespace) -> str:
     """
     if args.topic is None:
         return _overview(shell)
-    if args.topic in shell.directives:
-        form, text = shell.directives[args.topic]
+    if args.topic in shell.player.directives:
+        form, text = shell.player.directives[args.topic]
         return f"{form}\n\n    {text}\n"
-    if args.topic in shell.aliases:
-        return f"{args.topic} is an alias for: {shell.aliases[args.topic]}\n"
-    return help_text(shell.find_command(args.topic), shell.options.width)
+    if args.topic in shell.settings.aliases:
+        return f"{args.topic} is an alias for: {shell.settings.aliases[args.topic]}\n"
+    return help_text(shell.find_command(args.topic), shell.output.width)
 
 
 def _overview(shell: Shell) -> str:
@@ -56,7 +56,7 @@ def _overview(shell: Shell) -> str:
         members = [item for item in shell.registry if item.family == family]
         if members:
             lines += [family, *(f"    {item.name:<{wide}}  {item.summary}" for item in members), ""]
-    lines += ["language", *(f"    {form:<28}  {text}" for form, text in shell.directives.values()), ""]
+    lines += ["language", *(f"    {form:<28}  {text}" for form, text in shell.player.directives.values()), ""]
     lines += ["    CMD | SHELL COMMAND           send the output to a shell command"]
     lines += ["    CMD > FILE, CMD >> FILE       write the output to a file, or add it"]
     lines += ["    !SHELL COMMAND                run a shell command", "", "help COMMAND shows one with examples."]

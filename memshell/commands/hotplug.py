@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from memshell.commands.registry import ArgType, arg, command
-from memshell.commands.types import (
+from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError, did_you_mean
+from memshell.shell.registry import ArgType, arg, command
+from memshell.shell.types import (
     ADDRESS,
     BLOCKS,
     INT,
@@ -18,15 +19,14 @@ from memshell.commands.types import (
     choice,
     named,
 )
-from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable, Mapping
 
-    from memshell.commands.registry import Suggestions
-    from memshell.commands.shell import Shell
     from memshell.mm.state import Mm
+    from memshell.shell.registry import Suggestions
+    from memshell.shell.shell import Shell
 
 
 def _callers(shell: Shell) -> Mapping[str, str]:

@@ -8,18 +8,18 @@ from itertools import islice, takewhile
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command
-from memshell.commands.types import FILE, TEXT
 from memshell.errors import CommandError, ImageError, UsageError, did_you_mean
 from memshell.report import Column, Result
+from memshell.shell.registry import ArgType, arg, command
+from memshell.shell.types import FILE, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Mapping
 
     from memshell.arch import Arch
-    from memshell.commands.registry import Suggestions
-    from memshell.commands.shell import Shell
+    from memshell.shell.registry import Suggestions
+    from memshell.shell.shell import Shell
     from memshell.vmlinux import Facts, Image, Member, Struct
 
 KEYWORDS = frozenset({"struct", "union", "enum"})  # before a name, as in C: they change nothing
@@ -167,7 +167,7 @@ def vmlinux(shell: Shell, args: Namespace) -> Result:
     if args.file is not None:
         shell.image = load(args.file)
     facts = need_image(shell).facts
-    return Result(text=render(facts, columns=shell.options.width), data=facts.to_json())
+    return Result(text=render(facts, columns=shell.output.width), data=facts.to_json())
 
 
 @command(

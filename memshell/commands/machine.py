@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command
-from memshell.commands.types import FILE, TEXT, named
 from memshell.errors import UsageError, did_you_mean
 from memshell.report import Column, Result
+from memshell.shell.registry import ArgType, arg, command
+from memshell.shell.types import FILE, TEXT, named
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
     from memshell.arch import Arch
-    from memshell.commands.registry import Suggestions
-    from memshell.commands.shell import Shell
     from memshell.commands.sized import Sized
     from memshell.machine import Machine
     from memshell.mm.profile import Profile
     from memshell.mm.state import Mm
     from memshell.policy import Policy
+    from memshell.shell.registry import Suggestions
+    from memshell.shell.shell import Shell
 
 DEFAULT_PROFILE = "v6.12"
 DEFAULT_POLICY = "buddy"
@@ -163,7 +163,7 @@ class _Captured:
     def boot(self, kernel: Profile, options: dict[str, str], shell: Shell, policy: Policy) -> Machine:
         from memshell.capture import boot_file
 
-        return boot_file(self.file, kernel, options, shell.plugins.arches(), policy, shell.command_text)
+        return boot_file(self.file, kernel, options, shell.plugins.arches(), policy, shell.running.text)
 
 
 class _Recorded:
@@ -185,7 +185,7 @@ class _Recorded:
 
         for name, value in options.items():
             raise UsageError(f"{name}={value} cannot be given here", hint="the recording says what the machine is")
-        return boot_recording(self.recording, shell.plugins.arches(), kernel, policy, shell.command_text)
+        return boot_recording(self.recording, shell.plugins.arches(), kernel, policy, shell.running.text)
 
 
 def _policy_word(shell: Shell, options: dict[str, str]) -> str | None:
@@ -257,7 +257,7 @@ def start(
             kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
         elif key not in known:
             raise unknown("key", key, dict.fromkeys([*known, "memmap_on_memory", "auto_online", *PARAMETERS]))
-    shell.machine = boot(arch, options, kernel, shell.plugins.policies()[policy], shell.command_text, constants)
+    shell.machine = boot(arch, options, kernel, shell.plugins.policies()[policy], shell.running.text, constants)
     shell.machine.mm.params.update(params)
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command
-from memshell.commands.types import ADDRESS, INT, SIZE, choice
 from memshell.errors import CommandError, UsageError, nearest
 from memshell.report import Column, Result
+from memshell.shell.registry import ArgType, arg, command
+from memshell.shell.types import ADDRESS, INT, SIZE, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.registry import Suggestions
-    from memshell.commands.shell import Shell
     from memshell.mm.page import Owner
     from memshell.mm.state import Mm
+    from memshell.shell.registry import Suggestions
+    from memshell.shell.shell import Shell
 
 KINDS = {
     "movable": "a process's memory: offline can migrate it away",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from memshell.commands.dispatch import argument_rows, synopsis
-from memshell.commands.registry import FAMILIES
+from memshell.shell.dispatch import argument_rows, synopsis
+from memshell.shell.registry import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from memshell.commands.registry import Command
+    from memshell.shell.registry import Command
 
 HEAD = """\
 # Commands
@@ -50,11 +50,9 @@ def _entry(item: Command) -> str:
 
 def main() -> None:
     """Print the page."""
-    from memshell.commands import load_builtin_commands
-    from memshell.commands.registry import REGISTERED
+    from memshell.commands.builtin import COMMANDS
 
-    load_builtin_commands()
-    sys.stdout.write(reference(REGISTERED))
+    sys.stdout.write(reference(COMMANDS))
 
 
 if __name__ == "__main__":

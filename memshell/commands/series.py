@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.commands.registry import arg, command
-from memshell.commands.types import FILE, INT, PFN, SCENARIO, TEXT
 from memshell.errors import UsageError
 from memshell.report import Column, Result
+from memshell.shell.registry import arg, command
+from memshell.shell.types import FILE, INT, PFN, SCENARIO, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.shell import Shell
+    from memshell.shell.shell import Shell
 
 
 @command(
@@ -48,12 +48,13 @@ def mutate(shell: Shell, args: Namespace) -> Result:
     the memory blocks and the free lists, in every play. "silent" means that numbers differ and nothing
     complains.
     """
+    from memshell.experiment.mutate import mutate as play
     from memshell.experiment.mutate import rows
+    from memshell.paths import find_scenario
 
-    if shell.mutate_file is None:
-        raise UsageError("there is no scenario player here")
     args.form = "json" if args.json else args.form
-    table = rows(shell.mutate_file(args.file, pairs=bool(args.pairs), jobs=args.jobs or None))
+    mutants = play(find_scenario(args.file), shell.player.fresh, pairs=bool(args.pairs), jobs=args.jobs or None)
+    table = rows(mutants)
     return Result(rows=table, columns=MUTANT_COLUMNS)
 
 
@@ -143,12 +144,10 @@ def compare(shell: Shell, args: Namespace) -> Result:
     struct pages that the online code of the series looks at beyond initialising them, TABLES the new
     page-table pages, LEFT what is not free again when all is removed.
     """
-    from memshell.experiment.compare import row
+    from memshell.experiment.compare import played, row
 
-    if shell.play_fresh is None:
-        raise UsageError("there is no scenario player here")
     text = _commands_of(args)
-    rows = [row(kernel, shell.play_fresh(f"{_use(shell, kernel)}\n{text}")) for kernel in args.kernels]
+    rows = [row(kernel, played(shell.player.fresh(), f"{_use(shell, kernel)}\n{text}")) for kernel in args.kernels]
     shown = [
         {**r, **{name: _size(r[name]) for name in ("existing", "inside", "wasted", "largest", "left")}} for r in rows
     ]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command
-from memshell.commands.types import FILE, INT, TEXT
 from memshell.errors import CommandError, UsageError, did_you_mean
 from memshell.report import Column, Result
+from memshell.shell.registry import ArgType, arg, command
+from memshell.shell.types import FILE, INT, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.registry import Suggestions
-    from memshell.commands.shell import Shell
     from memshell.machine import Step
+    from memshell.shell.registry import Suggestions
+    from memshell.shell.shell import Shell
 
 
 @command("session", needs_machine=False, examples="> true")
@@ -194,7 +194,7 @@ x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
 )
 def source(shell: Shell, args: Namespace) -> None:
     """Play a scenario file in this session, on the present machine."""
-    shell.source(args.file)
+    shell.player.play_file(args.file)
 
 
 @command(
@@ -282,19 +282,19 @@ def watch(shell: Shell, args: Namespace) -> str | None:
     """
     text = " ".join(args.expression or [])
     if args.off:
-        shell.watches = [known for known in shell.watches if text and known != text]
+        shell.settings.watches = [known for known in shell.settings.watches if text and known != text]
     elif text:
-        if shell.value_of is not None and shell.machine is not None:
-            shell.value_of(text)
-        if text not in shell.watches:
-            shell.watches.append(text)
+        if shell.machine is not None:
+            shell.player.value_of(text)
+        if text not in shell.settings.watches:
+            shell.settings.watches.append(text)
     else:
-        return "\n".join(shell.watches)
+        return "\n".join(shell.settings.watches)
     return None
 
 
 def _aliases(shell: Shell, _prefix: str) -> Suggestions:
-    return shell.aliases.items()
+    return shell.settings.aliases.items()
 
 
 ALIAS = ArgType("NAME", lambda word, _shell: word, _aliases)
@@ -319,18 +319,18 @@ def alias(shell: Shell, args: Namespace) -> str | None:
     What follows the name when it is used is added at the end.
     """
     if args.name is None:
-        return "\n".join(f"{name} = {text}" for name, text in sorted(shell.aliases.items()))
+        return "\n".join(f"{name} = {text}" for name, text in sorted(shell.settings.aliases.items()))
     if args.off:
-        if args.name not in shell.aliases:
-            hint = did_you_mean(args.name, shell.aliases)
+        if args.name not in shell.settings.aliases:
+            hint = did_you_mean(args.name, shell.settings.aliases)
             raise UsageError(f"there is no alias {args.name!r}", hint=hint)
-        del shell.aliases[args.name]
+        del shell.settings.aliases[args.name]
         return None
     if not args.words:
-        return f"{args.name} = {shell.aliases.get(args.name, '')}"
+        return f"{args.name} = {shell.settings.aliases.get(args.name, '')}"
     if args.name in shell.registry:
         raise UsageError(f"{args.name} is a command", hint="choose another word")
-    shell.aliases[args.name] = " ".join(args.words)
+    shell.settings.aliases[args.name] = " ".join(args.words)
     return None
 
 

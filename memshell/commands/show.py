@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.registry import ArgType, arg, command
-from memshell.commands.types import BLOCKS, INT
 from memshell.errors import CommandError, UsageError
 from memshell.report import Column, Result
+from memshell.shell.registry import ArgType, arg, command
+from memshell.shell.types import BLOCKS, INT
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
 
-    from memshell.commands.shell import Shell
     from memshell.mm.state import Mm
+    from memshell.shell.shell import Shell
 
 LSMEM_HELP = {
     "RANGE": "start and end address of the memory range",
@@ -409,7 +409,7 @@ def map_(shell: Shell, args: Namespace) -> Result:
     from memshell.views.memory_map import block_map, overview, section_map
 
     mm = shell.need_machine().mm
-    width, colour = shell.options.width or 80, shell.options.colour and args.form in {None, "table"}
+    width, colour = shell.output.width or 80, shell.output.colour and args.form in {None, "table"}
     if args.section is not None:
         return Result(text=section_map(mm, _section(mm, args.section), width, colour=colour))
     if not args.block:

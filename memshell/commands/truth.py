@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.commands.registry import arg, command
-from memshell.commands.types import FILE, TEXT
 from memshell.report import Column, Result
+from memshell.shell.registry import arg, command
+from memshell.shell.types import FILE, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.shell import Shell
+    from memshell.shell.shell import Shell
 
 
 @command(

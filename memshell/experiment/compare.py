@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from memshell.errors import UsageError
 from memshell.experiment.series import crash
 from memshell.experiment.series import numbers as series_numbers
 from memshell.machine import Step
@@ -13,7 +14,24 @@ from memshell.mm.pfn import align_down, align_up
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
 
+if TYPE_CHECKING:
+    from memshell.shell.shell import Player
+
 GIGANTIC = 1 << 30
+
+
+def played(player: Player, text: str) -> Sequence[Step]:
+    """Play *text*, which starts a machine, whatever fails in it; return the machine's steps.
+
+    Raises what was typed wrong, and what kept the machine from starting.
+    """
+    player.play_text(text, "compare")
+    for failure in player.failures:
+        if isinstance(failure.__cause__, UsageError):
+            raise failure
+    if player.shell.machine is None:
+        raise player.failures[0] if player.failures else UsageError("no machine was started")
+    return player.shell.machine.steps
 
 
 def memmap_bytes(mm: Mm, owner: str) -> int:

@@ -1,18 +1,28 @@
 """What happens when a check is missing: play the same steps with check sites off, and say what differs first.
 
-How a scenario is played is not known here: a caller hands over what each play has shown (`Shown`).
+How a scenario is played is not known here: a caller hands over what makes a fresh player.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memshell.experiment.trouble import Trouble
+from memshell.errors import KernelCrash, KernelError
+from memshell.experiment.trouble import Trouble, troubles
 from memshell.mm.state import Mm
 from memshell.series.features import CHECKS
+from memshell.series.processes import process_runs
+
+if TYPE_CHECKING:
+    from memshell.machine import Machine
+    from memshell.shell.shell import Played, Player
+
+    Fresh = Callable[[Callable[[Played], None]], Player]
 
 Sites = tuple[str, ...]
 
@@ -25,15 +35,15 @@ class Shown:
     numbers: tuple[tuple[int, str, dict[str, int]], ...]  # (step, command, numbers)
 
 
-class Verdict(NamedTuple):
-    """One row of the table."""
+class Mutant(NamedTuple):
+    """A kernel without the checks at *sites*, and what goes wrong first on it: one row of the table."""
 
     sites: Sites
     first: Trouble | None  # None: no difference
     silent: tuple[int, str, str] | None  # (step, command, what) where numbers differ before anything complains
 
 
-def mutants(pairs: bool) -> list[Sites]:
+def sites(pairs: bool) -> list[Sites]:
     """Return the sites to switch off: each alone, or every two."""
     names = list(CHECKS)
     return [(a, b) for a, b in combinations(names, 2)] if pairs else [(name,) for name in names]
@@ -49,13 +59,13 @@ def numbers(mm: Mm) -> dict[str, int]:
     }
 
 
-def judge(sites: Sites, plain: Shown, mutant: Shown) -> Verdict:
+def judge(sites: Sites, plain: Shown, mutant: Shown) -> Mutant:
     """Return what differs first between the play with all checks and the one without *sites*."""
     first = first_trouble(plain.troubles, mutant.troubles)
     silent = first_number(plain.numbers, mutant.numbers)
     if first is not None and silent is not None and silent[0] >= first.step:
         silent = None
-    return Verdict(sites, first, silent)
+    return Mutant(sites, first, silent)
 
 
 def _signature(trouble: Trouble) -> tuple[int, str, str]:
@@ -79,6 +89,91 @@ def first_number(
     return None
 
 
+@dataclass(slots=True)
+class Watcher:
+    """Sets the features of a scenario's machines, lets a process run after each step, keeps what it sees."""
+
+    features: Mapping[str, Any]
+    player: Player | None = None
+    found: list[Trouble] = field(default_factory=list)
+    numbers: list[tuple[int, str, dict[str, int]]] = field(default_factory=list)
+
+    def __call__(self, played: Played) -> None:
+        """Look at one finished step."""
+        machine = self.player.shell.machine if self.player is not None else None
+        if machine is None:
+            return
+        steps = list(played.steps)
+        if not machine.mm.crashed:
+            mark = len(machine.steps)
+            self._attend(machine)
+            steps += machine.steps[mark:]
+        self.found += [trouble._replace(step=played.n, command=played.command) for trouble in troubles(steps)]
+        if steps:
+            self.numbers.append((played.n, played.command, numbers(machine.mm)))
+
+    def _attend(self, machine: Machine) -> None:
+        wanted = {
+            name: value for name, value in self.features.items() if machine.mm.profile.features.get(name) != value
+        }
+        try:
+            if wanted:
+                with machine.transaction("set " + " ".join(wanted)) as mm:
+                    for name, value in wanted.items():
+                        mm.profile = mm.profile.with_feature(name, value)
+            with machine.transaction("a process runs") as mm:
+                process_runs(mm)
+        except (KernelError, KernelCrash):
+            pass  # the step says so
+
+
+def show(path: str, features: Mapping[str, Any], fresh: Fresh) -> Shown:
+    """Play the scenario at *path* with *features*, whatever fails in it, and return what it showed."""
+    watcher = Watcher(features)
+    watcher.player = fresh(watcher)
+    watcher.player.play_file(path)
+    return Shown(tuple(watcher.found), tuple(watcher.numbers))
+
+
+def mutate(path: str, fresh: Fresh, *, pairs: bool = False, jobs: int | None = None) -> list[Mutant]:
+    """Play *path* with all checks, then without each (or each two), and return what differed first.
+
+    *fresh* gives a player that shows its steps to what it is given.
+    """
+    plain = show(path, {}, fresh)
+    wanted = sites(pairs)
+    shown = in_parallel(partial(_without, path, fresh), wanted, jobs or os.cpu_count() or 1)
+    return [judge(names, plain, mutant) for names, mutant in zip(wanted, shown, strict=True)]
+
+
+def _without(path: str, fresh: Fresh, names: Sites) -> Shown:
+    return show(path, dict.fromkeys(names, False), fresh)
+
+
+def in_parallel(job: Callable[[Sites], Shown], items: Sequence[Sites], jobs: int) -> list[Shown]:
+    """Return [job(item) ...], on *jobs* processes where there are several and the system can fork."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        return [job(item) for item in items]
+    context = multiprocessing.get_context("fork")
+    # A forked process has the job as it is: a player's plugins and commands could not be sent to it.
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_inherit, initargs=(job,)) as pool:
+        return list(pool.map(_inherited, items, chunksize=max(len(items) // (4 * jobs), 1)))
+
+
+_INHERITED: list[Callable[[Sites], Shown]] = []
+
+
+def _inherit(job: Callable[[Sites], Shown]) -> None:
+    _INHERITED[:] = [job]
+
+
+def _inherited(item: Sites) -> Shown:
+    return _INHERITED[0](item)
+
+
 SHORT = {
     "unable to handle kernel NULL pointer dereference": "NULL dereference",
     "unable to handle kernel paging request": "page fault",
@@ -92,16 +187,16 @@ def _short(trouble: Trouble) -> str:
     return "BUG" if trouble.kind.startswith("kernel BUG") else SHORT.get(trouble.kind, trouble.kind)
 
 
-def rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+def rows(found: Sequence[Mutant]) -> list[dict[str, Any]]:
     """Return the table: site, what went wrong first, in which function, at which step, at which address."""
     table = []
-    for verdict in verdicts:
-        first, silent = verdict.first, verdict.silent
-        numbered = " + ".join(CHECKS[name][0] for name in verdict.sites)
+    for mutant in found:
+        first, silent = mutant.first, mutant.silent
+        numbered = " + ".join(CHECKS[name][0] for name in mutant.sites)
         table.append(
             {
                 "site": numbered,
-                "check": " + ".join(name.removeprefix("check.") for name in verdict.sites),
+                "check": " + ".join(name.removeprefix("check.") for name in mutant.sites),
                 "short": _short(first) if first else "no difference" if not silent else "silent",
                 "first": first.kind if first else "no difference" if not silent else "silent",
                 "function": first.function if first else "",

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from memshell.errors import MemshellError, UsageError
-from memshell.modes.shells import finish, make_player, tell
+from memshell.modes.players import finish, make_player, tell
 from memshell.scenario.syntax import SyntaxProblem
 
 if TYPE_CHECKING:

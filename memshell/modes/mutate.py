@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import TYPE_CHECKING
 
 from memshell.commands.series import MUTANT_COLUMNS
-from memshell.experiment.mutate import rows
+from memshell.experiment.mutate import mutate, rows
 from memshell.modes import mode_parser
-from memshell.modes.shells import chosen_plugins
+from memshell.modes.players import make_player
 from memshell.paths import find_scenario
 from memshell.report import Result, render
-from memshell.scenario.mutants import mutate
 
 if TYPE_CHECKING:
     import argparse
@@ -28,8 +26,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one object per row")
     parser.add_argument("-j", dest="jobs", type=int, default=None, metavar="N", help="processes; all cores without it")
     options = parser.parse_args(rest)
-    loader = partial(chosen_plugins, args)
-    table = rows(mutate(find_scenario(options.file), pairs=options.pairs, jobs=options.jobs, loader=loader))
+    fresh = make_player(args).fresh
+    table = rows(mutate(find_scenario(options.file), fresh, pairs=options.pairs, jobs=options.jobs))
     print(
         "\n".join(json.dumps(row) for row in table)
         if options.json

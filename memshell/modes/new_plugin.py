@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from memshell.errors import CommandError, UsageError, did_you_mean
 from memshell.modes import mode_parser
-from memshell.modes.shells import make_shell
+from memshell.modes.players import make_player
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
 def taken(args: argparse.Namespace) -> set[str]:
     """Return the names of architectures, policies and commands that there are."""
-    shell = make_shell(args)
+    shell = make_player(args).shell
     plugins = shell.plugins
     return {*plugins.arches(), *plugins.policies(), *plugins.names(), *(item.name for item in shell.registry)}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from memshell.commands.session import plugin_rows
 from memshell.modes import mode_parser
-from memshell.modes.shells import make_shell
+from memshell.modes.players import make_player
 from memshell.report import render
 
 if TYPE_CHECKING:
@@ -20,6 +20,6 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--time", action="store_true", help="show the load time")
     args = parser.parse_args(rest, namespace=args)
-    found = plugin_rows(make_shell(args), time=args.time)
+    found = plugin_rows(make_player(args).shell, time=args.time)
     sys.stdout.write(render(found, "json" if args.json else args.form or "table"))
     return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.errors import MemshellError
 from memshell.modes import mode_parser
-from memshell.modes.shells import finish, make_player, tell
+from memshell.modes.players import finish, make_player, tell
 from memshell.paths import find_scenario
 
 if TYPE_CHECKING:

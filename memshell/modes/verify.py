@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from memshell.errors import MemshellError
 from memshell.modes import mode_parser
-from memshell.modes.shells import chosen_plugins
+from memshell.modes.players import chosen_plugins
 from memshell.verify import load_recording, verify_recording
 from memshell.verify.cli import as_json, as_text
 

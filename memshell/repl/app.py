@@ -17,7 +17,7 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 
 from memshell.errors import MemshellError
-from memshell.modes.shells import make_player, tell
+from memshell.modes.players import make_player, tell
 from memshell.paths import rc_path, state_path
 from memshell.repl.complete import ShellCompleter
 from memshell.repl.highlight import ShellLexer, coloured, theme
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from prompt_toolkit.key_binding import KeyPressEvent
 
-    from memshell.commands.shell import Shell
     from memshell.scenario.player import Player
+    from memshell.shell.shell import Shell
 
 PROMPT = "prompt"  # what stands for the file in the place of a failure
 
@@ -53,8 +53,8 @@ class Prompt:
         self.shell = player.shell
         self.screen = Screen()
         self.debug = debug
-        self.shell.out, self.shell.err = self.screen, Notes(self.screen)
-        self.shell.options.colour = coloured()
+        self.shell.output.out, self.shell.output.err = self.screen, Notes(self.screen)
+        self.shell.output.colour = coloured()
         player.hand_over = self.screen.hand_over
 
     def run(self, *, resume: bool, rc: bool) -> int:
@@ -85,7 +85,7 @@ class Prompt:
         """Start the journal, and play rc.mem."""
         journal = new_journal(folder, self.warn) if folder is not None else None
         if journal is not None:
-            self.shell.journal = journal.add
+            self.player.journal = journal.add
         path = rc_path()
         if rc and path.is_file():
             self.play(path.read_text(encoding="utf-8", errors="replace"), str(path))
@@ -98,11 +98,11 @@ class Prompt:
             self.warn("there is no session to resume")
             return self._start(folder, rc=False)
         with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - it is no path of a file
-            self.shell.out = nowhere
+            self.shell.output.out = nowhere
             self.play(finished_lines(path), str(path))
-        self.shell.out = self.screen
+        self.shell.output.out = self.screen
         journal = Journal(path, self.warn)
-        self.shell.journal = journal.add
+        self.player.journal = journal.add
         steps = self.shell.machine.step.n if self.shell.machine is not None else 0
         self.shell.note(f"resumed at step {steps}")
         return journal
@@ -120,7 +120,7 @@ class Prompt:
 
     def play(self, text: str, file: str) -> None:
         """Play what was typed; failures are told and the session goes on."""
-        self.shell.options.width = shutil.get_terminal_size().columns
+        self.shell.output.width = shutil.get_terminal_size().columns
         try:
             with self.screen.progress(self.shell):
                 self.player.play_text(text, file)

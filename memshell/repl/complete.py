@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import Completer, Completion
 
-from memshell.commands.dispatch import UNIVERSAL
-from memshell.commands.types import FILE
 from memshell.errors import MemshellError
 from memshell.report import FORMATS
 from memshell.scenario.lalr import Token, scan
 from memshell.scenario.names import TOP
 from memshell.scenario.player import CONDITIONS
 from memshell.scenario.words import quote
+from memshell.shell.dispatch import UNIVERSAL
+from memshell.shell.types import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
 
-    from memshell.commands.registry import Arg, Command
-    from memshell.commands.shell import Shell
+    from memshell.shell.registry import Arg, Command
+    from memshell.shell.shell import Shell
 
     Item = tuple[str, str]
 
@@ -79,8 +79,8 @@ class ShellCompleter(Completer):
             yield from self._conditions(word)
             return
         yield from ((item.name, item.summary) for item in shell.registry)
-        yield from ((name, f"alias for {text}") for name, text in shell.aliases.items())
-        yield from ((name, text) for name, (_form, text) in shell.directives.items() if name != "!")
+        yield from ((name, f"alias for {text}") for name, text in shell.settings.aliases.items())
+        yield from ((name, text) for name, (_form, text) in shell.player.directives.items() if name != "!")
 
     def _conditions(self, word: str) -> Iterator[Item]:
         bang = "!" if word.startswith("[!") else ""
@@ -94,8 +94,8 @@ class ShellCompleter(Completer):
 
     def _arguments(self, words: list[str], word: str) -> Iterable[Item]:
         name = words[0]
-        if name in self.shell.aliases:
-            words = [*self.shell.aliases[name].split(), *words[1:]]
+        if name in self.shell.settings.aliases:
+            words = [*self.shell.settings.aliases[name].split(), *words[1:]]
         item = self.shell.find_command(words[0])
         if words[-1] == "-F":
             return FORMATS.items()
@@ -134,7 +134,7 @@ class ShellCompleter(Completer):
                     for field in ("present", "managed", "spanned", "free"):
                         yield f"zone.{kind.label}.{field}", "pages"
             yield from ((f"block.{number}.state", block.state) for number, block in sorted(mm.blocks.items()))
-        yield from ((f"${name}", str(value)) for name, value in self.shell.variables.items())
+        yield from ((f"${name}", str(value)) for name, value in self.shell.settings.variables.items())
 
 
 def _fitting(places: list[Arg], given: int) -> list[Arg]:

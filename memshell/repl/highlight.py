@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
     from prompt_toolkit.formatted_text import StyleAndTextTuples
 
-    from memshell.commands.shell import Shell
+    from memshell.shell.shell import Shell
 
 _NUMBER = re.compile(r"(0x[0-9a-f]+|\d+[kmgtpe]?(i?b)?)(-(0x)?[0-9a-f]+)?", re.IGNORECASE)
 
@@ -107,7 +107,7 @@ class ShellLexer(Lexer):
 
     def _word(self, word: str, *, first: bool) -> str:
         if first:
-            known = word in self.shell.registry or word in self.shell.aliases
+            known = word in self.shell.registry or word in self.shell.settings.aliases
             return "class:command" if known else "class:unknown"
         if word[0] in "\"'":
             return "class:string"

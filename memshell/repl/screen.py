@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from memshell.commands.shell import Shell
+    from memshell.shell.shell import Shell
 
 
 class Screen:
@@ -159,10 +159,10 @@ def about(size: int) -> str:
 def progress_line(shell: Shell, seconds: float, width: int) -> str:
     """Return the progress line for a command that has run for *seconds*."""
     tail = f" {seconds:.0f} s, Ctrl-C stops it"
-    name = shell.command_text[: max(width - len(tail) - 30, 8)]
-    if shell.progress is None:
+    name = shell.running.text[: max(width - len(tail) - 30, 8)]
+    if shell.running.progress is None:
         return f"{name}:{tail}"[: width - 1]
-    count, total = shell.progress
+    count, total = shell.running.progress
     room = 20
     filled = room * count // max(total, 1)
     return f"{name} [{'#' * filled}{'.' * (room - filled)}] {count}/{total}{tail}"[: width - 1]

@@ -11,10 +11,10 @@ from memshell.scenario.expression import Quantity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from memshell.commands.shell import Shell
     from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.mm.mmzone import Zone
     from memshell.mm.state import Mm
+    from memshell.shell.shell import Shell
 
 _TRUE = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 _WORDS = {"online", "offline", "none", "DMA", "DMA32", "Normal", "Movable", "Device"}
@@ -221,7 +221,7 @@ class State:
 
     def _view(self, head: str, rest: str) -> Quantity:
         """Return one number of a view such as meminfo, as its JSON has it."""
-        from memshell.commands.dispatch import invoke
+        from memshell.shell.dispatch import invoke
 
         result, _args = invoke(self.shell.registry.get(head), [], self.shell)
         return Quantity(_pick(result.data, rest, f"{head}.{rest}"), _VIEWS[head])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memshell.commands.dispatch import invoke, shown
+from memshell.commands.builtin import COMMANDS
 from memshell.errors import (
     CommandError,
     ExpectFailed,
@@ -25,6 +26,7 @@ from memshell.scenario.files import read_scenario, run_shell, write_output
 from memshell.scenario.golden import mismatch
 from memshell.scenario.names import State
 from memshell.scenario.syntax import (
+    DIRECTIVES,
     Condition,
     Escape,
     Expect,
@@ -39,14 +41,27 @@ from memshell.scenario.syntax import (
     parse_text,
 )
 from memshell.scenario.words import expand, quote
+from memshell.shell.dispatch import invoke, shown
+from memshell.shell.shell import Output, Shell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from memshell.commands.shell import Shell
-    from memshell.experiment.mutate import Verdict
     from memshell.machine import Step
+    from memshell.plugins import Plugins
+
+
+def installed_plugins() -> Plugins:
+    """Load the plugins that are installed."""
+    from memshell.plugins import load_plugins
+
+    return load_plugins()
+
+
+def _no_journal(_text: str) -> None:
+    """Keep nothing: only the prompt has a journal."""
+
 
 CONDITIONS = ("arch", "policy", "profile", "page_size", "plugin", "command")
 
@@ -86,9 +101,14 @@ class Played:
 
 @dataclass(slots=True)
 class Player:
-    """Plays statements.  With *keep_going* the failures are collected in *failures* instead of raised."""
+    """A shell and what plays statements on it.
 
-    shell: Shell
+    *loader* brings the plugins when they are asked for.  With *keep_going* the failures are collected in *failures*
+    instead of raised.
+    """
+
+    loader: InitVar[Callable[[], Plugins]] = installed_plugins
+    output: InitVar[Output | None] = None
     keep_going: bool = False
     observe: Callable[[Played], None] | None = None
     echo: bool = True
@@ -96,31 +116,30 @@ class Player:
     update: Callable[[Run, str], None] | None = None
     subtest: Callable[[Subtest, Player], None] | None = None
     hand_over: Callable[[], AbstractContextManager[None]] = nullcontext  # around other programs
+    journal: Callable[[str], None] = _no_journal
     failures: list[StepFailed] = field(default_factory=list)
     count: int = 0
+    shell: Shell = field(init=False)
     _current: Played | None = None
     _inside: list[str] = field(default_factory=list)  # the aliases that are being played
 
-    def __post_init__(self) -> None:
-        self.shell.play_fresh = self.shell.play_fresh or self._play_fresh
-        self.shell.value_of = self._value_of
-        self.shell.mutate_file = self.shell.mutate_file or self._mutate_file
+    def __post_init__(self, loader: Callable[[], Plugins], output: Output | None) -> None:
+        self.shell = Shell(self, COMMANDS, loader, output or Output())
 
-    def _play_fresh(self, text: str) -> list[Step]:
-        from memshell.scenario.mutants import play_fresh
+    @property
+    def directives(self) -> Mapping[str, tuple[str, str]]:
+        """The words of the language that are no commands, each with its form and a text."""
+        return DIRECTIVES
 
-        return play_fresh(text, self.shell.loader)
-
-    def _mutate_file(self, path: str, *, pairs: bool, jobs: int | None) -> list[Verdict]:
-        from memshell.paths import find_scenario
-        from memshell.scenario.mutants import mutate
-
-        return mutate(find_scenario(path), pairs=pairs, jobs=jobs, loader=self.shell.loader)
+    def fresh(self, observe: Callable[[Played], None] | None = None) -> Player:
+        """Return a player on a shell of its own that shows nothing and goes on after failures."""
+        output = Output(StringIO(), StringIO())
+        return Player(self.shell.loader, output, keep_going=True, observe=observe, echo=False, capture=True)
 
     @property
     def names(self) -> Names:
         """What names mean now."""
-        return Names(State(self.shell).look_up, self.shell.variables)
+        return Names(State(self.shell).look_up, self.shell.settings.variables)
 
     def play_text(self, text: str, file: str, *, first_line: int = 1, parent: Where | None = None) -> None:
         """Play the statements of *text*."""
@@ -221,7 +240,7 @@ class Player:
             raise UsageError(f"cannot repeat {show(times)} times")
         for at in range(int(times.number)):
             if statement.name is not None:
-                self.shell.variables[statement.name] = Quantity(at)
+                self.shell.settings.variables[statement.name] = Quantity(at)
             self.play(statement.body)
 
     # --- single steps ---
@@ -241,14 +260,14 @@ class Player:
     def _let(self, statement: Let) -> None:
         assert statement.expression is not None
         value = evaluate(statement.expression, self.names)
-        self.shell.variables[statement.name] = value
+        self.shell.settings.variables[statement.name] = value
         # The counter of a repeat is not in the journal: what was made of it is kept as the value.
         text = f"let {statement.name} = {value}" if "$" in statement.text else statement.text
-        self.shell.journal(text)
+        self.journal(text)
 
     def _run(self, statement: Run) -> None:
         words = [expand(word, self.names) for word in statement.words]
-        if words[0] in self.shell.aliases and not statement.words[0].startswith("\\"):
+        if words[0] in self.shell.settings.aliases and not statement.words[0].startswith("\\"):
             self._alias(statement, words)
             return
         assert self._current is not None
@@ -271,13 +290,13 @@ class Player:
     @contextmanager
     def _drawn_for(self, statement: Run) -> Iterator[None]:
         """Draw for the terminal only what goes there: a file or another program gets no colour and all columns."""
-        options = self.shell.options
+        output = self.shell.output
         if statement.pipe is not None or statement.redirect is not None or statement.golden is not None:
-            self.shell.options = replace(options, width=0, colour=False)
+            self.shell.output = replace(output, width=0, colour=False)
         try:
             yield
         finally:
-            self.shell.options = options
+            self.shell.output = output
 
     def _alias(self, statement: Run, words: list[str]) -> None:
         name = words[0]
@@ -285,7 +304,7 @@ class Player:
             raise UsageError(f"alias {name} calls itself")
         self._inside.append(name)
         try:
-            text = " ".join([self.shell.aliases[name], *(quote(word) for word in words[1:])])
+            text = " ".join([self.shell.settings.aliases[name], *(quote(word) for word in words[1:])])
             inner = parse_text(text, f"alias {name}", parent=statement.where)
             if len(inner) == 1 and isinstance(inner[0], Run):
                 self._run(_merged(statement, inner[0]))
@@ -298,17 +317,17 @@ class Player:
         """Run one command from its words and return what it shows.  Raises what the command raises."""
         shell = self.shell
         item = shell.find_command(words[0])
-        shell.command_text = " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
+        shell.running.text = " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
         before = self._position()
         try:
             with redirect_stdout(sys.stderr):  # what a plugin prints is no result
                 result, args = invoke(item, words[1:], shell, tail)
         except (KernelError, KernelCrash):
             if self._position() != before:
-                shell.journal("! " + shell.command_text)
+                self.journal("! " + shell.running.text)
             raise
         if self._position() != before or item.settings:
-            shell.journal(shell.command_text)
+            self.journal(shell.running.text)
         return shown(result, args, shell)
 
     def _output(self, statement: Run, text: str) -> None:
@@ -370,13 +389,14 @@ class Player:
             more = f"; {len(texts) - 1} more, see events" if len(texts) > 1 else ""
             self.shell.note(f"kernel: {texts[0]}{more}")
 
-    def _value_of(self, text: str) -> str:
+    def value_of(self, text: str) -> str:
+        """Return the value of an expression, as text."""
         return show(evaluate(parse_expression(text), self.names))
 
     def _show_watches(self) -> None:
-        for text in self.shell.watches:
+        for text in self.shell.settings.watches:
             try:
-                value = self._value_of(text)
+                value = self.value_of(text)
             except MemshellError as error:
                 value = str(error)
             self.shell.write(f"{text} = {value}\n")

@@ -8,13 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.shell import Shell
 from memshell.errors import MemshellError, UsageError
 from memshell.scenario.files import read_scenario
 from memshell.scenario.golden import block, renewed
 from memshell.scenario.player import Player, play_subtest
-from memshell.scenario.syntax import DIRECTIVES
+from memshell.shell.shell import Output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,11 +87,8 @@ def play_case(path: str, *, update: bool = False, keep_going: bool = False) -> C
 
 def play_text_case(path: str, text: str | None, *, update: bool = False, keep_going: bool = False) -> Case:
     """Play *text*, or the file when there is none, as a test."""
-    load_builtin_commands()
     case = Case(path)
-    shell = Shell(directives=dict(DIRECTIVES), loader=shared_plugins, out=_Silent(), err=_Silent())
-    player = Player(shell, echo=False, keep_going=keep_going)
-    shell.play_file = player.play_file
+    player = Player(shared_plugins, Output(_Silent(), _Silent()), echo=False, keep_going=keep_going)
     stack = [case]
     if update:
         player.update = lambda run, output: _edit(case, run, output)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.shell import Shell
 from memshell.errors import MemshellError
 from memshell.scenario.golden import mismatch
-from memshell.scenario.player import Player
-from memshell.scenario.syntax import DIRECTIVES
+from memshell.scenario.player import Player, installed_plugins
+from memshell.shell.shell import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,13 +48,9 @@ def exchanges(text: str) -> Iterator[tuple[int, str, list[str]]]:
 class Session:
     """A session that is typed line by line, as at the prompt."""
 
-    def __init__(self, loader: Callable[[], Plugins] | None = None) -> None:
-        load_builtin_commands()
+    def __init__(self, loader: Callable[[], Plugins] = installed_plugins) -> None:
         self.out = Recorder()
-        shell = Shell(directives=dict(DIRECTIVES), loader=loader, out=self.out, err=self.out)
-        self.player = Player(shell, capture=True)
-        shell.play_file = self.player.play_file
-        shell.options.width = 100
+        self.player = Player(loader, Output(self.out, self.out, width=100), capture=True)
 
     def type(self, line: str) -> list[str]:
         """Play a line and return what it shows, an error's message included."""
@@ -68,7 +62,7 @@ class Session:
         return self.out.text.splitlines()
 
 
-def failures(text: str, loader: Callable[[], Plugins] | None = None) -> list[str]:
+def failures(text: str, loader: Callable[[], Plugins] = installed_plugins) -> list[str]:
     """Play a transcript and return where its output is not what it says."""
     session = Session(loader)
     found = []
@@ -79,7 +73,7 @@ def failures(text: str, loader: Callable[[], Plugins] | None = None) -> list[str
     return found
 
 
-def renewed(text: str, loader: Callable[[], Plugins] | None = None) -> str:
+def renewed(text: str, loader: Callable[[], Plugins] = installed_plugins) -> str:
     """Return the transcript with the output that its commands have now; what still fits stays as it is."""
     session = Session(loader)
     lines = []

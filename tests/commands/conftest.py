@@ -4,21 +4,19 @@ import json
 
 import pytest
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.shell import Shell
 from memshell.errors import MemshellError
 from memshell.scenario.player import Player
 from memshell.scenario.suite import shared_plugins
 from memshell.scenario.transcript import Recorder
+from memshell.shell.shell import Output
 
 
 class Prompt:
     """A shell and what it says."""
 
     def __init__(self):
-        load_builtin_commands()
         self.out = Recorder()
-        self.player = Player(Shell(loader=shared_plugins, out=self.out, err=self.out))
+        self.player = Player(shared_plugins, Output(self.out, self.out))
 
     def __call__(self, text):
         """Type *text*; return what comes out."""

@@ -2,17 +2,18 @@
 
 import pytest
 
-from memshell.commands import BLOCKS, INT, SIZE, Shell, arg, block_ids, choice
-from memshell.commands.dispatch import help_text, invoke, parse, synopsis
-from memshell.commands.registry import Registry, declare
+from memshell.commands import BLOCKS, INT, SIZE, arg, block_ids, choice
 from memshell.errors import PluginError, UsageError
+from memshell.scenario.player import Player
 from memshell.scenario.suite import shared_plugins
 from memshell.scenario.transcript import Session
+from memshell.shell.dispatch import help_text, invoke, parse, synopsis
+from memshell.shell.registry import Registry, command
 
 KIND = choice("kind", {"movable": "can move", "pinned": "cannot"})
 
 
-@declare(
+@command(
     "memory",
     arg("size", SIZE, "how much"),
     arg(
@@ -35,7 +36,7 @@ def grab(_shell, args):
 
 
 def shown(*words):
-    return invoke(grab, list(words), Shell())[0].text
+    return invoke(grab, list(words), Player().shell)[0].text
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_help_comes_from_the_declaration():
 
 def test_nobody_takes_a_name_that_is_taken():
     with pytest.raises(PluginError, match="command grab exists already, from memshell"):
-        Registry([grab]).add(declare("look", name="grab")(lambda _shell, _args: None))
+        Registry([grab]).add(command("look", name="grab")(lambda _shell, _args: None))
 
 
 @pytest.fixture(scope="module")

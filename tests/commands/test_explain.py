@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from memshell.commands.explain import tree_text
 from memshell.mm.events import Trace
 from memshell.scenario.suite import shared_plugins
 from memshell.scenario.transcript import Session
+from memshell.shell.explain import tree_text
 
 
 @pytest.fixture

@@ -360,7 +360,7 @@ def test_the_form_of_the_whole_run_is_heard(tmp_path):
 
 
 def test_facts_fit_a_terminal_of_80_columns(play):
-    play.shell.options.width = 80
+    play.shell.output.width = 80
     lines = play("vmlinux vmlinux").splitlines()
     assert max(map(len, lines)) <= 80
     assert any(line.startswith(" " * 30) and "asm/sparsemem.h" in line for line in lines)

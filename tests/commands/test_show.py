@@ -179,7 +179,7 @@ def test_the_map_looks_into_one_section(prompt):
 def test_colours_of_the_map_change_no_character_and_stay_on_the_terminal(prompt, tmp_path, view):
     prompt("policy memmap_on_memory; add 1G; online 32-35 movable; alloc 64M at=4160M; pin 1")
     plain = prompt(view)
-    prompt.player.shell.options.colour = True
+    prompt.player.shell.output.colour = True
     coloured = prompt(view)
     assert re.sub(r"\x1b\[\d*m", "", coloured) == plain
     assert "\x1b[31mP" in coloured

@@ -4,21 +4,16 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.shell import Shell
 from memshell.repl.complete import ShellCompleter
 from memshell.repl.screen import about, progress_line, toolbar
 from memshell.scenario.player import Player
-from memshell.scenario.syntax import DIRECTIVES
 
 
 @pytest.fixture(scope="module")
 def shell():
-    load_builtin_commands()
-    shell = Shell(directives=dict(DIRECTIVES))
-    player = Player(shell, echo=False)
+    player = Player(echo=False)
     player.play_text("use x86_64 ram=2G; alias pol policy; let size = 3G", "f")
-    return shell
+    return player.shell
 
 
 def offered(shell, text):
@@ -60,13 +55,13 @@ def test_offers(shell, text, item, meta):
 
 
 def test_blocks_are_offered_by_number_with_their_zone_and_those_that_the_command_is_for_come_first(shell):
-    Player(shell, echo=False).play_text("add 256M; online 32 movable", "f")
+    shell.player.play_text("add 256M; online 32 movable", "f")
     assert offered(shell, "online 3") == {"33": "offline", "3": "online DMA32", "32": "online Movable"}
     names = [name for name in offered(shell, "online m") if name != "movable"]
     assert names[0] == "memory33"
     assert next(iter(offered(shell, "offline m"))) == "memory0"
     assert next(iter(offered(shell, "remove 3"))) == "33"
-    Player(shell, echo=False).play_text("undo 2", "f")
+    shell.player.play_text("undo 2", "f")
 
 
 def test_the_scenarios_that_come_with_memshell_are_offered(shell):
@@ -91,17 +86,18 @@ def test_the_toolbar_says_what_the_machine_is(shell):
     text = toolbar(shell)
     assert text.startswith(" x86_64 4K · block 128M · v6.12 · buddy · ")
     assert text.endswith("free · step 0")
-    assert "use x86_64" in toolbar(Shell())
+    assert "use x86_64" in toolbar(Player().shell)
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80])
 def test_the_toolbar_fits_and_keeps_the_step_and_the_crash(width):
-    shell = Shell()
-    Player(shell, echo=False).play_text("use x86_64 ram=2G profile=rfc-2018; add 1G", "f")
+    player = Player(echo=False)
+    shell = player.shell
+    player.play_text("use x86_64 ram=2G profile=rfc-2018; add 1G", "f")
     assert toolbar(shell, width).endswith("step 1")
     assert len(toolbar(shell, width)) <= width
     text = "set check.free_pagetable off; online offline movable; ! eject 32"
-    Player(shell, echo=False).play_text(text, "f")
+    player.play_text(text, "f")
     assert "step 4 · CRASHED"[: width - 1] in toolbar(shell, width)
     assert len(toolbar(shell, width)) <= width
 
@@ -111,9 +107,9 @@ def test_sizes_in_three_digits():
 
 
 def test_the_progress_line_fits_the_terminal(shell):
-    shell.command_text = "online " + "memory1 " * 50
-    shell.progress = (3, 12)
+    shell.running.text = "online " + "memory1 " * 50
+    shell.running.progress = (3, 12)
     line = progress_line(shell, 2.0, 80)
-    shell.progress = None
+    shell.running.progress = None
     assert len(line) <= 79
     assert "3/12 2 s, Ctrl-C stops it" in line

@@ -8,8 +8,9 @@ from memshell_plugins.memmap_policies import MemmapOnMemory, MemmapOnMemoryForce
 from rfc_machines import Buddy, machine
 
 from memshell.experiment.explore import digest, explore, scenario
+from memshell.experiment.mutate import show
 from memshell.mm.profile import PROFILES
-from memshell.scenario.mutants import show
+from memshell.scenario.player import Player
 
 ASCENDING = "crash: unable to handle kernel paging request in free_pagetable"
 
@@ -54,7 +55,7 @@ def test_equal_states_are_one():
 def test_a_finding_replays(tmp_path, what):
     path = tmp_path / "finding.mem"
     path.write_text(scenario("use x86_64 ram=2G profile=rfc-2018", found(machine(), depth=3)[what]))
-    assert show(str(path), {}).numbers
+    assert show(str(path), {}, Player().fresh).numbers
 
 
 def test_the_reason_of_a_crash_is_said_once():

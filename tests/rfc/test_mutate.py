@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.shell import Shell
-from memshell.experiment.mutate import rows
-from memshell.scenario.mutants import mutate, show
+from memshell.experiment.mutate import mutate, rows, show
 from memshell.scenario.player import Player
 from memshell.scenario.transcript import Recorder
+from memshell.shell.shell import Output
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "experiments" / "E1.mem"
 # site -> (what went wrong first, in which function, at which address or pfn); recordings D-*-1G
@@ -28,7 +26,7 @@ RECORDED = {
 
 @pytest.fixture(scope="module")
 def table():
-    return {row["site"]: row for row in rows(mutate(str(SCENARIO), jobs=1))}
+    return {row["site"]: row for row in rows(mutate(str(SCENARIO), Player().fresh, jobs=1))}
 
 
 @pytest.mark.parametrize("site", ["1", "2", "3", "4", "5a", "5b", "6", "7", "8", "9", "10", "11", "12", "13"])
@@ -46,18 +44,18 @@ def test_5a_is_silent_at_online(table):
 
 def test_pairs_of_checks():
     """Recordings D-1+7-1G, D-4+7-1G: site 7 changes nothing on these paths."""
-    plain = show(str(SCENARIO), {})
+    plain = show(str(SCENARIO), {}, Player().fresh)
     assert not plain.troubles
     for site in ("check.free_pagetable", "check.online_pages_range"):
         alone, both = (
-            show(str(SCENARIO), dict.fromkeys(names, False)) for names in ((site,), (site, "check.free_pages_check"))
+            show(str(SCENARIO), dict.fromkeys(names, False), Player().fresh)
+            for names in ((site,), (site, "check.free_pages_check"))
         )
         assert alone.troubles == both.troubles
 
 
 def test_the_prompt_has_the_table_as_json_too():
-    load_builtin_commands()
-    player = Player(Shell(out=Recorder(), err=Recorder()))
+    player = Player(output=Output(Recorder(), Recorder()))
     player.play_text("mutate experiments/E1 jobs=1 --json", "f")
-    table = json.loads(player.shell.out.text)
+    table = json.loads(player.shell.output.out.text)
     assert {row["site"]: row["function"] for row in table}["8"] == "has_unmovable_pages"

@@ -2,11 +2,10 @@
 
 import pytest
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.shell import Shell
 from memshell.errors import MemshellError
 from memshell.scenario.player import Player
 from memshell.scenario.suite import play_text_case
+from memshell.shell.shell import Output
 
 
 class Out:
@@ -22,11 +21,7 @@ class Out:
 
 @pytest.fixture
 def player():
-    load_builtin_commands()
-    shell = Shell(out=Out(), err=Out())
-    made = Player(shell)
-    shell.play_file = made.play_file
-    return made
+    return Player(output=Output(Out(), Out()))
 
 
 def _fails(player, text, file="f.mem"):
@@ -64,7 +59,7 @@ def test_a_command_that_must_fail(player):
 
 def test_what_failed_as_it_should_is_shown_and_compared(player):
     player.play_text("use x86_64 ram=2G\n! undo\n----\nfailed as it should: there is nothing to undo\n", "f")
-    assert player.shell.out.text.endswith("failed as it should: there is nothing to undo\n")
+    assert player.shell.output.out.text.endswith("failed as it should: there is nothing to undo\n")
     assert "output differs" in _fails(player, "! undo\n----\nsomething else\n")
 
 
@@ -127,10 +122,10 @@ def test_a_golden_block_is_compared_line_by_line(player):
 
 def test_what_the_kernel_complains_about_is_told_beside_the_result(player):
     player.play_text("use x86_64 profile=rfc-2018; set check.online_pages_range off; add 1G", "f")
-    assert player.shell.err.text == ""
+    assert player.shell.output.err.text == ""
     player.play_text("online offline movable", "f")
-    assert player.shell.err.text.startswith("kernel: BUG: Bad page state, pfn 0x100001: ")
-    assert "kernel:" not in player.shell.out.text
+    assert player.shell.output.err.text.startswith("kernel: BUG: Bad page state, pfn 0x100001: ")
+    assert "kernel:" not in player.shell.output.out.text
 
 
 def test_watch_takes_only_what_has_a_value(player):
@@ -138,12 +133,12 @@ def test_watch_takes_only_what_has_a_value(player):
     with pytest.raises(MemshellError, match=r"unknown name 'blocks\.onlin'"):
         player.play_text("watch blocks.onlin", "f")
     player.play_text("watch blocks.online; watch blocks.online", "f")
-    assert player.shell.watches == ["blocks.online"]
+    assert player.shell.settings.watches == ["blocks.online"]
 
 
 def test_watch_shows_an_expression_after_each_step(player):
     player.play_text("watch blocks.online\nuse x86_64 ram=2G", "f")
-    assert player.shell.out.text.endswith("blocks.online = 16\n")
+    assert player.shell.output.out.text.endswith("blocks.online = 16\n")
 
 
 def test_the_failures_of_subtests_are_collected_and_the_rest_is_played():

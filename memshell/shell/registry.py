@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from memshell.errors import PluginError, UsageError, did_you_mean
 
@@ -11,13 +11,11 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable, Iterator
 
-    from memshell.commands.shell import Shell
     from memshell.report import Result
+    from memshell.shell.shell import Shell
 
     CommandFunction = Callable[["Shell", Namespace], "Result | str | None"]
     Suggestions = Iterable[tuple[str, str]]
-
-F = TypeVar("F", bound="CommandFunction")
 
 FAMILIES = ("machine", "hotplug", "memory", "look", "what if", "session")
 
@@ -100,10 +98,7 @@ class Command:
         object.__setattr__(self, "text", body.strip())
 
 
-REGISTERED: list[Command] = []
-
-
-def declare(
+def command(
     family: str,
     *arguments: Arg,
     name: str | None = None,
@@ -113,7 +108,7 @@ def declare(
     raw: bool = False,
     settings: bool = False,
 ) -> Callable[[CommandFunction], Command]:
-    """Make a Command of the function below, for a plugin's ``memshell_commands`` to return.
+    """Make a Command of the function below.  memshell's own are found in their modules; a plugin returns its own.
 
     The docstring's first line is the summary, the rest the text of ``help``.  *examples* is a transcript:
     lines that start with ``> `` are typed, the others are the output that a test expects (``<...>`` matches
@@ -127,16 +122,6 @@ def declare(
         return Command(word, family, function, arguments, text, needs_machine, tail, raw, settings)
 
     return make
-
-
-def command(family: str, *arguments: Arg, **details: Any) -> Callable[[F], F]:
-    """Make a Command of the function below and register it: for memshell's own modules.  See `declare`."""
-
-    def register(function: F) -> F:
-        REGISTERED.append(declare(family, *arguments, **details)(function))
-        return function
-
-    return register
 
 
 class Registry:

@@ -11,10 +11,10 @@ from memshell.report import Result
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.commands.registry import Command
-    from memshell.commands.shell import Shell
     from memshell.machine import Machine
     from memshell.mm.events import Call, Trace
+    from memshell.shell.registry import Command
+    from memshell.shell.shell import Shell
 
 _MOST = 200  # lines; a command on thousands of blocks repeats the same calls
 

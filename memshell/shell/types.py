@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memshell.commands.registry import ArgType
 from memshell.errors import UsageError, did_you_mean
+from memshell.shell.registry import ArgType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from memshell.commands.registry import Suggestions
-    from memshell.commands.shell import Shell
     from memshell.machine import Machine
+    from memshell.shell.registry import Suggestions
+    from memshell.shell.shell import Shell
 
 _SIZES = (
     ("128M", "one memory block on x86_64"),

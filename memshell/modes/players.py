@@ -1,4 +1,4 @@
-"""The shell that a mode works with, by the options of the command line; and how its failures are told."""
+"""The player that a mode works with, by the options of the command line; and how its failures are told."""
 
 from __future__ import annotations
 
@@ -7,24 +7,14 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memshell.commands import load_builtin_commands
-from memshell.commands.shell import Options, Shell
 from memshell.scenario.player import Player
-from memshell.scenario.syntax import DIRECTIVES
+from memshell.shell.shell import Output
 
 if TYPE_CHECKING:
     import argparse
 
     from memshell.errors import MemshellError
     from memshell.plugins import Plugins
-
-
-def make_shell(args: argparse.Namespace) -> Shell:
-    """Return a fresh shell with the options of the command line."""
-    load_builtin_commands()
-    shell = Shell(options=Options(form=args.form or "table"), directives=dict(DIRECTIVES))
-    shell.loader = partial(chosen_plugins, args)
-    return shell
 
 
 def chosen_plugins(args: argparse.Namespace) -> Plugins:
@@ -38,8 +28,7 @@ def chosen_plugins(args: argparse.Namespace) -> Plugins:
 
 def make_player(args: argparse.Namespace) -> Player:
     """Return a player on a fresh shell."""
-    player = Player(make_shell(args), keep_going=args.keep_going)
-    player.shell.play_file = player.play_file
+    player = Player(partial(chosen_plugins, args), Output(form=args.form or "table"), keep_going=args.keep_going)
     if args.plugin or args.strict_plugins:
         _ = player.shell.plugins
     return player

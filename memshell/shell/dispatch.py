@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from memshell.commands.registry import Arg, Command
 from memshell.errors import UsageError, did_you_mean
 from memshell.report import FORMATS, Result, columns_of, render
+from memshell.shell.registry import Arg, Command
 
 if TYPE_CHECKING:
-    from memshell.commands.shell import Shell
+    from memshell.shell.shell import Shell
 
 
 class _Parser(argparse.ArgumentParser):
@@ -185,11 +185,11 @@ def invoke(item: Command, words: list[str], shell: Shell, tail: str | None = Non
     """Run a command and return what it found, with the arguments that say how to draw it."""
     args = parse(item, words, shell, tail)
     if args.help:
-        return Result(text=help_text(item, shell.options.width)), args
+        return Result(text=help_text(item, shell.output.width)), args
     if item.needs_machine:
         shell.need_machine()
     if args.explain:
-        from memshell.commands.explain import explained
+        from memshell.shell.explain import explained
 
         return explained(item, args, shell), args
     found = item.function(shell, args)
@@ -204,7 +204,7 @@ def shown(result: Result, args: argparse.Namespace, shell: Shell) -> str:
 
     Where the whole session is to be json, csv or md, a mere message would spoil it: it goes to stderr.
     """
-    options = shell.options
+    options = shell.output
     form = args.form or options.form
     if args.form is None and form != "table" and result.rows is None and result.data is None:
         if result.text:

@@ -4,24 +4,67 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from memshell.commands.registry import REGISTERED, Command, Registry
-from memshell.errors import CommandError, PluginError, UsageError
+from memshell.errors import CommandError, PluginError
+from memshell.shell.registry import Command, Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from memshell.commands.image import Loaded
     from memshell.errors import MemshellError
-    from memshell.experiment.mutate import Verdict
     from memshell.machine import Machine, Step
     from memshell.mm.state import Mm
     from memshell.plugins import Plugins
     from memshell.report import Column
 
 T = TypeVar("T")
+
+
+class Played(Protocol):
+    """What one step of a script did, for those who watch its player."""
+
+    @property
+    def n(self) -> int:
+        """Its number."""
+
+    @property
+    def command(self) -> str:
+        """The words, with variables replaced."""
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The machine's steps in it."""
+
+
+class Player(Protocol):
+    """What plays text on a shell, for the commands that need it: `memshell.scenario.player.Player`."""
+
+    @property
+    def shell(self) -> Shell:
+        """The shell that it plays on."""
+
+    @property
+    def failures(self) -> Sequence[MemshellError]:
+        """What failed, where the player goes on."""
+
+    @property
+    def directives(self) -> Mapping[str, tuple[str, str]]:
+        """The words of the language that are no commands, each with its form and a text."""
+
+    def play_text(self, text: str, file: str) -> None:
+        """Play the statements of *text*, which stands in *file*."""
+
+    def play_file(self, path: str) -> None:
+        """Play a scenario file.  Raises UsageError when it cannot be read."""
+
+    def value_of(self, expression: str) -> str:
+        """Return the value of an expression, as text."""
+
+    def fresh(self, observe: Callable[[Played], None] | None = None) -> Self:
+        """Return a player on a shell of its own that shows nothing and goes on after failures."""
 
 
 class Writer(Protocol):
@@ -35,53 +78,60 @@ class Writer(Protocol):
 
 
 @dataclass(slots=True)
-class Options:
-    """How results are drawn when a command does not say."""
+class Output:
+    """Where what a shell says goes, and how results are drawn when a command does not say."""
 
+    out: Writer = field(default_factory=lambda: sys.stdout)
+    err: Writer = field(default_factory=lambda: sys.stderr)
     form: str = "table"
-    width: int = 0
+    width: int = 0  # of the terminal; 0 where there is none
     colour: bool = False
 
 
-def _no_journal(_text: str) -> None:
-    """Keep nothing: only the prompt has a journal."""
-
-
 @dataclass(slots=True)
-class Shell:
-    """A session: one machine at a time, and the settings around it."""
+class Settings:
+    """What the user has set: none of it is the machine's."""
 
-    machine: Machine | None = None
-    image: Loaded | None = None  # the kernel image that struct, sizeof, enum and sym look into
-    registry: Registry = field(default_factory=lambda: Registry(REGISTERED))
-    options: Options = field(default_factory=Options)
     variables: dict[str, Any] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     watches: list[str] = field(default_factory=list)
-    last_error: MemshellError | None = None  # of the last `!` command
-    command_text: str = ""
-    progress: tuple[int, int] | None = None  # done, total; of the command that runs
-    directives: dict[str, tuple[str, str]] = field(default_factory=dict)  # word -> (form, text), for help
-    play_file: Callable[[str], None] | None = None
-    play_fresh: Callable[[str], list[Step]] | None = None  # plays a text on a machine of its own
-    value_of: Callable[[str], str] | None = None  # of an expression, as text
-    mutate_file: Callable[..., list[Verdict]] | None = None  # plays a file once per mutant of the kernel
-    journal: Callable[[str], None] = _no_journal
-    out: Writer = field(default_factory=lambda: sys.stdout)
-    err: Writer = field(default_factory=lambda: sys.stderr)
-    loader: Callable[[], Plugins] | None = None
-    _plugins: Plugins | None = None
+
+
+@dataclass(slots=True)
+class Running:
+    """The command that runs, or ran last."""
+
+    text: str = ""
+    progress: tuple[int, int] | None = None  # done, total
+
+
+class Shell:
+    """A session: one machine at a time, the commands for it, and the user's settings.
+
+    *player* plays text on it, *commands* are memshell's own, *loader* brings the plugins when they are asked for.
+    """
+
+    def __init__(
+        self, player: Player, commands: Iterable[Command], loader: Callable[[], Plugins], output: Output
+    ) -> None:
+        self.player = player
+        self.registry = Registry(commands)
+        self.output = output
+        self.settings = Settings()
+        self.running = Running()
+        self.machine: Machine | None = None
+        self.image: Loaded | None = None  # the kernel image that struct, sizeof, enum and sym look into
+        self.last_error: MemshellError | None = None  # of the last `!` command
+        self.loader = loader
+        self._plugins: Plugins | None = None
+
+    # --- the plugins ---
 
     @property
     def plugins(self) -> Plugins:
         """The plugins, loaded when they are asked for the first time."""
         if self._plugins is None:
-            if self.loader is not None:
-                self._plugins = self.loader()
-            else:
-                from memshell.plugins import load_plugins
-
-                self._plugins = load_plugins()
+            self._plugins = self.loader()
             for item in self._plugins.commands():
                 self._add(item)
         return self._plugins
@@ -106,15 +156,19 @@ class Shell:
         mm = None if self.machine is None else self.machine.mm
         return [] if self._plugins is None else self._plugins.columns(view, mm)
 
+    # --- the words ---
+
     def find_command(self, name: str) -> Command:
         """Return the command, a plugin's too.  Raises UsageError with the nearest right word."""
         if name not in self.registry:
             _ = self.plugins
-        return self.registry.get(name, self.aliases)
+        return self.registry.get(name, self.settings.aliases)
 
     def known_words(self) -> set[str]:
         """Return the names that stand for themselves in an expression: architectures, policies, profiles."""
         return {*self.plugins.arches(), *self.plugins.policies()}
+
+    # --- the machine ---
 
     def need_machine(self) -> Machine:
         """Return the machine, or raise CommandError that says how to get one."""
@@ -124,29 +178,25 @@ class Shell:
 
     def change(self) -> AbstractContextManager[Mm]:
         """Return the running command's transaction: a working copy that model functions change."""
-        return self.need_machine().transaction(self.command_text)
-
-    def source(self, path: str) -> None:
-        """Play a scenario file in this session.  Raises UsageError where there is no player."""
-        if self.play_file is None:
-            raise UsageError("there is no scenario player here")
-        self.play_file(path)
+        return self.need_machine().transaction(self.running.text)
 
     def track(self, items: Collection[T]) -> Iterator[T]:
         """Yield *items* and keep count, so that a prompt can show how far a long command has come."""
         total = len(items)
         try:
             for done, item in enumerate(items):
-                self.progress = (done, total)
+                self.running.progress = (done, total)
                 yield item
         finally:
-            self.progress = None
+            self.running.progress = None
+
+    # --- the output ---
 
     def write(self, text: str) -> None:
         """Write a result to stdout.  Raises CommandError when it cannot be, as on a full disk."""
         try:
-            self.out.write(text)
-            self.out.flush()
+            self.output.out.write(text)
+            self.output.out.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -154,4 +204,4 @@ class Shell:
 
     def note(self, text: str) -> None:
         """Tell the user something that is not a result, on stderr."""
-        print(text, file=self.err, flush=True)
+        print(text, file=self.output.err, flush=True)

@@ -1,0 +1,23 @@
+"""memshell's own commands: those of its families, a module each."""
+
+from __future__ import annotations
+
+from memshell.commands import (
+    checkup,
+    device,
+    experiment,
+    export,
+    hotplug,
+    image,
+    machine,
+    memory,
+    series,
+    session,
+    show,
+    truth,
+)
+from memshell.commands import help as help_
+from memshell.shell.registry import Command
+
+MODULES = (machine, hotplug, device, memory, show, image, experiment, series, session, truth, checkup, export, help_)
+COMMANDS = tuple(item for module in MODULES for item in vars(module).values() if isinstance(item, Command))
