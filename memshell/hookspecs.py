@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memshell.mm.events import Event
     from memshell.mm.state import Mm
     from memshell.policy import Policy
-    from memshell.report import Column
+    from memshell.result import Column
     from memshell.shell.registry import Command
 
 API = 2

@@ -22,7 +22,7 @@ from memshell import hookspecs
 from memshell.arch import Arch
 from memshell.errors import PluginError, did_you_mean
 from memshell.plugins_guard import GuardedPolicy, PolicyLike, guarded_command, isolated, isolated_event, one_line
-from memshell.report import Column
+from memshell.result import Column
 from memshell.shell.registry import Command
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from memshell.errors import MemshellError, PluginError
-from memshell.report import Result
+from memshell.result import Result
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -18,7 +18,7 @@ LAYERS = [
     {"mm", "drivers", "kernel", "series", "arch", "policy"},  # the model; its parts name each other's records
     {"vmlinux", "machine", "views"},
     {"capture", "experiment"},
-    {"report", "options", "paths", "hookspecs"},
+    {"result", "options", "paths", "hookspecs"},
     {"shell"},
     {"plugins"},
     {"verify", "conformance"},

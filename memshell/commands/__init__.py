@@ -38,7 +38,7 @@ named in `memshell.commands.builtin`; a plugin returns its commands from the hoo
 
 from __future__ import annotations
 
-from memshell.report import Column, Result
+from memshell.result import Column, Result
 from memshell.shell.registry import Arg, ArgType, Command, Registry, arg, command
 from memshell.shell.shell import Shell
 from memshell.shell.types import ADDRESS, BLOCKS, FILE, INT, KEY_VALUE, PFN, SIZE, TEXT, block_ids, choice, named

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from memshell.report import Column, Result
+from memshell.result import Column, Result
 from memshell.shell.registry import command
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import CommandError, ImageError, UsageError, did_you_mean
-from memshell.report import Column, Result
+from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import FILE, TEXT
 

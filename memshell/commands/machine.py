@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import UsageError, did_you_mean
-from memshell.report import Column, Result
+from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import FILE, TEXT, named
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memshell.errors import UsageError
-from memshell.report import Column, Result
+from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
 from memshell.shell.types import FILE, INT, PFN, SCENARIO, TEXT
 

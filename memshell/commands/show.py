@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import CommandError, UsageError
-from memshell.report import Column, Result
+from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import BLOCKS, INT
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from memshell.errors import UsageError
 from memshell.mm.profile_bugs import BUGS
 from memshell.mm.seam import UPSTREAM, Upstream
-from memshell.series.features import CHOICES, PROFILES_RFC, released_features
+from memshell.series.features import CHOICES, SERIES_PROFILES, released_features
 from memshell.series.strategy import SERIES
 
 # Released kernels, oldest first. A value given for one holds for the later ones until another is given.
@@ -174,7 +174,7 @@ def _build() -> dict[str, Profile]:
     for release in RELEASES:
         features = {**features, **{name: f.values[release] for name, f in FEATURES.items() if release in f.values}}
         profiles[release] = Profile(release, features)
-    for name, changes in PROFILES_RFC.items():
+    for name, changes in SERIES_PROFILES.items():
         profiles[name] = Profile(name, {**profiles[RELEASES[0]].features, **changes}, SERIES)
     return profiles
 

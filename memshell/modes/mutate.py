@@ -10,7 +10,7 @@ from memshell.experiment.mutate import mutate, rows
 from memshell.modes import mode_parser
 from memshell.modes.players import make_player
 from memshell.paths import find_scenario
-from memshell.report import Result, render
+from memshell.result import Result, render
 
 if TYPE_CHECKING:
     import argparse

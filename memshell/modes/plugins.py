@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from memshell.commands.session import plugin_rows
 from memshell.modes import mode_parser
 from memshell.modes.players import make_player
-from memshell.report import render
+from memshell.result import render
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.completion import Completer, Completion
 
 from memshell.errors import MemshellError
-from memshell.report import FORMATS
+from memshell.result import FORMATS
 from memshell.scenario.lalr import Token, scan
 from memshell.scenario.names import TOP
 from memshell.scenario.player import CONDITIONS

@@ -17,7 +17,7 @@ _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 
 
 @dataclass(frozen=True, slots=True)
-class Quantity:
+class Number:
     """A number; *unit* is the bytes of one of it (4096 for pages, 1024 for kB), 0 for a plain count."""
 
     number: int | float
@@ -47,16 +47,16 @@ def _plain(number: float) -> str:
     return str(int(number)) if number == int(number) else str(number)
 
 
-def read_number(text: str) -> Quantity:
+def read_number(text: str) -> Number:
     """Return the quantity of ``17``, ``0x11``, ``1.5G`` or ``2304M``; with a suffix it is memory."""
     if text[:2].lower() == "0x":
-        return Quantity(int(text, 16))
+        return Number(int(text, 16))
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise UsageError(f"{text!r} is not a number")
     digits, suffix, byte = match.groups()
     number = (float(digits) if "." in digits else int(digits)) * (1 << _SHIFTS[suffix.lower()])
-    return Quantity(number, 1 if suffix or byte else 0)
+    return Number(number, 1 if suffix or byte else 0)
 
 
 class Names:
@@ -81,7 +81,7 @@ class Names:
 
 
 def evaluate(tree: Node | Token, names: Names) -> Any:
-    """Return the value: a Quantity, a string, a bool or a tuple of these.  Raises UsageError."""
+    """Return the value: a Number, a string, a bool or a tuple of these.  Raises UsageError."""
     if isinstance(tree, Token):
         return _atom(tree, names)
     values = [evaluate(child, names) for child in tree.children if not _is_operator(child)]
@@ -106,8 +106,8 @@ def _atom(token: Token, names: Names) -> Any:
     return names.name(token.text)
 
 
-def _number(value: Any) -> Quantity:
-    if isinstance(value, Quantity):
+def _number(value: Any) -> Number:
+    if isinstance(value, Number):
         return value
     raise UsageError(f"{show(value)} is not a number")
 
@@ -118,7 +118,7 @@ def _truth(value: Any) -> bool:
     raise UsageError(f"{show(value)} is neither true nor false", hint="compare it with something")
 
 
-def common(left: Quantity, right: Quantity) -> tuple[int | float, int | float, int]:
+def common(left: Number, right: Number) -> tuple[int | float, int | float, int]:
     """Return both numbers in one unit, and the unit: a bare number counts what the other counts."""
     if left.unit == right.unit or not right.unit:
         return left.number, right.number, left.unit
@@ -127,34 +127,34 @@ def common(left: Quantity, right: Quantity) -> tuple[int | float, int | float, i
     return left.bytes, right.bytes, 1
 
 
-def _arithmetic(values: list[Any], operators: list[str]) -> Quantity:
+def _arithmetic(values: list[Any], operators: list[str]) -> Number:
     left, right = _number(values[0]), _number(values[1])
     operator = operators[0]
     if operator in {"*", "/", "//", "%"}:
         return _scale(left, right, operator)
     a, b, unit = common(left, right)
-    return Quantity(a + b if operator == "+" else a - b, unit)
+    return Number(a + b if operator == "+" else a - b, unit)
 
 
-def _scale(left: Quantity, right: Quantity, operator: str) -> Quantity:
+def _scale(left: Number, right: Number, operator: str) -> Number:
     if operator == "*":
         if left.unit and right.unit:
             raise UsageError("memory times memory is no quantity of anything")
-        return Quantity(left.number * right.number, left.unit or right.unit)
+        return Number(left.number * right.number, left.unit or right.unit)
     a, b, unit = common(left, right) if right.unit else (left.number, right.number, left.unit)
     if not b:
         raise UsageError("division by zero")
     if operator == "%":
-        return Quantity(a % b, unit)
+        return Number(a % b, unit)
     exact = a // b if operator == "//" or a % b == 0 else a / b
-    return Quantity(exact, 0 if right.unit else unit)
+    return Number(exact, 0 if right.unit else unit)
 
 
 def compare(left: Any, operator: str, right: Any) -> bool:
     """Return whether *left* *operator* *right* holds.  Raises UsageError when they are of different kinds."""
-    if isinstance(left, Quantity) and isinstance(right, Quantity):
+    if isinstance(left, Number) and isinstance(right, Number):
         left, right, _unit = common(left, right)
-    elif operator not in {"==", "!="} or isinstance(left, Quantity) != isinstance(right, Quantity):
+    elif operator not in {"==", "!="} or isinstance(left, Number) != isinstance(right, Number):
         raise UsageError(f"{show(left)} {operator} {show(right)} compares different things")
     return bool(_COMPARE[operator](left, right))
 
@@ -169,12 +169,12 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def difference(left: Any, right: Any) -> Quantity | None:
+def difference(left: Any, right: Any) -> Number | None:
     """Return left - right for two numbers, else None."""
-    if not isinstance(left, Quantity) or not isinstance(right, Quantity):
+    if not isinstance(left, Number) or not isinstance(right, Number):
         return None
     a, b, unit = common(left, right)
-    return Quantity(a - b, unit)
+    return Number(a - b, unit)
 
 
 def _within(values: list[Any], operators: list[str]) -> bool:
@@ -182,7 +182,7 @@ def _within(values: list[Any], operators: list[str]) -> bool:
     if operators[0] != "==":
         raise UsageError("+- goes with ==")
     a, b, unit = common(left, right)
-    off, limit, _unit = common(Quantity(abs(a - b), unit), slack)
+    off, limit, _unit = common(Number(abs(a - b), unit), slack)
     return off <= limit
 
 
@@ -201,7 +201,7 @@ _OPERATIONS: dict[str, Callable[[list[Any], list[str]], Any]] = {
     "list": lambda values, _o: tuple(values),
     "addition": _arithmetic,
     "product": _arithmetic,
-    "minus": lambda values, _o: Quantity(-_number(values[0]).number, _number(values[0]).unit),
+    "minus": lambda values, _o: Number(-_number(values[0]).number, _number(values[0]).unit),
 }
 
 
@@ -209,7 +209,7 @@ def show(value: Any) -> str:
     """Return a value as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Quantity):
+    if isinstance(value, Number):
         return value.explained()
     if isinstance(value, tuple):
         return "[" + ", ".join(show(item) for item in value) + "]"

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import UsageError, did_you_mean
-from memshell.scenario.expression import Quantity
+from memshell.scenario.expression import Number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,7 +53,7 @@ TOP = {
 
 
 def _plain(value: Any) -> Any:
-    return Quantity(value) if isinstance(value, int) else value
+    return Number(value) if isinstance(value, int) else value
 
 
 class State:
@@ -100,8 +100,8 @@ class State:
         error = self.shell.last_error
         return (error.errno or type(error).__name__) if error is not None else "none"
 
-    def _step(self, _rest: str) -> Quantity:
-        return Quantity(self.shell.need_machine().step.n)
+    def _step(self, _rest: str) -> Number:
+        return Number(self.shell.need_machine().step.n)
 
     def _crashed(self, _rest: str) -> bool:
         return self.mm.crashed is not None
@@ -116,17 +116,17 @@ class State:
 
         return _plain(_pick(numbers(self.shell.need_machine().steps), rest, f"series.{rest}"))
 
-    def _added(self, rest: str) -> Quantity:
+    def _added(self, rest: str) -> Number:
         from memshell.experiment.compare import free_runs, gigantic_runs
         from memshell.series.processes import lost_movable
 
         page, runs = self.mm.arch.page_size, free_runs(self.mm)
         values = {
-            "largest": Quantity(max((end - start for start, end, _ in runs.items()), default=0), page),
-            "gigantic": Quantity(gigantic_runs(self.mm, runs)),
-            "stuck": Quantity(lost_movable(self.mm), page),
+            "largest": Number(max((end - start for start, end, _ in runs.items()), default=0), page),
+            "gigantic": Number(gigantic_runs(self.mm, runs)),
+            "stuck": Number(lost_movable(self.mm), page),
         }
-        found: Quantity = _pick(values, rest, f"added.{rest}")
+        found: Number = _pick(values, rest, f"added.{rest}")
         return found
 
     def _arch(self, _rest: str) -> str:
@@ -138,43 +138,43 @@ class State:
     def _profile(self, _rest: str) -> str:
         return self.mm.profile.name
 
-    def _block_size(self, _rest: str) -> Quantity:
-        return Quantity(self.mm.block_size, 1)
+    def _block_size(self, _rest: str) -> Number:
+        return Number(self.mm.block_size, 1)
 
-    def _page_size(self, _rest: str) -> Quantity:
-        return Quantity(self.mm.arch.page_size, 1)
+    def _page_size(self, _rest: str) -> Number:
+        return Number(self.mm.arch.page_size, 1)
 
-    def _memmap(self, rest: str) -> Quantity:
+    def _memmap(self, rest: str) -> Number:
         """Return the bytes of memmap that came from *rest*: every leaf of the vmemmap has its owner."""
         owned = {"buddy": 0, "altmap": 0, "early": 0}
         for start, end, leaf in self.mm.leaves.items():
             if leaf.owner in owned and start >= self.mm.arch.vmemmap_base:
                 owned[leaf.owner] += end - start
         page = self.mm.arch.page_size
-        return Quantity(_pick(owned, rest, f"memmap.{rest}") // page, page)
+        return Number(_pick(owned, rest, f"memmap.{rest}") // page, page)
 
-    def _blocks(self, rest: str) -> Quantity:
+    def _blocks(self, rest: str) -> Number:
         blocks = self.mm.blocks.values()
         counts = {"total": len(blocks)}
         counts["leaked"] = self.mm.counters.get("memory_blocks.leaked", 0)
         for state in ("online", "offline"):
             counts[state] = sum(str(block.state) == state for block in blocks)
-        return Quantity(_pick(counts, rest, f"blocks.{rest}"))
+        return Number(_pick(counts, rest, f"blocks.{rest}"))
 
-    def _warnings(self, _rest: str) -> Quantity:
+    def _warnings(self, _rest: str) -> Number:
         return self._events("Warning")
 
-    def _races(self, _rest: str) -> Quantity:
+    def _races(self, _rest: str) -> Number:
         return self._events("Race")
 
-    def _events(self, kind: str) -> Quantity:
-        return Quantity(sum(event.kind == kind for event in self.shell.need_machine().step.events))
+    def _events(self, kind: str) -> Number:
+        return Number(sum(event.kind == kind for event in self.shell.need_machine().step.events))
 
-    def _section_roots(self, _rest: str) -> Quantity:
-        return Quantity(len(self.mm.section_roots), self.mm.arch.page_size)
+    def _section_roots(self, _rest: str) -> Number:
+        return Number(len(self.mm.section_roots), self.mm.arch.page_size)
 
-    def _direct_map(self, _rest: str) -> Quantity:
-        return Quantity(sum(end - start for start, end, leaf in self.mm.leaves.items() if leaf.owner == "ram"), 1)
+    def _direct_map(self, _rest: str) -> Number:
+        return Number(sum(end - start for start, end, leaf in self.mm.leaves.items() if leaf.owner == "ram"), 1)
 
     def _block(self, rest: str) -> Any:
         number, _dot, field = rest.partition(".")
@@ -186,15 +186,15 @@ class State:
 
     def _block_values(self, block: MemoryBlock) -> dict[str, Any]:
         page = self.mm.arch.page_size
-        values: dict[str, Any] = {"state": str(block.state), "node": Quantity(block.nid)}
+        values: dict[str, Any] = {"state": str(block.state), "node": Number(block.nid)}
         values["zone"] = block.zone.label if block.zone is not None else "none"
-        values["vmemmap_pages"] = Quantity(block.nr_vmemmap_pages, page)
+        values["vmemmap_pages"] = Number(block.nr_vmemmap_pages, page)
         for field in ("free", "reserve", "align", "alloc"):
             pages = 0 if block.altmap is None else getattr(block.altmap, field)
-            values[f"altmap.{field}"] = Quantity(pages, page)
+            values[f"altmap.{field}"] = Number(pages, page)
         return values
 
-    def _zone(self, rest: str) -> Quantity:
+    def _zone(self, rest: str) -> Number:
         path, _dot, field = rest.rpartition(".")
         node, _dot, label = path.rpartition(".")
         zones = [zone for (nid, _type), zone in self.mm.zones.items() if not node or str(nid) == node]
@@ -204,11 +204,11 @@ class State:
         if field not in _ZONE_FIELDS:
             raise _unknown(f"zone.{rest}", {f"zone.{path}.{known}": "" for known in _ZONE_FIELDS})
         if field == "start_pfn":
-            return Quantity(min(zone.start_pfn for zone in named))
+            return Number(min(zone.start_pfn for zone in named))
         return self._sum(named, field)
 
-    def _sum(self, zones: Iterable[Zone], field: str) -> Quantity:
-        return Quantity(sum(getattr(zone, field) for zone in zones), self.mm.arch.page_size)
+    def _sum(self, zones: Iterable[Zone], field: str) -> Number:
+        return Number(sum(getattr(zone, field) for zone in zones), self.mm.arch.page_size)
 
     def _param(self, rest: str) -> Any:
         from memshell.mm.memory_hotplug.memmap_on_memory import get_memmap_mode
@@ -219,12 +219,12 @@ class State:
     def _feature(self, rest: str) -> Any:
         return plain(_pick(self.mm.profile.features, rest, f"feature.{rest}"))
 
-    def _view(self, head: str, rest: str) -> Quantity:
+    def _view(self, head: str, rest: str) -> Number:
         """Return one number of a view such as meminfo, as its JSON has it."""
         from memshell.shell.dispatch import invoke
 
         result, _args = invoke(self.shell.registry.get(head), [], self.shell)
-        return Quantity(_pick(result.data, rest, f"{head}.{rest}"), _VIEWS[head])
+        return Number(_pick(result.data, rest, f"{head}.{rest}"), _VIEWS[head])
 
 
 def plain(value: Any) -> Any:
@@ -232,10 +232,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return Quantity(value)
+        return Number(value)
     text = str(value)
     if text.isdecimal():
-        return Quantity(int(text))
+        return Number(int(text))
     return _TRUE.get(text, text)
 
 

@@ -21,7 +21,7 @@ from memshell.errors import (
     UsageError,
     did_you_mean,
 )
-from memshell.scenario.expression import Names, Quantity, evaluate, show, why_not
+from memshell.scenario.expression import Names, Number, evaluate, show, why_not
 from memshell.scenario.files import read_scenario, run_shell, write_output
 from memshell.scenario.golden import mismatch
 from memshell.scenario.names import State
@@ -236,11 +236,11 @@ class Player:
     def _repeat(self, statement: Repeat) -> None:
         assert statement.count is not None
         times = evaluate(statement.count, self.names)
-        if not isinstance(times, Quantity) or times.number < 0 or times.number != int(times.number):
+        if not isinstance(times, Number) or times.number < 0 or times.number != int(times.number):
             raise UsageError(f"cannot repeat {show(times)} times")
         for at in range(int(times.number)):
             if statement.name is not None:
-                self.shell.settings.variables[statement.name] = Quantity(at)
+                self.shell.settings.variables[statement.name] = Number(at)
             self.play(statement.body)
 
     # --- single steps ---

@@ -143,7 +143,7 @@ _BASE: dict[str, Any] = {  # v4.20 with "create struct mhp_restrictions" against
     **dict.fromkeys(_NOT_YET, False),
 }
 
-PROFILES_RFC: dict[str, dict[str, Any]] = {
+SERIES_PROFILES: dict[str, dict[str, Any]] = {
     "rfc-2017": {
         **_BASE,
         "vmemmap.mark": "section",

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from memshell.errors import UsageError, did_you_mean
-from memshell.report import FORMATS, Result, columns_of, render
+from memshell.result import FORMATS, Result, columns_of, render
 from memshell.shell.registry import Arg, Command
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memshell.errors import KernelCrash, KernelError
-from memshell.report import Result
+from memshell.result import Result
 
 if TYPE_CHECKING:
     from argparse import Namespace

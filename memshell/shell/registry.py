@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable, Iterator
 
-    from memshell.report import Result
+    from memshell.result import Result
     from memshell.shell.shell import Shell
 
     CommandFunction = Callable[["Shell", Namespace], "Result | str | None"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from memshell.machine import Machine, Step
     from memshell.mm.state import Mm
     from memshell.plugins import Plugins
-    from memshell.report import Column
+    from memshell.result import Column
 
 T = TypeVar("T")
 

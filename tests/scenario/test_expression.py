@@ -3,14 +3,14 @@
 import pytest
 
 from memshell.errors import UsageError
-from memshell.scenario.expression import Names, Quantity, evaluate, show, why_not
+from memshell.scenario.expression import Names, Number, evaluate, show, why_not
 from memshell.scenario.syntax import parse_expression
 
-VALUES = {"pages": Quantity(589824, 4096), "kb": Quantity(2, 1024), "word": "Movable", "yes": True}
+VALUES = {"pages": Number(589824, 4096), "kb": Number(2, 1024), "word": "Movable", "yes": True}
 
 
 def _names():
-    return Names(VALUES.__getitem__, {"i": Quantity(3), "n": Quantity(128 << 20, 1)})
+    return Names(VALUES.__getitem__, {"i": Number(3), "n": Number(128 << 20, 1)})
 
 
 def _value(text):
@@ -72,5 +72,5 @@ def test_a_failure_says_what_was_seen_and_by_how_much_it_is_off():
 
 
 def test_sizes_are_shown_as_they_are_read():
-    assert show(Quantity(3 << 29, 1)) == "1536M"
-    assert show(Quantity(17)) == "17"
+    assert show(Number(3 << 29, 1)) == "1536M"
+    assert show(Number(17)) == "17"

@@ -3,11 +3,11 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memshell.scenario.expression import Names, Quantity
+from memshell.scenario.expression import Names, Number
 from memshell.scenario.syntax import parse_text
 from memshell.scenario.words import expand, quote
 
-NAMES = Names({}.__getitem__, {"i": Quantity(7), "size": Quantity(128 << 20, 1)})
+NAMES = Names({}.__getitem__, {"i": Number(7), "size": Number(128 << 20, 1)})
 
 
 def test_quotes_and_variables():

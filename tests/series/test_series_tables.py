@@ -7,7 +7,7 @@ computed from its mails.
 """
 
 import pytest
-from rfc_machines import GIB, MIB, add, cycle, data, events, histogram, machine, remove, run, states, unpatched
+from series_machines import GIB, MIB, add, cycle, data, events, histogram, machine, remove, run, states, unpatched
 
 from memshell.mm.mmzone import ZoneType
 from memshell.series.invariants import memmap_frames

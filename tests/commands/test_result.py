@@ -5,7 +5,7 @@ import json
 import pytest
 
 from memshell.errors import UsageError
-from memshell.report import Column, Result, render
+from memshell.result import Column, Result, render
 
 COLUMNS = (
     Column("RANGE", drop=2),

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
-from rfc_machines import GIB, add, data, events, histogram, machine, remove, states
+from series_machines import GIB, add, data, events, histogram, machine, remove, states
 
 CASES = json.loads((Path(__file__).parent.parent / "vectors" / "rfc2018.json").read_text())
 # arch in the vectors -> (architecture, its options, the vmemmap base that the vector's addresses begin at)

@@ -5,7 +5,7 @@ And none in a released kernel.
 
 import pytest
 from memshell_plugins.memmap_policies import MemmapOnMemory, MemmapOnMemoryForce
-from rfc_machines import Buddy, machine
+from series_machines import Buddy, machine
 
 from memshell.experiment.explore import digest, explore, scenario
 from memshell.experiment.mutate import show

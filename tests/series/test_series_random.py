@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from rfc_machines import MIB, Buddy, machine, run
+from series_machines import MIB, Buddy, machine, run
 
 from memshell.drivers.base.memory.state import valid_zones
 from memshell.experiment.explore import broken, digest, first_address, operations

@@ -1,6 +1,6 @@
 """What people see of a memmap in the added range."""
 
-from rfc_machines import GIB, add, machine, states
+from series_machines import GIB, add, machine, states
 
 from memshell.views.memory_map import cell
 from memshell.views.pages import altmaps, page_text
