@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable, Mapping
 
+    from memshell.drivers.base.memory.blocks import MemoryBlock
+    from memshell.mm.sorted_map import SortedMap
     from memshell.mm.state import Mm
     from memshell.shell.registry import Suggestions
     from memshell.shell.shell import Shell
@@ -67,16 +69,16 @@ def free_place(mm: Mm, size: int) -> int:
     """
     from memshell.mm.mmzone import ZoneType
     from memshell.mm.pfn import GiB, align_up
-    from memshell.mm.state import SECTION_EARLY
 
     floor = dict(mm.arch.zone_limits).get(ZoneType.DMA32, 0)
-    early = [end for _, end, bits in mm.sections.items() if bits & SECTION_EARLY]
-    place = align_up(max([floor, *early]) << mm.arch.page_shift, max(GiB, mm.block_size))
-    taken = [(r.start, r.end + 1) for r in mm.resources]
-    taken += [(start, start + length) for _, start, length in mm.failed_dimms]  # they are plugged all the same
-    for start, end in sorted(taken):
-        if start < place + size and end > place:
-            place = align_up(end, mm.block_size)
+    place = align_up(max(floor, mm.boot_end) << mm.arch.page_shift, max(GiB, mm.block_size))
+    taken = mm.resources.taken.copy()
+    for _, start, length in mm.failed_dimms:  # they are plugged all the same
+        taken.set(start, start + length, value=True)
+    for start, end, _ in taken.items(place):
+        if start >= place + size:
+            break
+        place = max(place, align_up(end, mm.block_size))
     return place
 
 
@@ -116,13 +118,17 @@ def add(shell: Shell, args: Namespace) -> str:
         start = free_place(mm, args.size) if args.address is None else args.address
         if not args.size:
             raise UsageError("add needs a size", hint="such as: add 1G")
-        before, free = dict(mm.blocks), sum(zone.free for zone in mm.zones.values())
+        before, free = mm.blocks.copy(), sum(zone.free for zone in mm.zones.values())
         try:
             caller(mm, args.via or mm.arch.hotplug_driver).add(mm, Request(args.node, start, args.size))
         except OutOfMemory as error:
             raise _with_sums(mm, error, args.size, free) from error
         used = free - sum(zone.free for zone in mm.zones.values())
-        return _added(mm, start, args.size, [number for number in mm.blocks if number not in before], used)
+        return _added(mm, start, args.size, _only_in(mm.blocks, before), used)
+
+
+def _only_in(blocks: SortedMap[int, MemoryBlock], others: SortedMap[int, MemoryBlock]) -> list[int]:
+    return [number for number in blocks.keys_of_unshared(others) if number not in others]
 
 
 def _with_sums(mm: Mm, error: OutOfMemory, size: int, free: int) -> OutOfMemory:
@@ -332,18 +338,22 @@ class Device(NamedTuple):
     whole: bool
 
 
+def _group_members(mm: Mm, group: int, member: int) -> list[int]:
+    """Return the blocks of a memory group, one of which is *member*; a DIMM is as large as its group says."""
+    record = mm.groups[group]
+    reach = -(-record.pages // mm.block_pages)
+    near = mm.blocks.between(member - reach, member + reach) if record.static else mm.blocks
+    return [number for number in near if mm.blocks[number].group == group]
+
+
 def devices(mm: Mm, numbers: Iterable[int]) -> list[Device]:
     """Split blocks into what was added together, as far as it lies side by side."""
-    members: dict[int, list[int]] = {}
-    for number, block in mm.blocks.items():
-        if block.group is not None:
-            members.setdefault(block.group, []).append(number)
     found = []
     for (_, group), run in groupby(
         enumerate(sorted(numbers)), lambda pair: (pair[1] - pair[0], mm.blocks[pair[1]].group)
     ):
         ids = [number for _, number in run]
-        whole = group is not None and ids == sorted(members[group])
+        whole = group is not None and ids == _group_members(mm, group, ids[0])
         found.append(Device(ids[0] * mm.block_size, len(ids) * mm.block_size, whole))
     return found
 
@@ -384,7 +394,7 @@ def remove(shell: Shell, args: Namespace) -> str:
     from memshell.drivers.callers import caller
 
     with shell.change() as mm:
-        before = set(mm.blocks)
+        before = mm.blocks.copy()
         wanted = _ranges(mm, args.blocks, shell)
         if not wanted:
             return "nothing to do: there is no such block"
@@ -396,8 +406,8 @@ def remove(shell: Shell, args: Namespace) -> str:
         return _removed(mm, before)
 
 
-def _removed(mm: Mm, before: set[int]) -> str:
-    gone = before - set(mm.blocks)
+def _removed(mm: Mm, before: SortedMap[int, MemoryBlock]) -> str:
+    gone = _only_in(before, mm.blocks)
     if not gone:
         return "there was no memory block to remove"
     return f"removed {_text(mm, len(gone) * mm.block_pages)}: {named_blocks(gone)}"
@@ -407,12 +417,14 @@ def _old_dimms(mm: Mm, blocks: Iterable[int]) -> list[tuple[int, int]]:
     """Return (start, size) of the DIMMs of *blocks* in kernels before memory groups: what one add added."""
     if mm.feature("mhp.memory_groups"):
         return []
+    from memshell.kernel.resource import holders
+
     found = {
         (r.start, r.end + 1 - r.start)
         for number in blocks
         if not mm.blocks[number].early
-        for r in mm.resources
-        if r.depth == 0 and r.start <= number * mm.block_size <= r.end
+        for r in holders(mm, number * mm.block_size, number * mm.block_size)
+        if r.depth == 0
     }
     return sorted(found)
 
@@ -443,7 +455,7 @@ def eject(shell: Shell, args: Namespace) -> str:
     from memshell.drivers.callers import caller
 
     with shell.change() as mm:
-        before = set(mm.blocks)
+        before = mm.blocks.copy()
         one = caller(mm, args.via)
         if not one.whole:
             for first, count in _runs(args.blocks):
@@ -455,7 +467,7 @@ def eject(shell: Shell, args: Namespace) -> str:
             if group is None:
                 stranger = next(number for number in args.blocks if mm.blocks[number].group is None)
                 raise CommandError(f"memory{stranger} is on no DIMM", hint="offline and remove take it away")
-            members = [number for number, block in mm.blocks.items() if block.group == group]
+            members = _group_members(mm, group, next(n for n in args.blocks if mm.blocks[n].group == group))
             start, end = min(members) * mm.block_size, (max(members) + 1) * mm.block_size
             one.ejects(mm, start, end - start)
         return _removed(mm, before)

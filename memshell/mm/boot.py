@@ -39,7 +39,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
     and free blocks so that every order has as many as *memory* says.
     """
     max_pfn = max(end for _, end, _ in memory.ram)
-    mm = Mm(arch, profile, policy, memory.block_size, max_pfn, params=dict(params))
+    mm = Mm(arch, profile, policy, memory.block_size, max_pfn, max_pfn, params=dict(params))
     mm.resources = Resources(Resource(start, end, name, depth) for depth, start, end, name in memory.iomem)
     for nid in memory.nodes:
         mm.nodes[nid] = Node(nid, has_cpu=nid in memory.cpu_nodes)

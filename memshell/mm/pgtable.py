@@ -102,7 +102,7 @@ def free_empty_table(
     table = mm.tables.get((level, base))
     if table is None or table.owner == "early" or mm.leaves.intersects(base, base + span):
         return False
-    if below and any((below[0], at) in mm.tables for at in range(base, base + span, below[1])):
+    if below and mm.tables.between((below[0], base), (below[0], base + span)):
         return False
     del mm.tables[level, base]
     if table.owner in ("half", "fragment"):

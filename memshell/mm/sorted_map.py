@@ -59,6 +59,9 @@ class SortedMap(Chunked[K, Entries[K, V]], MutableMapping[K, V]):
     def __len__(self) -> int:
         return sum(len(chunk.keys) for chunk in self._chunks)
 
+    def __bool__(self) -> bool:
+        return self._only is None or bool(self._only.keys)
+
     def __repr__(self) -> str:
         return f"SortedMap({dict(self.items())!r})"
 
@@ -126,6 +129,10 @@ class SortedMap(Chunked[K, Entries[K, V]], MutableMapping[K, V]):
         """Return the values, in the order of the keys."""
         return _Values(self)
 
+    def last(self) -> K:
+        """Return the highest key. Raises IndexError where there is none."""
+        return self._chunks[-1].keys[-1]
+
     def between(self, low: K, high: K) -> list[K]:
         """Return the keys from *low* on, before *high*, in order."""
         chunk = self._only or self._chunks[bisect_right(self._firsts, low, 1) - 1]
@@ -152,8 +159,8 @@ class SortedMap(Chunked[K, Entries[K, V]], MutableMapping[K, V]):
 
     def keys_of_unshared(self, other: SortedMap[K, V]) -> Iterator[K]:
         """Yield the keys whose chunks *other* does not share: all that may have another value there, or none."""
-        shared = {id(chunk) for chunk in other.chunks()}
-        return chain.from_iterable(chunk.keys for chunk in self._chunks if id(chunk) not in shared)
+        shared = set(other.chunks())
+        return chain.from_iterable(chunk.keys for chunk in self._chunks if chunk not in shared)
 
 
 class _Items(Items[K, V]):

@@ -41,10 +41,13 @@ class Resource(NamedTuple):
 class Resources:
     """/proc/iomem: the resources by their start, a parent before its children."""
 
-    __slots__ = ("_by_place",)
+    __slots__ = ("_by_place", "taken")
 
     def __init__(self, resources: Iterable[Resource] = ()) -> None:
-        self._by_place = SortedMap((_place(resource), resource) for resource in resources)
+        self._by_place: SortedMap[tuple[int, ...], Resource] = SortedMap()
+        self.taken: RangeMap[bool] = RangeMap()  # the addresses of those that are in no other
+        for resource in resources:
+            self.add(resource)
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(self._by_place.values())
@@ -60,16 +63,20 @@ class Resources:
     def copy(self) -> Resources:
         """Return an independent copy."""
         new = Resources()
-        new._by_place = self._by_place.copy()
+        new._by_place, new.taken = self._by_place.copy(), self.taken.copy()
         return new
 
     def add(self, resource: Resource) -> None:
         """Put a resource in its place."""
         self._by_place[_place(resource)] = resource
+        if not resource.depth:
+            self.taken.set(resource.start, resource.end + 1, value=True)
 
     def remove(self, resource: Resource) -> None:
         """Take a resource out, which is there."""
         del self._by_place[_place(resource)]
+        if not resource.depth:
+            self.taken.delete(resource.start, resource.end + 1)
 
     def from_address(self, address: int) -> Iterator[Resource]:
         """Yield the resources that begin at *address* or above it, the lowest first."""
@@ -116,6 +123,7 @@ class Mm:
     policy: Policy
     block_size: int  # bytes
     max_pfn: int
+    boot_end: int  # the first pfn behind the memory of boot
     params: dict[str, str] = field(default_factory=dict)
     nodes: dict[int, Node] = field(default_factory=dict)
     zones: dict[ZoneKey, Zone] = field(default_factory=dict)

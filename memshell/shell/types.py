@@ -153,14 +153,14 @@ def _blocks(word: str, shell: Shell) -> list[int]:
     if word in {"online", "offline"}:
         return sorted(number for number, block in blocks.items() if str(block.state) == word)
     if word == "last":
-        return [max(blocks)]
+        return [blocks.last()]
     ids = _ids(word, shell)
     if not ids:
         keywords = ["all", "online", "offline", "last"]
         close = did_you_mean(word, keywords)
         hint = close or "write memory47, 47, 32-39, an address range, all, online, offline or last"
         raise UsageError(f"{word!r} names no memory block", hint=hint)
-    present = sorted(number for number in blocks if number in ids)
+    present = blocks.between(ids.start, ids.stop)
     if not present:
         near = min(blocks, key=lambda number: abs(number - ids[0]))
         raise UsageError(f"there is no block memory{ids[0]}", hint=f"the nearest is memory{near}")

@@ -76,7 +76,7 @@ def test_who_may_put_the_memmap_on_the_memory(plugins, case, column):
     if "pbo10" in case["arch"]:
         arch = replace(arch, pageblock_order=10)
     policy = plugins.policies()[POLICIES[mode]]
-    mm = Mm(arch, profile, policy, case["block"], 0)
+    mm = Mm(arch, profile, policy, case["block"], 0, 0)
     placement = policy.place_memmap(memmap_request(mm, 0, BASE, case["block"], offered=True))
     waste = placement.reserve_pages - case["memmap_pages"] if placement.reserve_pages else 0
     found = [not placement.refusal, placement.refusal, placement.reserve_pages, waste]
