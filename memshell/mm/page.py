@@ -27,6 +27,8 @@ class Owner(Enum):
     OFFLINE = "offline"  # PageOffline: inflated, unplugged, or not yet given to the buddy
     DEVICE = "device"  # ZONE_DEVICE
 
+    __hash__ = object.__hash__  # Enum's own goes through the name, each time
+
 
 class Page(NamedTuple):
     """The state that a run of pages shares. *tag* tells allocations apart; 0 is nobody's."""
