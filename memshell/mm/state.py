@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memshell.mm.events import Event, Trace
 from memshell.mm.mmzone import MemoryGroup, MigrateType, Node, Zone, ZoneType
 from memshell.mm.page import Page
+from memshell.mm.params import Params
 from memshell.mm.ranges import RangeMap
 from memshell.mm.sorted_map import SortedMap
 
@@ -124,7 +125,7 @@ class Mm:
     block_size: int  # bytes
     max_pfn: int
     boot_end: int  # the first pfn behind the memory of boot
-    params: dict[str, str] = field(default_factory=dict)
+    params: Params = field(default_factory=Params)
     nodes: dict[int, Node] = field(default_factory=dict)
     zones: dict[ZoneKey, Zone] = field(default_factory=dict)
     free: dict[ZoneKey, FreeArea] = field(default_factory=dict)
@@ -170,7 +171,6 @@ class Mm:
         """Return a copy whose containers are independent; the event list starts empty."""
         return replace(
             self,
-            params=self.params.copy(),
             nodes=self.nodes.copy(),
             zones=self.zones.copy(),
             free={key: area.copy() for key, area in self.free.items()},

@@ -213,7 +213,7 @@ class State:
     def _param(self, rest: str) -> Any:
         from memshell.mm.memory_hotplug.memmap_on_memory import get_memmap_mode
 
-        params = {**self.mm.params, "memmap_on_memory": get_memmap_mode(self.mm)}
+        params = {**self.mm.params.texts(), "memmap_on_memory": get_memmap_mode(self.mm)}
         return plain(_pick(params, rest, f"param.{rest}"))
 
     def _feature(self, rest: str) -> Any:

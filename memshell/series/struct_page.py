@@ -207,7 +207,7 @@ def initial_content(mm: Mm) -> Content | None:
     series' own kernel poisons them when CONFIG_DEBUG_VM is on. ``count:N`` is about the first struct page
     alone.
     """
-    kind, _, number = mm.params.get("memmap_content", "stale").partition(":")
+    kind, _, number = mm.params.memmap_content.partition(":")
     if kind in ("stale", "count"):
         return filled(0xFF) if mm.feature("config.debug_vm") else None
     if kind == "random":
@@ -220,7 +220,7 @@ def initial_content(mm: Mm) -> Content | None:
 
 def initial_count(mm: Mm) -> int | None:
     """Return the refcount that the first struct page of an add has under ``memmap_content=count:N``."""
-    kind, _, number = mm.params.get("memmap_content", "stale").partition(":")
+    kind, _, number = mm.params.memmap_content.partition(":")
     return int(number, 0) if kind == "count" else None
 
 

@@ -1,5 +1,7 @@
 """powerpc: memmap leaves that blocks share, LMBs one by one, fragments of page tables, bugs of altmaps."""
 
+from dataclasses import replace
+
 import pytest
 from memshell_plugins.powerpc.hotplug_memory import dlpar_memory_add_by_ic, dlpar_memory_remove_by_ic
 
@@ -88,7 +90,7 @@ def test_dlpar_onlines_whatever_the_default_says(machine):
     dlpar_memory_add_by_ic(mm, 0, START, GiB)
     assert {mm.blocks[i].zone for i in range(8, 12)} == {ZoneType.NORMAL}
     mm = machine()
-    mm.params["auto_online_blocks"] = "online_movable"
+    mm.params = replace(mm.params, auto_online_blocks="online_movable")
     dlpar_memory_add_by_ic(mm, 0, START, GiB)
     assert {mm.blocks[i].zone for i in range(8, 12)} == {ZoneType.MOVABLE}
 
@@ -112,9 +114,9 @@ def test_an_lmb_that_cannot_go_brings_the_earlier_ones_back(machine):
     then.
     """
     mm = machine()
-    mm.params["auto_online_blocks"] = "online_movable"
+    mm.params = replace(mm.params, auto_online_blocks="online_movable")
     dlpar_memory_add_by_ic(mm, 0, START, GiB)
-    mm.params["auto_online_blocks"] = "offline"
+    mm.params = replace(mm.params, auto_online_blocks="offline")
     pfn = 10 * mm.block_pages
     mm.free[0, ZoneType.MOVABLE].take_range(pfn, pfn + 1)
     mm.pages.set(pfn, pfn + 1, mm.pages.get(pfn)._replace(owner=Owner.RESERVED))

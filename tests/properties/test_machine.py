@@ -19,6 +19,7 @@ from memshell.mm.invariants import violations
 from memshell.mm.memory_hotplug.remove import offline_and_remove_memory, remove_memory
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import alloc_bulk
+from memshell.mm.params import Params
 from memshell.mm.profile import PROFILES
 from memshell.mm.programs import allocations, free_bulk, set_pinned
 
@@ -48,7 +49,7 @@ class Hotplug(RuleBasedStateMachine):
     def start(self, profile, policy, ram, auto, online_policy):
         mm = booted(profile, ram).copy()
         mm.policy = POLICIES[policy]
-        mm.params |= {"auto_online_blocks": auto, "online_policy": online_policy}
+        mm.params = Params(auto_online_blocks=auto, online_policy=online_policy)
         self.machine = Machine(mm)
 
     def do(self, name, action):
