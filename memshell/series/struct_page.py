@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from memshell.errors import KernelCrash, UsageError
 from memshell.mm.fault import page_fault
+from memshell.mm.records import often_replaced
 from memshell.mm.state import Mm, ZoneKey
 
 PG_LOCKED, PG_LRU, PG_RESERVED = 1 << 0, 1 << 4, 1 << 12
@@ -26,6 +27,7 @@ VMEMMAP_PAGE = 0xFFFFFFFFFFFFFFFC  # ~PAGE_MAPPING_FLAGS: not anonymous, not mov
 REFCOUNT_OFFSET = 52  # of _refcount in struct page; recorded: a fault at head + 0x34
 
 
+@often_replaced
 class StructPage(NamedTuple):
     """One struct page.
 

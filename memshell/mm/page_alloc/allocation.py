@@ -13,6 +13,8 @@ from memshell.mm.state import Mm, ZoneKey
 # mm/page_alloc.c:fallbacks
 FALLBACKS = {UNMOVABLE: (RECLAIMABLE, MOVABLE), MOVABLE: (RECLAIMABLE, UNMOVABLE), RECLAIMABLE: (UNMOVABLE, MOVABLE)}
 
+HIGHEST_FIRST = tuple(sorted(ZoneType, reverse=True))
+
 # mm/page_alloc.c:sysctl_lowmem_reserve_ratio
 LOWMEM_RESERVE_RATIO = {ZoneType.DMA: 256, ZoneType.DMA32: 256, ZoneType.NORMAL: 32, ZoneType.MOVABLE: 0}
 
@@ -51,7 +53,7 @@ def zonelist(mm: Mm, nid: int, highest: ZoneType) -> list[ZoneKey]:
     return [
         (node, kind)
         for node in nodes
-        for kind in sorted(ZoneType, reverse=True)
+        for kind in HIGHEST_FIRST
         if kind <= highest and (zone := mm.zones.get((node, kind))) is not None and zone.managed
     ]
 
