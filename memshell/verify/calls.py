@@ -63,8 +63,9 @@ def visible_names(recording: Recording) -> frozenset[str]:
 def compare_calls(calls: list[list[Any]], traces: list[Trace], visible: frozenset[str]) -> tuple[list[str], list[str]]:
     """Return both sequences, each without the functions that the other side cannot show."""
     known = modelled()
+    both = visible & known
     recorded = [name for name in recorded_names(calls) if name in known]
-    predicted = [call.name for trace in traces for call in trace.calls if call.name in visible & known]
+    predicted = [call.name for trace in traces for call in trace.calls if call.name in both]
     return recorded, predicted
 
 
