@@ -36,7 +36,11 @@ OPTIONS = {
 
 
 def cases(kind):
-    return [pytest.param(case, id=case_id(case)) for case in CASES[kind] if case["arch"] not in LATER]
+    return [
+        pytest.param(case, id=case_id(case), marks=[pytest.mark.slow] if case.get("size") == TiB else [])
+        for case in CASES[kind]
+        if case["arch"] not in LATER
+    ]
 
 
 def case_id(case):

@@ -2,6 +2,7 @@
 
 import functools
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -153,4 +154,4 @@ class Hotplug(RuleBasedStateMachine):
 Hotplug.TestCase.settings = settings(
     max_examples=200, stateful_step_count=30, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck)
 )
-TestHotplug = Hotplug.TestCase
+TestHotplug = pytest.mark.slow(Hotplug.TestCase)
