@@ -1,6 +1,8 @@
-"""arch/x86/mm/init_64.c and init.c: the direct map and the vmemmap of x86_64, and how their tables come and go."""
+"""arch/x86/mm/init_64.c: the direct map and the vmemmap of x86_64, and how their tables come and go."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from memshell import (
     GiB,
@@ -23,6 +25,8 @@ from memshell import (
     vmemmap_populate_hugepages,
 )
 
+from .init import init_memory_mapping
+
 PMD, PUD, P4D = 2 * MiB, GiB, 512 * GiB
 PAGE_INUSE = 0xFD
 
@@ -43,18 +47,6 @@ def map_range(mm: Mm, start: int, end: int, *, gbpages: bool, early: bool = Fals
         at = stop
 
 
-@mirrors(
-    "arch/x86/mm/init.c:init_memory_mapping", "v6.12", "simplified", "hot-added memory only: no 4K leaves, no promotion"
-)
-def init_memory_mapping(mm: Mm, start: int, end: int, *, gbpages: bool) -> None:
-    """Build the direct map of [start, end) bytes in the runs that split_mem_range() makes: 2M, 1G leaves, 2M."""
-    low, high = align_up(start, PUD), align_down(end, PUD)
-    whole = gbpages and low < high
-    for a, b in ((start, low), (low, high), (high, end)) if whole else ((start, end),):
-        if a < b:
-            kernel_physical_mapping_init(mm, a, b, gbpages=gbpages)
-
-
 @mirrors("arch/x86/mm/init_64.c:kernel_physical_mapping_init", "v6.12", "complete")
 def kernel_physical_mapping_init(mm: Mm, start: int, end: int, *, gbpages: bool) -> None:
     """Fill the page tables of the direct map."""
@@ -64,7 +56,8 @@ def kernel_physical_mapping_init(mm: Mm, start: int, end: int, *, gbpages: bool)
 @mirrors("arch/x86/mm/init_64.c:arch_add_memory", "v6.12", "complete")
 def x86_arch_add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None, *, gbpages: bool) -> None:
     """Direct map first, in 1G leaves where *gbpages* allows; then the sections."""
-    init_memory_mapping(mm, start, start + size, gbpages=gbpages)
+    fill = partial(kernel_physical_mapping_init, gbpages=gbpages)
+    init_memory_mapping(mm, start, start + size, gbpages=gbpages, fill=fill)
     try:
         x86_add_pages(mm, nid, start >> 12, size >> 12, altmap)
     except KernelError:
