@@ -226,7 +226,7 @@ def readings(file: MachineFile) -> dict[str, str]:
         found["gbpages"] = "on" if "DirectMap1G" in meminfo else "off"
         found["edat"] = "2" if "DirectMap2G" in meminfo else "1" if "DirectMap1M" in meminfo else "off"
         found["mmu"] = "radix" if "DirectMap2M" in meminfo else "hash"
-        found["hugepages"] = "on" if "HugePages_Total" in meminfo else "off"
+        found["large_pages"] = "on" if "HugePages_Total" in meminfo else "off"
     if file.cpu.get("MMU", "").lower() in ("radix", "hash"):
         found["mmu"] = file.cpu["MMU"].lower()
     return found

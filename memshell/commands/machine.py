@@ -139,11 +139,30 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
         kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
     machine = file.boot(kernel, options, shell, policy)
     for key, value in given.items():
-        machine.mm.params = machine.mm.params.with_text(key, value)
+        machine.mm.params = machine.mm.params.with_text(key, _at_run_time(key, _exists(key, value, kernel)))
     shell.machine = machine
     for word in unread(memory_words(str(raw.get("cmdline", "")))):
         shell.note(f"memshell: {path}: {word} on its kernel's command line changes nothing here")
     return describe(machine.mm)
+
+
+def _exists(name: str, value: str, kernel: Profile) -> str:
+    """Return *value* where the kernel has the parameter *name*. Raises `UsageError`."""
+    from memshell.mm.params import PARAMETERS
+
+    feature = PARAMETERS[name].feature
+    if feature and not kernel.features[feature]:
+        raise UsageError(f"the kernel {kernel.name} has no {name}", hint=PARAMETERS[name].text)
+    return value
+
+
+def _at_run_time(name: str, value: str) -> str:
+    """Return *value* where the parameter *name* can be set while the kernel runs. Raises `UsageError`."""
+    from memshell.mm.params import PARAMETERS
+
+    if PARAMETERS[name].at_boot:
+        raise UsageError(f"{name} is read at boot only", hint=f"use ARCH ... {name}={value}")
+    return value
 
 
 def _given_params(options: dict[str, str]) -> dict[str, str]:
@@ -264,7 +283,7 @@ def start(
     kernel = find_profile(profile)
     params = Params()
     for key, value in _given_params(options).items():
-        params = params.with_text(key, value)
+        params = params.with_text(key, _exists(key, value, kernel))
     for key in list(options):
         if key in kernel.features:
             kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
@@ -387,7 +406,7 @@ def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
         mm.policy = _policy_of_parameter(shell, value)
         return value
     if name in PARAMETERS:
-        mm.params = mm.params.with_text(name, value)
+        mm.params = mm.params.with_text(name, _at_run_time(name, _exists(name, value, mm.profile)))
     elif name in mm.profile.features:
         mm.profile = mm.profile.with_feature(name, _feature(name, value, mm.profile.features[name]))
     else:

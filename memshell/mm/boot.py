@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from memshell.arch import Arch, BootMemory, BootZone
 from memshell.drivers.base.memory.blocks import MemoryBlock
+from memshell.mm.hugetlb.boot import hugetlb_init
 from memshell.mm.memory_hotplug.memmap_on_memory import ask_policy
 from memshell.mm.mm_init import add_zones
 from memshell.mm.mmzone import MigrateType, Node, Zone, ZoneType
@@ -54,6 +55,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
         mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
     arch.boot_mappings(mm, replace(memory, ram=_mapped_apart(mm, memory)))
     init_per_zone_wmark_min(mm)
+    hugetlb_init(mm)
     mm.booting = True
     arch.late_init(mm, memory)
     mm.booting = False

@@ -289,6 +289,23 @@ def groups_and_blocks(mm: Mm) -> Iterator[str]:
             )
 
 
+def huge_pages(mm: Mm) -> Iterator[str]:
+    """The huge pages of the pools are whole and online, and free pages of a pool are of one."""
+    for start, end, order in mm.hugetlb.items():
+        if start % (1 << order) or end % (1 << order):
+            yield f"huge pages {start:#x}-{end:#x} of order {order} are not whole"
+        for a, b, page in mm.pages.items(start, end):
+            if page.owner not in (Owner.HUGETLB, Owner.USER, Owner.PINNED):
+                yield f"pages {a:#x}-{b:#x} are of a huge page and are {page.owner.value}"
+            elif a % (1 << order) or b % (1 << order):
+                yield f"a huge page at {a:#x}-{b:#x} is used in part"
+        if not mm.pages.covers(start, end):
+            yield f"huge pages {start:#x}-{end:#x} are not all online"
+    for a, b, page in mm.pages.items():
+        if page.owner is Owner.HUGETLB and not mm.hugetlb.covers(a, b):
+            yield f"pages {a:#x}-{b:#x} are of a pool and of no huge page"
+
+
 def resources(mm: Mm) -> Iterator[str]:
     """The resources of one depth lie side by side, and every block that was added is in one that is RAM."""
     last: dict[int, int] = {}
@@ -315,5 +332,6 @@ RULES: tuple[Rule, ...] = (
     altmap_counts,
     blocks_and_pages,
     groups_and_blocks,
+    huge_pages,
     resources,
 )

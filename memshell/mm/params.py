@@ -26,6 +26,8 @@ class Parameter:
     values: tuple[str, ...] = ()
     module: bool = False  # memory_hotplug.NAME on the command line, and in /sys/module/memory_hotplug/parameters
     word: str = ""  # on the command line
+    at_boot: bool = False  # what the kernel reads once, while it boots
+    feature: str = ""  # there in kernels with that feature
 
     def read(self, given: str) -> Any:
         """Return the value that *given* is.  Raises UsageError for what it cannot be."""
@@ -42,10 +44,18 @@ class Parameter:
 
 
 def _declared(
-    default: Any, text: str, *values: str, kind: type | None = None, module: bool = False, word: str = ""
+    default: Any,
+    text: str,
+    *values: str,
+    kind: type | None = None,
+    module: bool = False,
+    word: str = "",
+    at_boot: bool = False,
+    feature: str = "",
 ) -> Any:
     given = values or (("Y", "N") if isinstance(default, bool) else ())
-    return field(default=default, metadata={"about": (kind or type(default), text, given, module, word)})
+    about = (kind or type(default), text, given, module, word, at_boot, feature)
+    return field(default=default, metadata={"about": about})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,16 @@ class Params:
     movable_node: bool = _declared(False, "movable_node on the command line", word="movable_node")
     hugetlb_free_vmemmap: bool = _declared(
         False, "hugetlb_free_vmemmap on the command line", word="hugetlb_free_vmemmap"
+    )
+    hugepages: str = _declared("", "huge pages that are allocated at boot: N, or NODE:N,NODE:N", at_boot=True)
+    hugepagesz: str = _declared("", "the size of the pages of hugepages=", at_boot=True)
+    default_hugepagesz: str = _declared(
+        "", "the size of the default pool of huge pages", word="default_hugepagesz", at_boot=True
+    )
+    movable_gigantic_pages: bool = _declared(
+        False,
+        "vm.movable_gigantic_pages (v7.0): gigantic pages in ZONE_MOVABLE",
+        feature="hugetlb.movable_gigantic_pages",
     )
     transparent_hugepage: str = _declared(
         "always",
@@ -118,7 +138,6 @@ SHOWN = frozenset(
         "cma",
         "hugepages",
         "hugepagesz",
-        "default_hugepagesz",
         "disable_radix",
         "efi",
         "min_free_kbytes",

@@ -69,7 +69,7 @@ def test_what_a_256m_lmb_of_64k_pages_gives(machine, mmu, policy, usable):
 
     Y is silently not used, force keeps 32 pages where 4 are needed, and hash knows neither.
     """
-    mm = machine(policy=policy, mmu=mmu, hugepages="off")
+    mm = machine(policy=policy, mmu=mmu, large_pages="off")
     before = mm.totalram_pages
     dlpar_memory_add_by_ic(mm, 0, START, LMB)
     assert mm.totalram_pages - before == usable
@@ -77,7 +77,7 @@ def test_what_a_256m_lmb_of_64k_pages_gives(machine, mmu, policy, usable):
 
 def test_hash_maps_the_memmap_by_pages_and_remembers_each_in_a_list_that_never_shrinks(machine):
     """Recorded (6.12, 4K, hash): 256M costs 1024 pages and 6 or 7 of nodes; removal gives the 1024 back."""
-    mm = machine(mmu="hash", hugepages="off", page="4K")
+    mm = machine(mmu="hash", large_pages="off", page="4K")
     nodes = -(-(1024 - mm.counters["vmemmap_list.left"]) // 170)
     assert cost(mm, lambda: add_memory(mm, 0, START, LMB)) == 1024 + nodes
     assert cost(mm, lambda: remove_memory(mm, START, LMB)) == -1024

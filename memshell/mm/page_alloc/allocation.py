@@ -43,16 +43,20 @@ def free_pages(mm: Mm, pfn: int, order: int) -> None:
     free_range(mm, pfn, pfn + (1 << order))
 
 
+def node_order(mm: Mm, nid: int) -> list[int]:
+    """Return the nodes in the order that an allocation on *nid* tries them: by distance, taken as that of the ids."""
+    return sorted({node for node, _ in mm.zones}, key=lambda node: (abs(node - nid), node))
+
+
 def zonelist(mm: Mm, nid: int, highest: ZoneType) -> list[ZoneKey]:
     """Return the populated zones in the order that an allocation on *nid* tries them.
 
-    The node's own zones from *highest* down, then the other nodes' by distance (taken as the difference of the ids).
+    The node's own zones from *highest* down, then the other nodes' by distance.
     Source: mm/page_alloc.c:build_zonelists.
     """
-    nodes = sorted({node for node, _ in mm.zones}, key=lambda node: (abs(node - nid), node))
     return [
         (node, kind)
-        for node in nodes
+        for node in node_order(mm, nid)
         for kind in HIGHEST_FIRST
         if kind <= highest and (zone := mm.zones.get((node, kind))) is not None and zone.managed
     ]
@@ -185,6 +189,31 @@ def alloc_bulk(
     Zones, watermarks, lists and stealing are those of `alloc_pages`. Raises `OutOfMemory` with everything
     given back.
     """
+    runs = alloc_some(mm, nr_blocks, order, owner, nid=nid, movable=movable, tag=tag, nodes=nodes)
+    got = sum(end - start for start, end in runs) >> order
+    if got < nr_blocks:
+        for start, end in runs:
+            free_range(mm, start, end)
+        raise OutOfMemory(
+            f"only {got} of {nr_blocks} blocks of {1 << order} pages can be had",
+            where="mm/page_alloc.c:__alloc_pages",
+            hint="online more memory, free some, or take smaller blocks: order=0",
+        )
+    return runs
+
+
+def alloc_some(
+    mm: Mm,
+    nr_blocks: int,
+    order: int,
+    owner: Owner,
+    *,
+    nid: int = 0,
+    movable: bool = False,
+    tag: int = 0,
+    nodes: tuple[int, ...] | None = None,
+) -> Runs:
+    """Allocate up to *nr_blocks* blocks as `alloc_bulk` does, and keep what can be had."""
     highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
     kind = MigrateType.MOVABLE if movable else MigrateType.UNMOVABLE
     keys = (
@@ -207,15 +236,6 @@ def alloc_bulk(
         mm.change_zone(key, free=mm.zones[key].free - pages)
         left -= pages >> order
         runs += taken
-    if left:
-        for start, end in runs:
-            free_range(mm, start, end)
-        size = 1 << order
-        raise OutOfMemory(
-            f"only {nr_blocks - left} of {nr_blocks} blocks of {size} pages can be had",
-            where="mm/page_alloc.c:__alloc_pages",
-            hint="online more memory, free some, or take smaller blocks: order=0",
-        )
     return runs
 
 
