@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KINDS = {
     "movable": "a process's memory: offline can migrate it away",
     "unmovable": "the kernel's own: offline fails with EBUSY where it lies in a kernel zone",
+    "atomic": "the same, taken in an interrupt: down to three eighths of the min watermark",
     "pinned": "movable memory with a reference that migration cannot drop",
     "ballooned": "PageOffline: a driver holds it, managed does not count it; it goes offline with its block",
 }
@@ -29,7 +30,7 @@ KIND = choice("kind", KINDS)
 def _owner(kind: str) -> Owner:
     from memshell.mm.page import Owner
 
-    owners = {"movable": Owner.USER, "unmovable": Owner.KERNEL}
+    owners = {"movable": Owner.USER, "unmovable": Owner.KERNEL, "atomic": Owner.KERNEL}
     owners |= {"pinned": Owner.PINNED, "ballooned": Owner.OFFLINE}
     return owners[kind]
 
@@ -90,9 +91,10 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
 
     Movable memory comes from ZONE_MOVABLE first, other memory from the highest kernel zone. Pages are taken
     one by one (order=0) from the smallest free blocks that do, with fallback to other migratetypes, down to
-    the min watermark. Pinned memory is held by a short-term reference; a long-term pin moves out of
-    ZONE_MOVABLE first: use unmovable. ``huge=2M`` takes free pages of the pool that ``hugepages`` made, and
-    ENOMEM says that there are too few.
+    the min watermark. The kinds are movable, unmovable, atomic (unmovable, taken in an interrupt: down to three
+    eighths of that watermark), pinned and ballooned. Pinned memory is held by a short-term reference; a
+    long-term pin moves out of ZONE_MOVABLE first: use unmovable. ``huge=2M`` takes free pages of the pool that
+    ``hugepages`` made, and ENOMEM says that there are too few.
     """
     mm = shell.need_machine().mm
     if args.size is None:
@@ -110,6 +112,7 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
 
 
 def _allocate(mm: Mm, args: Namespace) -> str:
+    from memshell.mm.page import Owner
     from memshell.mm.page_alloc.allocation import alloc_bulk
     from memshell.mm.programs import adjust_managed_page_count, alloc_at, alloc_huge
 
@@ -125,7 +128,8 @@ def _allocate(mm: Mm, args: Namespace) -> str:
         alloc_at(mm, args.at // mm.arch.page_size, pages, owner, tag=tag)
     else:
         _check_node(mm, args.node)
-        alloc_bulk(mm, pages >> args.order, args.order, owner, nid=args.node, movable=args.kind != "unmovable", tag=tag)
+        movable, atomic, count = owner is not Owner.KERNEL, args.kind == "atomic", pages >> args.order
+        alloc_bulk(mm, count, args.order, owner, nid=args.node, movable=movable, tag=tag, atomic=atomic)
     mm.counters["allocations"] = tag
     adjust_managed_page_count(mm, tag, -1)
     place = _where(mm, tag)

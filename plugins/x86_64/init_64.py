@@ -9,6 +9,7 @@ from memshell import (
     KernelError,
     MiB,
     Mm,
+    OutOfMemory,
     VmemAltmap,
     add_pages,
     align_down,
@@ -39,12 +40,27 @@ def map_range(mm: Mm, start: int, end: int, *, gbpages: bool, early: bool = Fals
         leaf = PUD if gbpages and at % PUD == 0 and at + PUD <= end else PMD
         stop = align_down(end, PUD) if leaf == PUD else min(end, align_down(at, PUD) + PUD)
         for base in range(align_down(va, P4D), offset + stop, P4D):
-            ensure_table(mm, "p4d_pud", base, P4D, 0, early=early, atomic=True)
+            direct_map_table(mm, "p4d_pud", max(base, va), P4D, early=early)
         if leaf == PMD:
-            ensure_table(mm, "pmd", va, PUD, 0, early=early, atomic=True)
+            direct_map_table(mm, "pmd", va, PUD, early=early)
         for a, b in list(mm.leaves.gaps(va, offset + stop)):
             set_leaf(mm, a, b, leaf, (a - offset) >> 12, "ram")
         at = stop
+
+
+def direct_map_table(mm: Mm, level: str, va: int, span: int, *, early: bool) -> None:
+    """alloc_low_page(): make sure of a table of the direct map, GFP_ATOMIC.
+
+    Nobody looks whether there is one: the caller reads the entry of *va* in a table at address 0, and `KernelCrash` is
+    raised (bug.x86_phys_init_without_table). Without the bug: raises `OutOfMemory`.
+    """
+    try:
+        ensure_table(mm, level, va, span, 0, early=early, atomic=True)
+    except OutOfMemory as error:
+        reader, entry = ("phys_pmd_init", PMD) if level == "pmd" else ("phys_pud_init", PUD)
+        if mm.feature("bug.x86_phys_init_without_table"):
+            raise page_fault(va % span // entry * 8, reader, str(error)) from error
+        raise OutOfMemory(error.message, where=f"arch/x86/mm/init_64.c:{reader}") from error
 
 
 @mirrors("arch/x86/mm/init_64.c:kernel_physical_mapping_init", "v6.12", "complete")

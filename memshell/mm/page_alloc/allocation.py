@@ -75,13 +75,17 @@ def lowmem_reserve(mm: Mm, key: ZoneKey, highest: ZoneType) -> int:
     return above // ratio
 
 
-def zone_watermark_ok(mm: Mm, key: ZoneKey, order: int, highest: ZoneType, *, atomic: bool) -> bool:
-    """Whether the zone may give 2^order pages and keep its min watermark. Source: mm/page_alloc.c:__zone_watermark_ok."""
+def pages_above_mark(mm: Mm, key: ZoneKey, highest: ZoneType, *, atomic: bool = False) -> int:
+    """Return the free pages that the zone may give: GFP_ATOMIC goes down to three eighths of the min watermark.
+
+    Source: mm/page_alloc.c:__zone_watermark_ok.
+    """
     zone = mm.zones[key]
     mark = zone.watermark_min
     if atomic:
-        mark -= mark // 2
-    return zone.free - (1 << order) + 1 > mark + lowmem_reserve(mm, key, highest)
+        mark -= mark // 2  # __GFP_HIGH
+        mark -= mark // 4  # and nothing that could wait
+    return zone.free - mark - lowmem_reserve(mm, key, highest)
 
 
 @mirrors(
@@ -114,7 +118,7 @@ def alloc_pages(
         else [k for n in nodes for k in zonelist(mm, n, highest) if k[0] == n]
     )
     for key in keys:
-        if not zone_watermark_ok(mm, key, order, highest, atomic=atomic):
+        if pages_above_mark(mm, key, highest, atomic=atomic) < 1 << order:
             continue
         pfn = rmqueue(mm, key, order, kind)
         if pfn is not None:
@@ -183,13 +187,14 @@ def alloc_bulk(
     movable: bool = False,
     tag: int = 0,
     nodes: tuple[int, ...] | None = None,
+    atomic: bool = False,
 ) -> Runs:
     """Allocate *nr_blocks* blocks of 2^order pages; return their runs in the order of allocation.
 
     Zones, watermarks, lists and stealing are those of `alloc_pages`. Raises `OutOfMemory` with everything
     given back.
     """
-    runs = alloc_some(mm, nr_blocks, order, owner, nid=nid, movable=movable, tag=tag, nodes=nodes)
+    runs = alloc_some(mm, nr_blocks, order, owner, nid=nid, movable=movable, tag=tag, nodes=nodes, atomic=atomic)
     got = sum(end - start for start, end in runs) >> order
     if got < nr_blocks:
         for start, end in runs:
@@ -212,6 +217,7 @@ def alloc_some(
     movable: bool = False,
     tag: int = 0,
     nodes: tuple[int, ...] | None = None,
+    atomic: bool = False,
 ) -> Runs:
     """Allocate up to *nr_blocks* blocks as `alloc_bulk` does, and keep what can be had."""
     highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
@@ -224,8 +230,7 @@ def alloc_some(
     runs: Runs = []
     left = nr_blocks
     for key in keys:
-        zone = mm.zones[key]
-        room = (zone.free - zone.watermark_min - lowmem_reserve(mm, key, highest)) >> order
+        room = pages_above_mark(mm, key, highest, atomic=atomic) >> order
         taken = _take(mm, key, order, kind, min(left, room))
         pages = sum(end - start for start, end in taken)
         for start, end in taken:
