@@ -24,6 +24,11 @@ def rc_path() -> Path:
     return _base("XDG_CONFIG_HOME", ".config") / "memshell" / "rc.mem"
 
 
+def cache_path() -> Path:
+    """Return the folder for what can be made again, whether it exists or not."""
+    return _base("XDG_CACHE_HOME", ".cache") / "memshell"
+
+
 def scenario_root() -> Path:
     """Return the folder of the scenarios that memshell brings."""
     from importlib.util import find_spec

@@ -225,7 +225,7 @@ def _write_states(mm: Mm, numbers: Iterable[int], value: str) -> Written:
     return Written(done, failed)
 
 
-def _left_to_do(mm: Mm, numbers: list[int], state: str) -> list[int]:
+def left_to_do(mm: Mm, numbers: list[int], state: str) -> list[int]:
     """Leave out blocks that are in *state* already; a single one stays, for the kernel's EINVAL."""
     if len(numbers) == 1:
         return numbers
@@ -278,7 +278,7 @@ def online(shell: Shell, args: Namespace) -> str:
     if not numbers and kinds:
         raise UsageError("online: no block is named", hint=f"such as: online all {kinds[0].removeprefix('online_')}")
     with shell.change() as mm:
-        wanted = _left_to_do(mm, numbers, "online")
+        wanted = left_to_do(mm, numbers, "online")
         written = _write_states(mm, shell.track(wanted), value)
         if not wanted:
             return "nothing to do: these blocks are online already" if numbers else "nothing to do: no block is offline"
@@ -319,7 +319,7 @@ def offline(shell: Shell, args: Namespace) -> str:
     zones.
     """
     with shell.change() as mm:
-        wanted = _left_to_do(mm, args.blocks, "offline")
+        wanted = left_to_do(mm, args.blocks, "offline")
         written = _write_states(mm, shell.track(wanted), "offline")
         if not wanted:
             return "nothing to do: these blocks are offline already"

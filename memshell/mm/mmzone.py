@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from memshell.mm.records import often_replaced
-
 
 class ZoneType(IntEnum):
     """enum zone_type, in the order that the zonelists walk down."""
@@ -43,7 +41,6 @@ class MigrateType(IntEnum):
     ISOLATE = 4
 
 
-@often_replaced
 class Zone(NamedTuple):
     """struct zone: pfns and page counts. ``free`` is NR_FREE_PAGES with the per-cpu lists counted in."""
 
@@ -70,7 +67,6 @@ class Zone(NamedTuple):
         return bool(self.spanned) and start_pfn < self.end_pfn and start_pfn + nr_pages > self.start_pfn
 
 
-@often_replaced
 class Node(NamedTuple):
     """struct pglist_data and the node's place in the node masks."""
 
@@ -88,7 +84,6 @@ class Node(NamedTuple):
         return self.start_pfn + self.spanned
 
 
-@often_replaced
 class MemoryGroup(NamedTuple):
     """struct memory_group: static (a DIMM: max_pages) or dynamic (a virtio-mem device: unit_pages)."""
 

@@ -84,9 +84,14 @@ def evaluate(tree: Node | Token, names: Names) -> Any:
     """Return the value: a Number, a string, a bool or a tuple of these.  Raises UsageError."""
     if isinstance(tree, Token):
         return _atom(tree, names)
-    values = [evaluate(child, names) for child in tree.children if not _is_operator(child)]
+    values = operands(tree, names)
     operators = [child.text for child in tree.children if isinstance(child, Token) and child.kind in _OPERATORS]
     return _OPERATIONS[tree.name](values, operators)
+
+
+def operands(tree: Node, names: Names) -> list[Any]:
+    """Return the values of what an operation is about."""
+    return [evaluate(child, names) for child in tree.children if not _is_operator(child)]
 
 
 _OPERATORS = {"COMPARE", "PLUS_MINUS", "PLUS", "MINUS", "TIMES", "DIVIDE", "MODULO", "OR", "AND", "NOT", "IN"}
@@ -221,7 +226,7 @@ def why_not(tree: Node | Token, names: Names) -> list[str]:
     if isinstance(tree, Token) or tree.name not in {"comparison", "within", "membership"}:
         parts = [] if isinstance(tree, Token) else [child for child in tree.children if isinstance(child, Node)]
         return [line for part in parts if _fails(part, names) for line in why_not(part, names)]
-    values = [evaluate(child, names) for child in tree.children if not _is_operator(child)]
+    values = operands(tree, names)
     if tree.name == "membership":
         return [f"    actual {show(values[0])}"]
     off = difference(values[0], values[1])

@@ -1,0 +1,11 @@
+#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev 2>/dev/null
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+for m in /modules/*.ko; do [ -f "$m" ] && insmod "$m"; done
+stty raw -echo isig intr ^C < /dev/@TTY@
+while :; do setsid -c sh /agent.sh < /dev/@TTY@ > /dev/@TTY@ 2>&1; done

@@ -1,1 +1,0 @@
-"""mm/hugetlb.c: pools of huge pages."""

@@ -1,0 +1,129 @@
+"""``memshell lab doctor|run``: the same scenario on a real kernel in QEMU."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memshell.errors import CommandError, UsageError, did_you_mean
+from memshell.modes import mode_parser
+from memshell.modes.players import chosen_plugins
+from memshell.paths import find_scenario
+from memshell.scenario.files import read_scenario
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from memshell.lab.play import Lab
+
+
+def run(args: argparse.Namespace, rest: list[str]) -> int:
+    """Do what the word behind ``lab`` says."""
+    if not rest or rest[0] in {"-h", "--help"}:
+        lines = [f"memshell lab {word:<8} {text}" for word, (_, text) in WORDS.items()]
+        print("\n".join([*lines, "memshell lab WORD --help says more"]))
+        return 0
+    if rest[0] not in WORDS:
+        hint = did_you_mean(rest[0], WORDS) or "one of " + ", ".join(WORDS)
+        raise UsageError(f"lab knows no {rest[0]!r}", hint=hint)
+    return WORDS[rest[0]][0](args, rest[1:])
+
+
+def _doctor(args: argparse.Namespace, rest: list[str]) -> int:
+    from memshell.lab.doctor import findings, install_command
+    from memshell.lab.hardware import BOARDS
+
+    parser = mode_parser("lab doctor", "say what a lab needs here, and the command that installs what is missing")
+    parser.add_argument("--arch", default="x86_64", choices=list(BOARDS))
+    args = parser.parse_args(rest, namespace=args)
+    found = findings(args.arch)
+    width = max(len(one.what) for one in found)
+    for one in found:
+        print(f"{'-' if one.missing else '+'} {one.what:<{width}}  {one.found}")
+    command = install_command(found)
+    print(f"\ninstall what is missing:\n{command}" if command else "\nready: memshell lab run tutorial/first")
+    return 1 if command else 0
+
+
+def _run(args: argparse.Namespace, rest: list[str]) -> int:
+    from memshell.lab.plan import make_plan
+    from memshell.lab.report import as_json, compare_runs, text_report
+
+    parser = mode_parser("lab run", "play a scenario on the model and on a kernel, and compare")
+    parser.add_argument("scenario", metavar="SCENARIO", help="a file, or one of memshell's own such as tutorial/first")
+    add_kernel(parser)
+    parser.add_argument("-o", dest="out", type=Path, metavar="REC", help="write a recording: NAME.json or NAME.json.xz")
+    parser.add_argument("--json", action="store_true", help="one object instead of tables")
+    args = parser.parse_args(rest, namespace=args)
+    loader = partial(chosen_plugins, args)
+    path = find_scenario(args.scenario)
+    plan = make_plan(path, read_scenario(path), loader)
+    lab = make_lab(args)
+    runs = lab.run(plan)
+    lab.tell("")
+    if args.out is not None:
+        write_recordings(args.out, [ran.raw for ran in runs])
+    compared = compare_runs(runs, loader())
+    print(json.dumps(as_json(plan, compared)) if args.json else text_report(plan, compared), end="\n" * args.json)
+    return 0 if not plan.failures and all(one.ok for one in compared) else 1
+
+
+def add_kernel(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which kernel boots, and how long it may take."""
+    parser.add_argument(
+        "--kernel", type=Path, metavar="IMAGE", help="a vmlinuz, a Debian package or a built tree; without it /boot's"
+    )
+    parser.add_argument("--modules", type=Path, metavar="DIR", help="where its modules are, if not beside it")
+    parser.add_argument("--limit", type=float, default=600, metavar="S", help="seconds that a boot may take; 600")
+
+
+def make_lab(args: argparse.Namespace) -> Lab:
+    """Return the lab that the options describe.  Raises CommandError where something is missing."""
+    from importlib.util import find_spec
+
+    from memshell.lab.doctor import default_kernel, find_busybox
+    from memshell.lab.image import open_image
+    from memshell.lab.play import Lab
+
+    if find_spec("qemu") is None:
+        raise CommandError(
+            "the Python package qemu.qmp is not installed", hint="memshell lab doctor says what is missing"
+        )
+    kernel = args.kernel or default_kernel()
+    if kernel is None:
+        raise CommandError("there is no kernel in /boot", hint="name one: --kernel IMAGE")
+    return Lab(open_image(kernel, args.modules), find_busybox(), args.limit, _progress())
+
+
+def _progress() -> Callable[[str], None]:
+    """Return what shows how far a run is: on a terminal only."""
+    if not sys.stderr.isatty():
+        return lambda _text: None
+
+    def show(text: str) -> None:
+        print(f"\r\x1b[K{text[:78]}", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def write_recordings(out: Path, recordings: list[dict[str, Any]]) -> None:
+    """Write recordings: the first as *out*, others with -2, -3 behind the name."""
+    stem, dot, suffix = out.name.partition(".")
+    for number, raw in enumerate(recordings, start=1):
+        path = out if number == 1 else out.with_name(f"{stem}-{number}{dot}{suffix}")
+        data = json.dumps(raw, separators=(",", ":")).encode()
+        try:
+            path.write_bytes(lzma.compress(data) if path.suffix == ".xz" else data)
+        except OSError as error:
+            raise CommandError(f"cannot write {path}: {error.strerror}") from error
+
+
+WORDS: dict[str, tuple[Callable[[argparse.Namespace, list[str]], int], str]] = {
+    "doctor": (_doctor, "say what is missing here, and how to install it"),
+    "run": (_run, "play a scenario on the model and on a kernel, and compare"),
+}

@@ -1,0 +1,87 @@
+"""What a scenario is on a real machine."""
+
+import pytest
+
+from memshell.errors import MemshellError
+from memshell.lab.plan import Action, make_plan
+from memshell.scenario.suite import shared_plugins
+
+
+def plan(text):
+    return make_plan("a.mem", text, shared_plugins)
+
+
+def actions(text):
+    return [step for boot in plan(text).boots for step in boot.steps if isinstance(step, Action)]
+
+
+def test_words_are_blocks_and_a_dimm_has_its_place():
+    found = plan("use x86_64 ram=2G; add 256M; add 0x180000000 128M node=0; online all movable").boots[0]
+    ops = [step.op for step in found.steps]
+    assert [(op["dimm"], op["start"], op["fixed"]) for op in ops[:2]] == [("d0", 4 << 30, False), ("d1", 6 << 30, True)]
+    assert ops[2] == {"op": "online_movable", "value": "online_movable", "blocks": [32, 33, 48]}
+
+
+def test_the_model_says_how_a_command_ends():
+    add, again, *_ = actions("use x86_64 ram=2G; add 128M; ! add 0x100000000 128M; ! online memory3")
+    assert (add.errno, again.errno, again.must_fail) == (None, "EEXIST", True)
+
+
+def test_a_policy_is_a_word_of_the_next_boot():
+    boots = plan("use x86_64 ram=2G; add 128M; remove 32; policy memmap_on_memory; add 128M").boots
+    assert [(boot.policy, len(boot.steps)) for boot in boots] == [("N", 2), ("Y", 1)]
+    assert plan("use x86_64 ram=2G; set memmap_on_memory=force; add 128M").boots[0].policy == "force"
+
+
+def test_what_only_the_model_can_do_is_named():
+    texts = {
+        "policy memmap_on_memory": "read at boot",
+        "remove 32": "a part of a DIMM",
+        "alloc 4M": "no such command",
+        "add 1G via=driver": "a driver of its own",
+        "set node_notifier on": "no kernel has a switch",
+    }
+    for text, why in texts.items():
+        last = actions(f"use x86_64 ram=2G; add 256M; {text}")[-1]
+        assert why in last.cannot, text
+
+
+def test_an_eject_is_a_removal_of_what_is_offline():
+    ops = [step.op for step in actions("use x86_64 ram=2G; add 256M; add 128M; remove 32-33; eject 34")]
+    assert [op["dimm"] for op in ops if op["op"] == "eject"] == ["d0", "d1"]
+    online = actions("use x86_64 ram=2G; add 128M; online 32; ! remove 32")[-1]
+    assert "an eject offlines first" in online.cannot
+
+
+def test_a_subtest_begins_on_a_boot_with_what_was_done():
+    boots = plan("use x86_64 ram=2G; add 128M\nsubtest a\n online 32\nend\nexpect block.32.state == offline\n").boots
+    assert [[step.text for step in boot.steps] for boot in boots] == [
+        ["add 128M"],
+        ["add 128M", "online 32"],
+        ["add 128M", "expect block.32.state == offline"],
+    ]
+
+
+def test_parameters_are_words_of_the_kernel():
+    hardware = plan(
+        "use x86_64 ram=4G nodes=2 auto_online=online_movable online_policy=auto-movable movable_node=Y"
+    ).boots
+    assert hardware[0].hardware.words == (
+        "memhp_default_state=online_movable",
+        "memory_hotplug.online_policy=auto-movable",
+        "movable_node",
+    )
+    assert (hardware[0].hardware.ram, hardware[0].hardware.nodes) == (4 << 30, 2)
+
+
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        ("true", "a.mem has no machine: nothing can boot"),
+        ("use x86_64 block=256M", "a.mem:1: block=256M: the kernel chooses"),
+        ("add 1G", "there is no machine yet"),
+    ],
+)
+def test_what_cannot_boot_is_told(text, error):
+    with pytest.raises(MemshellError, match=error):
+        plan(text)

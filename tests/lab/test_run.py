@@ -1,0 +1,81 @@
+"""`lab run` from the command line to the table, with a QEMU that is none: what fails is told, and nothing is left behind."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def lab(*args, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "memshell", "lab", *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def scenario(tmp_path):
+    path = tmp_path / "a.mem"
+    path.write_text(
+        "use x86_64 ram=2G profile=v6.12\nexpect blocks.online == 16\nlet n = blocks.total\nexpect $n == 16\n"
+    )
+    return path
+
+
+def test_expectations_are_judged_on_both(fake, scenario, tmp_path):
+    out = tmp_path / "rec.json"
+    done = lab("run", str(scenario), "--kernel", str(fake), "-o", str(out), "--json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    answer = json.loads(done.stdout)
+    assert [(s["model"], s["kernel"]) for s in answer["boots"][0]["steps"]] == [("holds", "holds")] * 2
+    assert answer["ok"] is True
+    assert json.loads(out.read_text())["schema"] == "memshell-recording/1"
+
+
+def test_an_expectation_that_only_the_model_keeps_fails(fake, scenario, tree):
+    (tree / "sys/devices/system/memory/memory15/state").write_text("offline\n")
+    done = lab("run", str(scenario), "--kernel", str(fake))
+    assert done.returncode == 1
+    assert "expect blocks.online == 16 holds fails: actual 15, off by -1" in done.stdout
+
+
+def test_what_qemu_refuses_is_told(fake, scenario):
+    scenario.write_text("use x86_64 ram=2G\nadd 1G\n")
+    done = lab("run", str(scenario), "--kernel", str(fake))
+    assert "QEMU: no slot is free" in done.stdout
+
+
+def test_a_guest_that_dies_is_an_outcome_with_its_last_words(fake, scenario):
+    scenario.write_text("use x86_64 ram=2G\nadd 1G\nexpect blocks.total == 24\n")
+    done = lab("run", str(scenario), "--kernel", str(fake), MEMSHELL_FAKE_DIES="device_add")
+    assert done.returncode == 1
+    assert "add 1G                    ok    died" in done.stdout
+    assert "the guest died: kernel BUG at mm/fake.c:1!" in done.stdout
+    assert "not judged: the guest is gone" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "args, code, error",
+    [
+        (["rn"], 2, "lab knows no 'rn'; did you mean run?"),
+        (["run", "tutorial/first", "--kernel", "nosuch"], 1, "no kernel nosuch: no such file"),
+        (["run", "nosuch.mem"], 2, "no scenario nosuch.mem"),
+    ],
+)
+def test_bad_input_is_told_in_a_line(args, code, error):
+    done = lab(*args)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+    assert error in done.stderr
+
+
+def test_a_scenario_for_another_architecture_is_refused(fake, scenario):
+    scenario.write_text("use s390\nexpect blocks.online == 1\n")
+    done = lab("run", str(scenario), "--kernel", str(fake))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "vmlinuz-6.12.0-fake is for x86_64, the scenario for s390" in done.stderr
