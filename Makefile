@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= auto
+# Hundreds of tests start a Python: it may keep its bytecode.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint examples bench bench-vmlinux docs grammar clean
+.PHONY: demo test test-fast lint examples bench bench-vmlinux docs grammar clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,6 +23,10 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# All but what takes seconds each: builds of packages, random users, a terabyte.
+test-fast: lint
+	$(BIN)/pytest -n $(JOBS) -m 'not slow'
 
 test: lint
 	$(BIN)/pytest -n $(JOBS)

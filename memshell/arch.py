@@ -103,6 +103,8 @@ class Arch(ABC):
     mem_section_size: int = 16  # sizeof(struct mem_section); 32 with CONFIG_PAGE_EXTENSION
     zone_limits: tuple[tuple[ZoneType, int], ...] = ()  # (zone, first pfn above it); what is above all is ZONE_NORMAL
 
+    hugepage_shifts: tuple[int, ...] = ()  # of the sizes of huge pages, the default one first; none: no hugetlb
+    hugepage_migration: bool = True  # CONFIG_ARCH_ENABLE_HUGEPAGE_MIGRATION
     possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
     hotplug_driver: str = "acpi"  # who adds memory when nobody is named: acpi, driver, dlpar, sclp
     options: tuple[Option, ...] = ()

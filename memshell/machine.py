@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from memshell.errors import CommandError, KernelCrash, KernelError, MemshellError, PluginError, UsageError
 from memshell.mm.events import Event, Trace
+from memshell.mm.params import Params
 from memshell.mm.sorted_map import SortedMap
 from memshell.mm.state import Mm
 
@@ -18,15 +19,6 @@ if TYPE_CHECKING:
     from memshell.policy import Policy
 
 T = TypeVar("T")
-
-DEFAULT_PARAMS = {
-    "auto_online_blocks": "offline",
-    "online_policy": "contig-zones",
-    "auto_movable_ratio": "301",
-    "auto_movable_numa_aware": "Y",
-    "movable_node": "N",
-    "hugetlb_free_vmemmap": "N",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +131,7 @@ class Machine:
 def diff_states(a: Mm, b: Mm) -> list[Change]:
     """Return the differences of two states: zones, blocks, iomem, counters, sections, page tables."""
     changes = [
-        *_diff_maps("params", a.params, b.params),
+        *_diff_maps("params", a.params.texts(), b.params.texts()),
         *_diff_maps("zone", _named_zones(a), _named_zones(b)),
         *_diff_maps("node", a.nodes, b.nodes),
         *_diff_maps("memory", a.blocks, b.blocks),
@@ -209,6 +201,7 @@ def boot(
     policy: Policy,
     command: str = "boot",
     constants: Mapping[str, int] | None = None,
+    params: Params | None = None,
 ) -> Machine:
     """Return a machine of *arch* that has just booted. *options* are the keys of ``use``; the rest are its defaults.
 
@@ -233,7 +226,7 @@ def boot(
     _given(arch, "mhp_range", configured.mhp_range(), tuple)
     memory = _given(arch, "boot_memory", configured.boot_memory(values, profile), BootMemory)
     _check_addresses(configured, memory)
-    return Machine(boot_mm(configured, profile, policy, memory, DEFAULT_PARAMS), command)
+    return Machine(boot_mm(configured, profile, policy, memory, params or Params()), command)
 
 
 def _check_addresses(arch: Arch, memory: BootMemory) -> None:

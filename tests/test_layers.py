@@ -1,6 +1,7 @@
 """Imports point one way, plugins use public names only, and functions stay short."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -33,6 +34,11 @@ MODEL = ("mm", "drivers", "kernel", "series")
 PURE = {"prompt_toolkit", "pluggy", "rich", "lark", "random", "time", "datetime", "os", "sys", "subprocess", "logging"}
 
 
+@functools.cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def sources():
     return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
 
@@ -48,7 +54,7 @@ def family(name):
 
 def run_nodes(path):
     """Yield the nodes of a module's tree that are there when it runs, not those for annotations only."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     guarded = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -58,7 +64,7 @@ def run_nodes(path):
 
 def imports(path, *, typing=False):
     """Yield the modules that *path* imports when it runs; with *typing*, those of annotations too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if typing else run_nodes(path):
+    for node in ast.walk(tree_of(path)) if typing else run_nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -159,7 +165,7 @@ def plugin_files():
 
 @pytest.mark.parametrize("path", plugin_files(), ids=lambda path: path.name)
 def test_plugins_use_only_the_public_names(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "memshell":
             assert node.module in PUBLIC, f"{path.name} imports {node.module}"
@@ -177,7 +183,7 @@ def test_the_public_names_exist():
 
 
 def functions(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             doc = ast.get_docstring(node, clean=False)
             yield node.name, node.end_lineno - node.lineno + 1 - (len(doc.splitlines()) if doc else 0)

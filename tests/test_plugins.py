@@ -246,7 +246,7 @@ def test_startup_that_fails_costs_only_its_plugin(plugin):
         ("return 1 // 0", "plugin strange failed in wave: ZeroDivisionError"),
         ("raise SystemExit(0)", "plugin strange failed in wave: SystemExit: 0"),
         ("shell.need_machine().mm.blocks.clear()", "plugin strange: command wave changed the machine"),
-        ("shell.need_machine().mm.params['x'] = 'y'", "plugin strange: command wave changed the machine"),
+        ("shell.need_machine().mm.counters['x'] = 1", "plugin strange: command wave changed the machine"),
         ("shell.machine.mm.zones.clear(); 1 // 0", "plugin strange: command wave changed the machine"),
         ("with shell.change() as mm: mm.blocks.clear(); 1 // 0", "plugin strange failed in wave: ZeroDivisionError"),
         ("return 7", "plugin strange: command wave returned int"),
@@ -324,7 +324,7 @@ MUTATIONS = [
     "ctx.mm.pages.delete(0, 1 << 40)",
     "ctx.mm.profile.features.clear()",
     "[setattr(b.altmap, 'alloc', 0) for b in ctx.mm.blocks.values() if b.altmap]",
-    "ctx.mm.counters.clear(); ctx.mm.params.clear(); ctx.mm.free.clear(); ctx.mm.zones.clear()",
+    "ctx.mm.counters.clear(); ctx.mm.free.clear(); ctx.mm.zones.clear()",
 ]
 
 

@@ -12,15 +12,12 @@ from typing import Any
 from memshell.capture import formats
 from memshell.capture.lsmem import lsmem_state
 from memshell.errors import ImageError, RecordingError
+from memshell.mm.params import MEMMAP_ON_MEMORY, PARAMETERS
 
 SCHEMA = "memshell-machine/1"
 MAX_BYTES = 64 << 20  # of one file; /proc/kallsyms would not be a tenth
 PAGE_SIZES = (4096, 16384, 65536)
-MEMORY, NODE, PARAMETERS = (
-    "sys/devices/system/memory",
-    "sys/devices/system/node",
-    "sys/module/memory_hotplug/parameters",
-)
+MEMORY, NODE, MODULE = ("sys/devices/system/memory", "sys/devices/system/node", "sys/module/memory_hotplug/parameters")
 
 
 class Tree:
@@ -191,13 +188,13 @@ def _read_sysfs(tree: Tree, state: dict[str, Any]) -> None:
     if online is not None:
         state["auto_online_blocks"] = online.strip()
     state["params"] = {}
-    for name in ("memmap_on_memory", "online_policy", "auto_movable_ratio", "auto_movable_numa_aware"):
-        value = tree.text(f"{PARAMETERS}/{name}")
+    for name in (MEMMAP_ON_MEMORY, *(one.name for one in PARAMETERS.values() if one.module)):
+        value = tree.text(f"{MODULE}/{name}")
         if value is not None:
             state["params"][name] = value.strip()
-    if not (tree.root / PARAMETERS).is_dir():
+    if not (tree.root / MODULE).is_dir():
         tree.note(
-            PARAMETERS, "not there", "the kernel's defaults are taken: memmap_on_memory=N, online_policy=contig-zones"
+            MODULE, "not there", "the kernel's defaults are taken: memmap_on_memory=N, online_policy=contig-zones"
         )
     found = {
         name: tree.text(f"{NODE}/{name}")

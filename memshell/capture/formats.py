@@ -117,7 +117,7 @@ MEMORY_CONFIG = re.compile(
 )
 MEMORY_WORD = re.compile(
     r"(mem|memmap|memhp_\w+|memory_hotplug\.\w+|movable_node|movablecore|kernelcore|hugepages\w*|(default_)?hugepagesz|hugetlb_\w+|nogbpages"
-    r"|gbpages|no5lvl|numa\w*|crashkernel|disable_radix|cma|page_alloc\.\w+|min_free_kbytes|efi)(=|$)"
+    r"|gbpages|no5lvl|numa\w*|crashkernel|disable_radix|cma|transparent_hugepage|thp_\w+|page_alloc\.\w+|min_free_kbytes|efi)(=|$)"
 )
 
 

@@ -13,6 +13,7 @@ from memshell.capture.reader import boot_state, read_json
 from memshell.errors import CommandError, RecordingError, UsageError
 from memshell.machine import Machine
 from memshell.mm.mmzone import ZONE_BY_LABEL
+from memshell.mm.params import MEMMAP_ON_MEMORY, memmap_on_memory
 from memshell.mm.profile import PROFILES, profile_of_release, unknown
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def profile_of(file: MachineFile) -> Profile:
 
 def policy_of(file: MachineFile, policies: Mapping[str, Policy]) -> Policy:
     """Return the policy of memmap_on_memory; N where it is not known. Raises `RecordingError` for others."""
-    value = file.state.get("params", {}).get("memmap_on_memory", "N")
+    value = file.state.get("params", {}).get(MEMMAP_ON_MEMORY) or memmap_on_memory(file.cmdline) or "N"
     for policy in policies.values():
         if policy.parameter == value:
             return policy
@@ -181,7 +182,7 @@ def boot_file(
         hint = None if file.kernel else "the file does not say its kernel: choose it with profile="
         raise RecordingError(f"{file.path}: {wrong}", hint=hint)
     try:
-        return Machine(boot_state(arch, profile, policy, file.state), command)
+        return Machine(boot_state(arch, profile, policy, file.state, file.cmdline), command)
     except RecordingError as error:
         raise RecordingError(f"{file.path}: {error.message}", hint=error.hint) from error
 
@@ -225,7 +226,7 @@ def readings(file: MachineFile) -> dict[str, str]:
         found["gbpages"] = "on" if "DirectMap1G" in meminfo else "off"
         found["edat"] = "2" if "DirectMap2G" in meminfo else "1" if "DirectMap1M" in meminfo else "off"
         found["mmu"] = "radix" if "DirectMap2M" in meminfo else "hash"
-        found["hugepages"] = "on" if "HugePages_Total" in meminfo else "off"
+        found["large_pages"] = "on" if "HugePages_Total" in meminfo else "off"
     if file.cpu.get("MMU", "").lower() in ("radix", "hash"):
         found["mmu"] = file.cpu["MMU"].lower()
     return found

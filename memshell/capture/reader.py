@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memshell.arch import Arch, BootBlock, BootMemory, BootZone
-from memshell.errors import RecordingError
-from memshell.machine import DEFAULT_PARAMS
+from memshell.errors import RecordingError, UsageError
 from memshell.mm.boot import boot
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
+from memshell.mm.params import boot_params, read_sysfs
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from memshell.mm.profile import Profile
     from memshell.policy import Policy
 
-PARAMS = ("online_policy", "auto_movable_ratio", "auto_movable_numa_aware")
 MAX_BYTES = 256 << 20  # no file comes near; a larger one is not read into memory
 
 
@@ -44,9 +43,9 @@ def read_json(path: str | Path, what: str) -> Any:
         raise RecordingError(f"{path} is no {what}: {error}") from error
 
 
-def boot_state(arch: Arch, profile: Profile, policy: Policy, state: Mapping[str, Any]) -> Mm:
-    """Return a machine's memory as *state* shows it, its parameters too."""
-    mm = boot(arch, profile, policy, boot_memory(arch, state), {**DEFAULT_PARAMS})
+def boot_state(arch: Arch, profile: Profile, policy: Policy, state: Mapping[str, Any], cmdline: str) -> Mm:
+    """Return a machine's memory as *state* shows it; its parameters are those of *cmdline*, and what sysfs showed."""
+    mm = boot(arch, profile, policy, boot_memory(arch, state), boot_params(cmdline))
     read_params(mm, state)
     if "nr_memmap_pages" in mm.counters:
         mm.counters["nr_memmap_pages"] = state.get("vmstat", {}).get("nr_memmap_pages", 0)
@@ -55,10 +54,11 @@ def boot_state(arch: Arch, profile: Profile, policy: Policy, state: Mapping[str,
 
 def read_params(mm: Mm, state: Mapping[str, Any]) -> None:
     """Take the writable module parameters and auto_online_blocks as a step left them: somebody wrote them."""
-    given = state.get("params", {})
-    mm.params.update({name: given[name] for name in PARAMS if name in given})
-    if "auto_online_blocks" in state:
-        mm.params["auto_online_blocks"] = state["auto_online_blocks"]
+    given = {key: state[key] for key in ("auto_online_blocks",) if key in state}
+    try:
+        mm.params = read_sysfs(mm.params, {**state.get("params", {}), **given})
+    except UsageError as error:
+        raise RecordingError(error.message, hint=error.hint) from error
 
 
 def boot_memory(arch: Arch, state: Mapping[str, Any]) -> BootMemory:

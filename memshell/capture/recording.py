@@ -107,7 +107,7 @@ def boot_recording(
     state = recording.steps[0]["state"]
     arch = base.from_recording(recording.config, recording.cmdline, recording.qemu_args, state, profile)
     try:
-        mm = boot_state(arch, profile, policy, state)
+        mm = boot_state(arch, profile, policy, state, recording.cmdline)
     except RecordingError as error:
         raise RecordingError(f"{recording.name}: {error.message}", hint=error.hint) from error
     prepare(mm, recording.cmdline)

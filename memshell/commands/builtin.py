@@ -8,6 +8,7 @@ from memshell.commands import (
     experiment,
     export,
     hotplug,
+    hugepages,
     image,
     machine,
     memory,
@@ -19,5 +20,20 @@ from memshell.commands import (
 from memshell.commands import help as help_
 from memshell.shell.registry import Command
 
-MODULES = (machine, hotplug, device, memory, show, image, experiment, series, session, truth, checkup, export, help_)
+MODULES = (
+    machine,
+    hotplug,
+    device,
+    memory,
+    hugepages,
+    show,
+    image,
+    experiment,
+    series,
+    session,
+    truth,
+    checkup,
+    export,
+    help_,
+)
 COMMANDS = tuple(item for module in MODULES for item in vars(module).values() if isinstance(item, Command))

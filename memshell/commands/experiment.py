@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 FAULTS = {
     "sparse_index_init": "no memory for a page of section roots: ENOMEM",
     "section_usage": "no memory for a section's usage map: ENOMEM",
+    "memmap_page": "the buddy has no block for a piece of the memmap: a smaller one is tried, or ENOMEM",
+    "vmemmap_table": "no page for a page table of the vmemmap: ENOMEM",
+    "direct_map_table": "no page for a page table of the direct map: ENOMEM, EFAULT on powerpc, a crash on x86_64",
     "add_memory_block": "no memory for a block device: ENOMEM",
     "device_register": "a block device cannot be registered: ENOMEM",
     "MEM_GOING_ONLINE": "a notifier refuses an online: EPERM",

@@ -97,7 +97,7 @@ def state(mm: Mm) -> dict[str, Any]:
         "policy": mm.policy.name,
         "page_size": mm.arch.page_size,
         "block_size": mm.block_size,
-        "params": mm.params,
+        "params": mm.params.texts(),
         "lsmem": {"memory": rows(mm, columns)},
         "zoneinfo": zoneinfo_data(mm),
         "buddyinfo": buddyinfo_data(mm),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import UsageError, did_you_mean
@@ -123,6 +122,8 @@ def _names_file(word: str) -> bool:
 def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     """Boot the machine of a machine file or a recording; its kernel and parameters choose what *options* do not."""
     from memshell.capture import reader, recording
+    from memshell.capture.formats import memory_words
+    from memshell.mm.params import unread
     from memshell.mm.profile import find_profile
 
     raw = reader.read_json(path, "machine file")
@@ -133,13 +134,44 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     policies = shell.plugins.policies()
     word = _policy_word(shell, options)
     policy = file.policy(policies) if word is None else policies[word]
-    params = {key: _parameter(key, options.pop(key)) for key in list(options) if key in PARAMETERS}
+    given = _given_params(options)
     for key in [key for key in options if key in kernel.features]:
         kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
     machine = file.boot(kernel, options, shell, policy)
-    machine.mm.params.update(params)
+    for key, value in given.items():
+        machine.mm.params = machine.mm.params.with_text(key, _at_run_time(key, _exists(key, value, kernel)))
     shell.machine = machine
+    for word in unread(memory_words(str(raw.get("cmdline", "")))):
+        shell.note(f"memshell: {path}: {word} on its kernel's command line changes nothing here")
     return describe(machine.mm)
+
+
+def _exists(name: str, value: str, kernel: Profile) -> str:
+    """Return *value* where the kernel has the parameter *name*. Raises `UsageError`."""
+    from memshell.mm.params import PARAMETERS
+
+    feature = PARAMETERS[name].feature
+    if feature and not kernel.features[feature]:
+        raise UsageError(f"the kernel {kernel.name} has no {name}", hint=PARAMETERS[name].text)
+    return value
+
+
+def _at_run_time(name: str, value: str) -> str:
+    """Return *value* where the parameter *name* can be set while the kernel runs. Raises `UsageError`."""
+    from memshell.mm.params import PARAMETERS
+
+    if PARAMETERS[name].at_boot:
+        raise UsageError(f"{name} is read at boot only", hint=f"use ARCH ... {name}={value}")
+    return value
+
+
+def _given_params(options: dict[str, str]) -> dict[str, str]:
+    """Take the kernel's parameters out of *options*, by their names; auto_online is auto_online_blocks."""
+    from memshell.mm.params import PARAMETERS
+
+    if "auto_online" in options:
+        options["auto_online_blocks"] = options.pop("auto_online")
+    return {key: options.pop(key) for key in list(options) if key in PARAMETERS}
 
 
 class _Captured:
@@ -244,21 +276,21 @@ def start(
 ) -> None:
     """Boot a machine and make it the shell's."""
     from memshell.machine import boot
+    from memshell.mm.params import PARAMETERS, Params
     from memshell.mm.profile import find_profile, unknown
 
     known = [*(option.name for option in arch.options), "profile", "policy", "vmlinux"]
     kernel = find_profile(profile)
-    params: dict[str, str] = {}
+    params = Params()
+    for key, value in _given_params(options).items():
+        params = params.with_text(key, _exists(key, value, kernel))
     for key in list(options):
-        parameter = "auto_online_blocks" if key == "auto_online" else key
-        if parameter in PARAMETERS:
-            params[parameter] = _parameter(parameter, options.pop(key))
-        elif key in kernel.features:
+        if key in kernel.features:
             kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
         elif key not in known:
             raise unknown("key", key, dict.fromkeys([*known, "memmap_on_memory", "auto_online", *PARAMETERS]))
-    shell.machine = boot(arch, options, kernel, shell.plugins.policies()[policy], shell.running.text, constants)
-    shell.machine.mm.params.update(params)
+    policies = shell.plugins.policies()
+    shell.machine = boot(arch, options, kernel, policies[policy], shell.running.text, constants, params)
 
 
 def describe(mm: Mm) -> str:
@@ -320,34 +352,11 @@ def profile(shell: Shell, args: Namespace) -> str | Result:
 # --- set ---
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A parameter of the running kernel: its values, none for a number, and where it lives."""
-
-    values: tuple[str, ...]
-    text: str
-
-
-PARAMETERS = {
-    "auto_online_blocks": Parameter(
-        ("offline", "online", "online_kernel", "online_movable"), "/sys/devices/system/memory/auto_online_blocks"
-    ),
-    "online_policy": Parameter(("contig-zones", "auto-movable"), "memory_hotplug.online_policy"),
-    "auto_movable_ratio": Parameter((), "memory_hotplug.auto_movable_ratio, in percent"),
-    "auto_movable_numa_aware": Parameter(("Y", "N"), "memory_hotplug.auto_movable_numa_aware"),
-    "movable_node": Parameter(("Y", "N"), "movable_node on the command line"),
-    "hugetlb_free_vmemmap": Parameter(("Y", "N"), "hugetlb_free_vmemmap on the command line"),
-    "backed": Parameter((), "of each added range, the MiB that the hypervisor backs before it is onlined; empty: all"),
-    "memmap_content": Parameter(
-        (), "what new struct pages hold (profiles rfc-*, patch-*): stale, zero, poison, random:SEED, byte:N, count:N"
-    ),
-}
-
-
 def _settings(shell: Shell, prefix: str) -> Suggestions:
-    name, equals, _value = prefix.partition("=")
+    from memshell.mm.params import PARAMETERS
     from memshell.mm.profile import FEATURES
 
+    name, equals, _value = prefix.partition("=")
     if equals and name in PARAMETERS:
         yield from ((f"{name}={value}", PARAMETERS[name].text) for value in PARAMETERS[name].values)
     yield from ((f"{name}=", parameter.text) for name, parameter in PARAMETERS.items())
@@ -391,11 +400,13 @@ def set_(shell: Shell, args: Namespace) -> str | Result:
 
 
 def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
+    from memshell.mm.params import PARAMETERS
+
     if name == "memmap_on_memory":
         mm.policy = _policy_of_parameter(shell, value)
         return value
     if name in PARAMETERS:
-        mm.params[name] = _parameter(name, value)
+        mm.params = mm.params.with_text(name, _at_run_time(name, _exists(name, value, mm.profile)))
     elif name in mm.profile.features:
         mm.profile = mm.profile.with_feature(name, _feature(name, value, mm.profile.features[name]))
     else:
@@ -410,32 +421,6 @@ def _policy_of_parameter(shell: Shell, value: str) -> Policy:
             return candidate
     values = sorted({candidate.parameter for candidate in shell.plugins.policies().values()})
     raise UsageError(f"memmap_on_memory={value} cannot be", hint="one of " + ", ".join(values))
-
-
-def memmap_content(value: str) -> str:
-    """Check what new struct pages are to hold."""
-    kind, colon, number = value.partition(":")
-    with_number = kind in ("random", "byte", "count")
-    if (not with_number and kind not in ("stale", "zero", "poison")) or with_number != bool(colon):
-        raise UsageError(
-            f"memmap_content={value} cannot be", hint="stale, zero, poison, random:SEED, byte:N or count:N"
-        )
-    try:
-        int(number or "0", 0)
-    except ValueError as error:
-        raise UsageError(f"{number!r} is not a whole number") from error
-    return value
-
-
-def _parameter(name: str, value: str) -> str:
-    known = PARAMETERS[name].values
-    if name == "memmap_content":
-        return memmap_content(value)
-    if known and value not in known:
-        raise UsageError(f"{name}={value} cannot be", hint=did_you_mean(value, known) or "one of " + ", ".join(known))
-    if not known and not value.isdecimal():
-        raise UsageError(f"{name}={value} cannot be", hint="it is a whole number")
-    return value
 
 
 _SWITCH = {"on": True, "off": False, "yes": True, "no": False, "1": True, "0": False}
@@ -461,11 +446,11 @@ def _feature(name: str, value: str, now: Any) -> Any:
 
 
 def _list_settings(mm: Mm) -> Result:
+    from memshell.mm.params import PARAMETERS
     from memshell.mm.profile import FEATURES
 
     rows = [
-        {"name": name, "value": mm.params.get(name, ""), "text": parameter.text}
-        for name, parameter in PARAMETERS.items()
+        {"name": name, "value": mm.params.text(name), "text": parameter.text} for name, parameter in PARAMETERS.items()
     ]
     rows += [
         {"name": name, "value": {True: "on", False: "off"}.get(value, value), "text": FEATURES[name].text}

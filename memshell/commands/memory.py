@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KINDS = {
     "movable": "a process's memory: offline can migrate it away",
     "unmovable": "the kernel's own: offline fails with EBUSY where it lies in a kernel zone",
+    "atomic": "the same, taken in an interrupt: down to three eighths of the min watermark",
     "pinned": "movable memory with a reference that migration cannot drop",
     "ballooned": "PageOffline: a driver holds it, managed does not count it; it goes offline with its block",
 }
@@ -29,7 +30,7 @@ KIND = choice("kind", KINDS)
 def _owner(kind: str) -> Owner:
     from memshell.mm.page import Owner
 
-    owners = {"movable": Owner.USER, "unmovable": Owner.KERNEL}
+    owners = {"movable": Owner.USER, "unmovable": Owner.KERNEL, "atomic": Owner.KERNEL}
     owners |= {"pinned": Owner.PINNED, "ballooned": Owner.OFFLINE}
     return owners[kind]
 
@@ -71,6 +72,7 @@ TAGS = ArgType("ID", _tag, _tags)
     arg("order=", INT, "allocate in blocks of 2^N pages", default=0),
     arg("node=", INT, "the node to begin with", default=0),
     arg("at=", ADDRESS, "take exactly this place, which must be free"),
+    arg("huge=", SIZE, "map huge pages of this size, from their pool"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -89,8 +91,10 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
 
     Movable memory comes from ZONE_MOVABLE first, other memory from the highest kernel zone. Pages are taken
     one by one (order=0) from the smallest free blocks that do, with fallback to other migratetypes, down to
-    the min watermark. Pinned memory is held by a short-term reference; a long-term pin moves out of
-    ZONE_MOVABLE first: use unmovable.
+    the min watermark. The kinds are movable, unmovable, atomic (unmovable, taken in an interrupt: down to three
+    eighths of that watermark), pinned and ballooned. Pinned memory is held by a short-term reference; a
+    long-term pin moves out of ZONE_MOVABLE first: use unmovable. ``huge=2M`` takes free pages of the pool that
+    ``hugepages`` made, and ENOMEM says that there are too few.
     """
     mm = shell.need_machine().mm
     if args.size is None:
@@ -99,7 +103,8 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
     if not args.size or args.size % page:
         raise UsageError(f"{args.size} bytes are not whole pages", hint=f"a page has {page} bytes")
     if not 0 <= args.order <= mm.arch.max_order:
-        raise UsageError(f"order={args.order} cannot be", hint=f"orders go from 0 to {mm.arch.max_order}")
+        hint = f"orders go from 0 to {mm.arch.max_order}; larger pages are huge pages: help hugepages"
+        raise UsageError(f"order={args.order} cannot be", hint=hint)
     if (args.size // page) % (1 << args.order):
         raise UsageError(f"{args.size // page} pages are not whole blocks of order {args.order}")
     with shell.change() as mm:
@@ -107,18 +112,24 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
 
 
 def _allocate(mm: Mm, args: Namespace) -> str:
+    from memshell.mm.page import Owner
     from memshell.mm.page_alloc.allocation import alloc_bulk
-    from memshell.mm.programs import adjust_managed_page_count, alloc_at
+    from memshell.mm.programs import adjust_managed_page_count, alloc_at, alloc_huge
 
     pages, owner = args.size // mm.arch.page_size, _owner(args.kind)
     tag = mm.counters.get("allocations", 0) + 1
-    if args.at is not None:
+    if args.huge is not None:
+        _check_node(mm, args.node)
+        order = _huge_order(mm, args)
+        alloc_huge(mm, order, pages >> order, owner, nid=args.node, tag=tag)
+    elif args.at is not None:
         if args.at % mm.arch.page_size:
             raise UsageError(f"at={args.at:#x} is not the start of a page")
         alloc_at(mm, args.at // mm.arch.page_size, pages, owner, tag=tag)
     else:
         _check_node(mm, args.node)
-        alloc_bulk(mm, pages >> args.order, args.order, owner, nid=args.node, movable=args.kind != "unmovable", tag=tag)
+        movable, atomic, count = owner is not Owner.KERNEL, args.kind == "atomic", pages >> args.order
+        alloc_bulk(mm, count, args.order, owner, nid=args.node, movable=movable, tag=tag, atomic=atomic)
     mm.counters["allocations"] = tag
     adjust_managed_page_count(mm, tag, -1)
     place = _where(mm, tag)
@@ -132,6 +143,19 @@ def _allocate(mm: Mm, args: Namespace) -> str:
     from memshell.mm.pfn import format_size
 
     return f"alloc {tag}: {format_size(args.size)} {args.kind}, {place}"
+
+
+def _huge_order(mm: Mm, args: Namespace) -> int:
+    """Return the order of huge=. Raises `UsageError` for what cannot be of huge pages."""
+    from memshell.mm.hugetlb.boot import checked_order
+    from memshell.mm.pfn import format_size
+
+    order = checked_order(mm, str(args.huge), "huge")
+    if args.order or args.at is not None or args.kind not in ("movable", "pinned"):
+        raise UsageError("huge pages are a program's, of their own order and wherever the pool has them")
+    if (args.size // mm.arch.page_size) % (1 << order):
+        raise UsageError(f"{args.size} bytes are not whole huge pages of {format_size(args.huge)}")
+    return order
 
 
 def _where(mm: Mm, tag: int) -> str:
@@ -287,7 +311,7 @@ def migrate(shell: Shell, args: Namespace) -> str:
     """
     from memshell.mm.page import Owner
     from memshell.mm.page_alloc.allocation import alloc_bulk, free_range
-    from memshell.mm.programs import runs_of
+    from memshell.mm.programs import migrate_huge, runs_of
 
     with shell.change() as mm:
         _check_node(mm, args.node)
@@ -295,6 +319,9 @@ def migrate(shell: Shell, args: Namespace) -> str:
         for tag in args.ids:
             runs = [(a, b) for a, b, page in runs_of(mm, tag) if page.owner is Owner.USER and page.nid != args.node]
             pages = sum(b - a for a, b in runs)
+            if runs and mm.hugetlb.get(runs[0][0]) is not None:
+                moved += migrate_huge(mm, tag, args.node)
+                continue
             alloc_bulk(mm, pages, 0, Owner.USER, nid=args.node, movable=True, tag=tag, nodes=(args.node,))
             for start, end in runs:
                 free_range(mm, start, end)

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 @command(
     "session",
     arg("name", TEXT, "only functions with this in their name or file", nargs="?", default=""),
+    arg("--files", None, "show the kernel files and the modules that have them"),
     needs_machine=False,
     examples="""
 > fidelity mhp_supports
 FUNCTION                                          COMPARED WORD     QUANTITIES NOTE
 mm/memory_hotplug.c:mhp_supports_memmap_on_memory v6.12    complete <...>
+> fidelity mm/sparse --files
+mm/sparse-vmemmap.c -> memshell/mm/sparse_vmemmap.py
+mm/sparse.c -> memshell/mm/sparse.py
+mm/sparse.c (with the series) -> memshell/series/sparse.py
 """,
 )
 def fidelity(_shell: Shell, args: Namespace) -> Result:
@@ -29,9 +34,17 @@ def fidelity(_shell: Shell, args: Namespace) -> Result:
 
     The quantities are those of the steps of real recordings in which the function ran, and which the model
     predicted. docs/fidelity.md has the whole table, and what differs with its reason.
-    """
-    from memshell.verify.fidelity import ledger
 
+    With --files, a line for each kernel file: the module (or package) that has what is modelled of it. The series of
+    2017 to 2019 were written for v4.20 and v5.0, whose files are apart.
+    """
+    from memshell.verify.fidelity import ledger, marks
+    from memshell.verify.files import homes
+
+    if args.files:
+        found = [home for home in homes(marks()) if args.name in home.file]
+        data = [home._asdict() for home in found]
+        return Result(text="\n".join(map(str, found)), data=data)
     rows = [
         {"function": mark.where, "compared": mark.version, "word": mark.word, "quantities": count, "note": mark.note}
         for mark, count in ledger()

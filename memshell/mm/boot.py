@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from memshell.arch import Arch, BootMemory, BootZone
 from memshell.drivers.base.memory.blocks import MemoryBlock
+from memshell.mm.hugetlb.boot import hugetlb_init
 from memshell.mm.memory_hotplug.memmap_on_memory import ask_policy
 from memshell.mm.mm_init import add_zones
 from memshell.mm.mmzone import MigrateType, Node, Zone, ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc.watermarks import init_per_zone_wmark_min
+from memshell.mm.params import Params
 from memshell.mm.pfn import align_down, align_up
 from memshell.mm.ranges import RangeMap
 from memshell.mm.sorted_map import SortedMap
@@ -32,14 +34,14 @@ if TYPE_CHECKING:
 EARLY_SECTION = SECTION_PRESENT | SECTION_HAS_MEM_MAP | SECTION_ONLINE | SECTION_EARLY
 
 
-def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, params: dict[str, str]) -> Mm:
+def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, params: Params) -> Mm:
     """Return the state of a machine that has booted with *memory*.
 
     Which pages the running kernel holds is not known from the counters: the model puts them at the low end of each zone,
     and free blocks so that every order has as many as *memory* says.
     """
     max_pfn = max(end for _, end, _ in memory.ram)
-    mm = Mm(arch, profile, policy, memory.block_size, max_pfn, max_pfn, params=dict(params))
+    mm = Mm(arch, profile, policy, memory.block_size, max_pfn, max_pfn, params=params)
     mm.resources = Resources(Resource(start, end, name, depth) for depth, start, end, name in memory.iomem)
     for nid in memory.nodes:
         mm.nodes[nid] = Node(nid, has_cpu=nid in memory.cpu_nodes)
@@ -53,6 +55,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
         mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
     arch.boot_mappings(mm, replace(memory, ram=_mapped_apart(mm, memory)))
     init_per_zone_wmark_min(mm)
+    hugetlb_init(mm)
     mm.booting = True
     arch.late_init(mm, memory)
     mm.booting = False

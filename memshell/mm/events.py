@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from memshell.mm.pfn import format_size
 
@@ -78,19 +76,19 @@ class Trace:
         self.notes: list[tuple[int, str]] = []  # (index of the call that the note belongs to, text)
         self._stack: list[int] = []
 
-    @contextmanager
-    def call(self, name: str, where: str, args: tuple[object, ...]) -> Iterator[None]:
-        """Record a call of *name* around the block."""
-        index = len(self.calls)
-        self.calls.append(Call(len(self._stack), name, where, args, None))
-        self._stack.append(index)
-        try:
-            yield
-        except Exception as error:
+    def call(self, name: str, where: str, args: tuple[object, ...]) -> Self:
+        """Record a call of *name* around a ``with`` block."""
+        self._stack.append(len(self.calls))
+        self.calls.append(Call(len(self._stack) - 1, name, where, args, None))
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        index = self._stack.pop()
+        if isinstance(error, Exception):
             self.calls[index] = self.calls[index]._replace(ret=getattr(error, "errno", None) or type(error).__name__)
-            raise
-        finally:
-            self._stack.pop()
 
     def leaf(self, name: str, args: tuple[object, ...] = ()) -> None:
         """Record a call of one of `LEAVES`: the kernel enters it, and nothing that is modelled changes."""

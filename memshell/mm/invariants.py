@@ -6,17 +6,21 @@ blocks.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from typing import Any
 
 from memshell.drivers.base.memory.blocks import block_start
 from memshell.mm.mmzone import ZoneType
-from memshell.mm.page import Owner
+from memshell.mm.page import Owner, Page
 from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import SECTION_ONLINE, Leaf, Mm, ZoneKey
 
 Rule = Callable[[Mm], Iterator[str]]
+Spans = list[tuple[int, int]]
 NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.OFFLINE, Owner.DEVICE})
 
 
@@ -37,15 +41,15 @@ def _name(key: ZoneKey) -> str:
 def zone_sums(mm: Mm) -> Iterator[str]:
     """present, managed and free of a zone are the sums of its pages."""
     sums: dict[ZoneKey, Counter[str]] = {}
-    for start, end, page in mm.pages.items():
+    for page, pages in _pages_of_a_kind(mm).items():
         if page.owner is Owner.DEVICE:
             continue
         counts = sums.setdefault((page.nid, page.zone), Counter())
         if page.owner is Owner.VMEMMAP and not mm.seam.counts_as_present(mm):
             continue
-        counts["present"] += end - start
-        counts["managed"] += 0 if page.owner in NOT_MANAGED else end - start
-        counts["free"] += end - start if page.owner is Owner.FREE else 0
+        counts["present"] += pages
+        counts["managed"] += 0 if page.owner in NOT_MANAGED else pages
+        counts["free"] += pages if page.owner is Owner.FREE else 0
     for key, zone in mm.zones.items():
         counts = sums.pop(key, Counter())
         for what in ("present", "managed", "free"):
@@ -54,6 +58,13 @@ def zone_sums(mm: Mm) -> Iterator[str]:
                 yield f"{_name(key)}: {what} is {value}, its pages are {counts[what]}"
     for key in sums:
         yield f"{_name(key)} has pages and does not exist"
+
+
+def _pages_of_a_kind(mm: Mm) -> dict[Page, int]:
+    found: dict[Page, int] = {}
+    for start, end, page in mm.pages.items():
+        found[page] = found.get(page, 0) + end - start
+    return found
 
 
 def zone_spans(mm: Mm) -> Iterator[str]:
@@ -85,42 +96,56 @@ def node_sums(mm: Mm) -> Iterator[str]:
 
 def free_lists(mm: Mm) -> Iterator[str]:
     """The free lists hold exactly the free pages, once, and no two blocks that should have merged."""
+    free: dict[ZoneKey, Spans] = {}
+    for start, end, page in mm.pages.items():
+        if page.owner is Owner.FREE:
+            _join(free.setdefault((page.nid, page.zone), []), start, end)
     for key, area in mm.free.items():
-        listed: RangeMap[bool] = RangeMap()
+        listed: Spans = []
         small: set[tuple[int, int]] = set()
         for start, end, order in sorted(area.runs()):
-            if listed.intersects(start, end):
+            if _join(listed, start, end):
                 yield f"{_name(key)}: pages of {start:#x}-{end:#x} are on the free lists twice"
-            listed.set(start, end, value=True)
-            if start % (1 << order):
+            if start & ((1 << order) - 1):
                 yield f"{_name(key)}: the free block {start:#x} is not aligned to its order {order}"
-            if order < area.max_order and (start ^ (1 << order), order) in small:
-                yield f"{_name(key)}: the free block {start:#x} of order {order} is not merged with its buddy"
-            small.add((start, order))
-        yield from _compare_free(mm, key, listed)
+            if order < area.max_order:
+                if (start ^ (1 << order), order) in small:
+                    yield f"{_name(key)}: the free block {start:#x} of order {order} is not merged with its buddy"
+                small.add((start, order))
+        if listed != free.get(key, []):
+            yield from _compare_free(key, free.get(key, []), listed)
 
 
-def _compare_free(mm: Mm, key: ZoneKey, listed: RangeMap[bool]) -> Iterator[str]:
-    free: RangeMap[bool] = RangeMap()
-    for start, end, page in mm.pages.items():
-        if page.owner is Owner.FREE and (page.nid, page.zone) == key:
-            free.set(start, end, value=True)
-    for start, end, _ in free.items():
-        for a, b in listed.gaps(start, end):
-            yield f"{_name(key)}: {a:#x}-{b:#x} is free and on no list"
-    for start, end, _ in listed.items():
-        for a, b in free.gaps(start, end):
-            yield f"{_name(key)}: {a:#x}-{b:#x} is on a free list and not free"
+def _join(spans: Spans, start: int, end: int) -> bool:
+    """Append [start, end), which begins no lower than the last span, to rising spans; return whether they overlap."""
+    if not spans or spans[-1][1] < start:
+        spans.append((start, end))
+        return False
+    first, last = spans[-1]
+    spans[-1] = first, max(last, end)
+    return start < last
+
+
+def _compare_free(key: ZoneKey, free: Spans, listed: Spans) -> Iterator[str]:
+    for spans, others, what in (
+        (free, listed, "is free and on no list"),
+        (listed, free, "is on a free list and not free"),
+    ):
+        there: RangeMap[bool] = RangeMap()
+        for start, end in others:
+            there.set(start, end, value=True)
+        for start, end in spans:
+            for a, b in there.gaps(start, end):
+                yield f"{_name(key)}: {a:#x}-{b:#x} {what}"
 
 
 def memmap_backing(mm: Mm) -> Iterator[str]:
     """A page that backs struct pages is not free, and every memmap page backs something, once."""
-    backed: RangeMap[bool] = RangeMap()
-    for a, b, leaf in vmemmap_leaves(mm):
-        start, end = leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)
-        if backed.intersects(start, end):
+    backed: Spans = []
+    leaves = [(leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf), a, leaf) for a, b, leaf in vmemmap_leaves(mm)]
+    for start, end, a, leaf in sorted(leaves):
+        if _join(backed, start, end):
             yield f"pages {start:#x}-{end:#x} back two pieces of the memmap"
-        backed.set(start, end, value=True)
         expected = (Owner.MEMMAP,) if leaf.owner == "buddy" else (Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.DEVICE)
         for p, q, page in mm.pages.items(start, end):
             if page.owner not in expected:
@@ -128,8 +153,10 @@ def memmap_backing(mm: Mm) -> Iterator[str]:
         if leaf.owner == "buddy" and not mm.pages.covers(start, end):
             yield f"pages {start:#x}-{end:#x} hold the memmap at {a:#x} and are not online"
     for start, end, page in mm.pages.items():
-        if page.owner is Owner.MEMMAP and not backed.covers(start, end):
-            yield f"pages {start:#x}-{end:#x} are memmap and back nothing"
+        if page.owner is Owner.MEMMAP:
+            at = bisect_right(backed, start, key=itemgetter(0)) - 1
+            if at < 0 or backed[at][1] < end:
+                yield f"pages {start:#x}-{end:#x} are memmap and back nothing"
 
 
 def blocks_mapped(mm: Mm) -> Iterator[str]:
@@ -137,11 +164,21 @@ def blocks_mapped(mm: Mm) -> Iterator[str]:
 
     Sections without a block are what an add left that failed in its middle: the kernel only unmaps them.
     """
-    base = mm.arch.page_offset
+    for number in _not_covered(mm, mm.leaves, mm.block_size, mm.arch.page_offset):
+        yield f"memory{number} is not in the direct map"
+
+
+def _not_covered(mm: Mm, there: RangeMap[Any], size: int, base: int = 0) -> Iterator[int]:
+    """Yield the added blocks that are not all *there*, each *size* long, from *base* on. Neighbours are asked for at once."""
+    spans: Spans = []
     for number, block in mm.blocks.items():
-        low = base + number * mm.block_size
-        if not block.early and not mm.leaves.covers(low, low + mm.block_size):
-            yield f"memory{number} is not in the direct map"
+        if not block.early:
+            _join(spans, number, number + 1)
+    for first, last in spans:
+        if not there.covers(base + first * size, base + last * size):
+            for number in range(first, last):
+                if not there.covers(base + number * size, base + (number + 1) * size):
+                    yield number
 
 
 def memmap_mapped(mm: Mm) -> Iterator[str]:
@@ -183,35 +220,54 @@ def page_tables(mm: Mm) -> Iterator[str]:
 
 def altmap_counts(mm: Mm) -> Iterator[str]:
     """The pages that an altmap says it gave are those that leaves map."""
-    mapped: Counter[int] = Counter()
-    for a, b, leaf in vmemmap_leaves(mm):
-        if leaf.owner == "altmap":
-            start, end = leaf_pfn(mm, a, leaf), leaf_pfn(mm, b, leaf)
-            for at in range(start // mm.block_pages, (end - 1) // mm.block_pages + 1):
-                mapped[at] += min(end, (at + 1) * mm.block_pages) - max(start, at * mm.block_pages)
+    leaves = ((leaf_pfn(mm, a, x), leaf_pfn(mm, b, x)) for a, b, x in vmemmap_leaves(mm) if x.owner == "altmap")
+    mapped = _by_block(mm, leaves)
     for number, block in mm.blocks.items():
-        if block.altmap is not None and block.altmap.alloc != mapped[number]:
-            yield f"memory{number}: its altmap gave {block.altmap.alloc} pages, leaves map {mapped[number]}"
+        if block.altmap is not None and block.altmap.alloc != mapped.get(number, 0):
+            yield f"memory{number}: its altmap gave {block.altmap.alloc} pages, leaves map {mapped.get(number, 0)}"
+
+
+def _by_block(mm: Mm, spans: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Return how many pages of each block lie in *spans*."""
+    size = mm.block_pages
+    found: dict[int, int] = {}
+    for start, end in spans:
+        at, number = start, start // size
+        while at < end:
+            stop = min(end, (number + 1) * size)
+            found[number] = found.get(number, 0) + stop - at
+            at, number = stop, number + 1
+    return found
 
 
 def blocks_and_pages(mm: Mm) -> Iterator[str]:
     """An online block is online page by page in its zone, its sections too; an offline one has no page."""
+    kinds: dict[ZoneKey, Spans] = {}
+    for start, end, page in mm.pages.items():
+        kinds.setdefault((page.nid, page.zone), []).append((start, end))
+    pages = {key: _by_block(mm, spans) for key, spans in kinds.items()}
+    total: Counter[int] = Counter()
+    for counts in pages.values():
+        total.update(counts)
     for number, block in mm.blocks.items():
-        start, end = block_start(mm, number), block_start(mm, number + 1)
+        here = total[number]
         if block.state == "offline":
-            if mm.pages.intersects(start, end):
+            if here:
                 yield f"memory{number} is offline and has pages"
-            if any(bits & SECTION_ONLINE for _, _, bits in mm.sections.items(start, end)):
+            if any(
+                bits & SECTION_ONLINE
+                for _, _, bits in mm.sections.items(block_start(mm, number), block_start(mm, number + 1))
+            ):
                 yield f"memory{number} is offline and has an online section"
         elif not block.early or block.zone is not None:
-            zones = {(page.nid, page.zone) for _, _, page in mm.pages.items(start, end)}
-            if zones != {(block.nid, block.zone)}:
-                own = block.zone.label if block.zone else "no zone"
-                yield f"memory{number} is online in node {block.nid} {own} and has pages of others"
-            if not block.early and not mm.pages.covers(start, end):
+            own = None if block.zone is None else pages.get((block.nid, block.zone), {}).get(number)
+            if not own or own < here:
+                label = block.zone.label if block.zone else "no zone"
+                yield f"memory{number} is online in node {block.nid} {label} and has pages of others"
+            if not block.early and here < mm.block_pages:
                 yield f"memory{number} is online and has holes"
-        if not block.early and not mm.sections.covers(start, end):
-            yield f"memory{number} has pfns without a section"
+    for number in _not_covered(mm, mm.sections, mm.block_pages):
+        yield f"memory{number} has pfns without a section"
 
 
 def groups_and_blocks(mm: Mm) -> Iterator[str]:
@@ -233,6 +289,23 @@ def groups_and_blocks(mm: Mm) -> Iterator[str]:
             )
 
 
+def huge_pages(mm: Mm) -> Iterator[str]:
+    """The huge pages of the pools are whole and online, and free pages of a pool are of one."""
+    for start, end, order in mm.hugetlb.items():
+        if start % (1 << order) or end % (1 << order):
+            yield f"huge pages {start:#x}-{end:#x} of order {order} are not whole"
+        for a, b, page in mm.pages.items(start, end):
+            if page.owner not in (Owner.HUGETLB, Owner.USER, Owner.PINNED):
+                yield f"pages {a:#x}-{b:#x} are of a huge page and are {page.owner.value}"
+            elif a % (1 << order) or b % (1 << order):
+                yield f"a huge page at {a:#x}-{b:#x} is used in part"
+        if not mm.pages.covers(start, end):
+            yield f"huge pages {start:#x}-{end:#x} are not all online"
+    for a, b, page in mm.pages.items():
+        if page.owner is Owner.HUGETLB and not mm.hugetlb.covers(a, b):
+            yield f"pages {a:#x}-{b:#x} are of a pool and of no huge page"
+
+
 def resources(mm: Mm) -> Iterator[str]:
     """The resources of one depth lie side by side, and every block that was added is in one that is RAM."""
     last: dict[int, int] = {}
@@ -243,9 +316,8 @@ def resources(mm: Mm) -> Iterator[str]:
         last[resource.depth] = resource.end
         if resource.name.startswith("System RAM"):
             ram.set(resource.start, resource.end + 1, value=True)
-    for number, block in mm.blocks.items():
-        if not block.early and not ram.covers(number * mm.block_size, (number + 1) * mm.block_size):
-            yield f"memory{number} is in no System RAM resource"
+    for number in _not_covered(mm, ram, mm.block_size):
+        yield f"memory{number} is in no System RAM resource"
 
 
 RULES: tuple[Rule, ...] = (
@@ -260,5 +332,6 @@ RULES: tuple[Rule, ...] = (
     altmap_counts,
     blocks_and_pages,
     groups_and_blocks,
+    huge_pages,
     resources,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
+from memshell.mm.records import often_replaced
+
 
 class ZoneType(IntEnum):
     """enum zone_type, in the order that the zonelists walk down."""
@@ -41,6 +43,7 @@ class MigrateType(IntEnum):
     ISOLATE = 4
 
 
+@often_replaced
 class Zone(NamedTuple):
     """struct zone: pfns and page counts. ``free`` is NR_FREE_PAGES with the per-cpu lists counted in."""
 
@@ -67,6 +70,7 @@ class Zone(NamedTuple):
         return bool(self.spanned) and start_pfn < self.end_pfn and start_pfn + nr_pages > self.start_pfn
 
 
+@often_replaced
 class Node(NamedTuple):
     """struct pglist_data and the node's place in the node masks."""
 
@@ -84,6 +88,7 @@ class Node(NamedTuple):
         return self.start_pfn + self.spanned
 
 
+@often_replaced
 class MemoryGroup(NamedTuple):
     """struct memory_group: static (a DIMM: max_pages) or dynamic (a virtio-mem device: unit_pages)."""
 

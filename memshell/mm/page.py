@@ -23,9 +23,12 @@ class Owner(Enum):
     )
     BAD = "bad"  # dropped by the buddy after "Bad page state": neither free nor in use
     USER = "user"  # movable: LRU or movable_ops
+    HUGETLB = "hugetlb"  # a free page of a pool of huge pages; those in use are a program's
     PINNED = "pinned"  # movable by its flags, but with a reference that migration cannot drop
     OFFLINE = "offline"  # PageOffline: inflated, unplugged, or not yet given to the buddy
     DEVICE = "device"  # ZONE_DEVICE
+
+    __hash__ = object.__hash__  # Enum's own goes through the name, each time
 
 
 class Page(NamedTuple):
@@ -43,6 +46,7 @@ UNMOVABLE_OWNERS = frozenset({Owner.RESERVED, Owner.KERNEL, Owner.SLAB, Owner.PA
 KPF_SLAB, KPF_BUDDY, KPF_NOPAGE, KPF_OFFLINE, KPF_PGTABLE = 1 << 7, 1 << 10, 1 << 20, 1 << 23, 1 << 26
 KPF_RESERVED, KPF_OWNER_PRIVATE = 1 << 32, 1 << 37
 KPF_DIRTY = 1 << 4  # on a PageOffline page: the buddy never had it
+KPF_COMPOUND_HEAD, KPF_COMPOUND_TAIL, KPF_HUGE = 1 << 15, 1 << 16, 1 << 17
 KPF_LRU, KPF_MMAP, KPF_ANON, KPF_SWAPBACKED, KPF_UPTODATE = 1 << 5, 1 << 11, 1 << 12, 1 << 14, 1 << 3
 
 KPAGEFLAGS = {
@@ -56,6 +60,7 @@ KPAGEFLAGS = {
     Owner.VMEMMAP: KPF_RESERVED,
     Owner.BAD: 0,
     Owner.USER: KPF_UPTODATE | KPF_LRU | KPF_MMAP | KPF_ANON | KPF_SWAPBACKED,
+    Owner.HUGETLB: KPF_HUGE,
     Owner.PINNED: KPF_UPTODATE | KPF_LRU | KPF_MMAP | KPF_ANON | KPF_SWAPBACKED,
     Owner.OFFLINE: KPF_OFFLINE,
     Owner.DEVICE: KPF_RESERVED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memshell.errors import KernelError
 from memshell.mm import mirrors
+from memshell.mm.hugetlb.folio import is_unmovable as is_unmovable_huge
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.page import UNMOVABLE_OWNERS, Owner, Page
 from memshell.mm.pfn import align_down
@@ -17,6 +18,8 @@ def has_unmovable_pages(mm: Mm, start_pfn: int, end_pfn: int) -> int | None:
     """
     for start, _, page in mm.pages.items(start_pfn, end_pfn):
         if page.owner is Owner.RESERVED or (page.owner in UNMOVABLE_OWNERS and page.zone is not ZoneType.MOVABLE):
+            return start
+        if mm.hugetlb and is_unmovable_huge(mm, start, page):
             return start
         if page.owner is Owner.VMEMMAP and mm.seam.is_unmovable(mm, page, start):
             return start

@@ -51,6 +51,12 @@ def set_fragments_left(mm: Mm, level: str, left: int) -> None:
     mm.counters[f"{level}_frag.page"], mm.counters[f"{level}_frag.left"] = 0, left
 
 
+def no_table(level: str, address: int) -> OutOfMemory:
+    """Return the error for a table that cannot be had."""
+    text = f"no page for a {level} table at {address:#x}"
+    return OutOfMemory(text, where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero")
+
+
 def ensure_table(
     mm: Mm,
     level: str,
@@ -75,6 +81,8 @@ def ensure_table(
     if early:
         mm.tables[key] = Table(0, "early")
         return True
+    if mm.fault("vmemmap_table" if address >= mm.arch.vmemmap_base else "direct_map_table"):
+        raise no_table(level, key[1])
     if not per_page:
         mm.tables[key] = Table(0, "slab")
         return True
@@ -83,9 +91,7 @@ def ensure_table(
     else:
         pfn = alloc_pages(mm, order, Owner.PAGETABLE, nid=nid, atomic=atomic)
     if pfn is None:
-        raise OutOfMemory(
-            f"no page for a {level} table at {key[1]:#x}", where="mm/sparse-vmemmap.c:vmemmap_alloc_block_zero"
-        )
+        raise no_table(level, key[1])
     # A fragment at pfn 0 is of a page that boot began, whose place is not known.
     mm.tables[key] = Table(pfn, {1: "buddy", 2: "half"}.get(per_page, "fragment") if pfn else "slab")
     return True

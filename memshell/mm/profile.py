@@ -127,6 +127,10 @@ FEATURES: dict[str, Feature] = {
         "a dax device has the attribute memmap_on_memory, and kmem passes MHP_MEMMAP_ON_MEMORY with it (v6.8)",
         {"v5.15": False, "v6.12": True},
     ),
+    "hugetlb.movable_gigantic_pages": Feature(
+        "the sysctl vm.movable_gigantic_pages lets gigantic pages lie in ZONE_MOVABLE (v7.0)",
+        {"v5.15": False, "v7.2": True},
+    ),
     # Counters
     "vmstat.nr_memmap_pages": Feature(
         "/proc/vmstat has nr_memmap_pages and nr_memmap_boot_pages (v6.11)", {"v5.15": False, "v6.12": True}

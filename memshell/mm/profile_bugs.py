@@ -161,4 +161,11 @@ BUGS: dict[str, Bug] = {
         "wherever it came from (not fixed)",
         ALWAYS,
     ),
+    "bug.x86_phys_init_without_table": Bug(
+        "L10",
+        "x86: a page table of the direct map that GFP_ATOMIC cannot have is used all the same: NULL pointer "
+        "dereference in phys_pmd_init() (not fixed; the patch is x86/mm: Handle alloc failure in "
+        "phys_*_init(), 2025). Off: ENOMEM",
+        ALWAYS,
+    ),
 }

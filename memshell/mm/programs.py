@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from memshell.errors import KernelError
+from memshell.errors import KernelError, OutOfMemory
+from memshell.mm.hugetlb.folio import dequeue_hugetlb_folios, folios, free_huge_folios, migrate_hugetlb
+from memshell.mm.hugetlb.pool import counts
 from memshell.mm.page import Owner, Page
-from memshell.mm.page_alloc.allocation import Runs, free_range
+from memshell.mm.page_alloc.allocation import Runs, free_range, node_order
 from memshell.mm.state import Mm
 
 
@@ -28,6 +30,37 @@ def alloc_at(mm: Mm, start_pfn: int, nr_pages: int, owner: Owner, *, tag: int = 
     return [(start_pfn, end_pfn)]
 
 
+def alloc_huge(mm: Mm, order: int, count: int, owner: Owner, *, nid: int = 0, tag: int = 0) -> Runs:
+    """Map and touch *count* huge pages of a pool, those of the node *nid* and then of its neighbours.
+
+    Raises ENOMEM, with none taken, where the pool does not have as many free ones: a mapping reserves them first.
+    """
+    free = sum(free for _, free in counts(mm, order).values())
+    if free < count:
+        raise OutOfMemory(
+            f"the pool has {free} free huge pages, {count} are wanted",
+            where="mm/hugetlb.c:hugetlb_acct_memory",
+            hint="hugepages SIZE=N makes the pool larger",
+        )
+    return dequeue_hugetlb_folios(mm, order, count, owner, tag, node_order(mm, nid))
+
+
+def migrate_huge(mm: Mm, tag: int, nid: int) -> int:
+    """Move the huge pages of the allocation *tag* to node *nid*; return how many pages moved. Raises ENOMEM without room.
+
+    Those that were moved before it stay there, as with migrate_pages(2).
+    """
+    moved = 0
+    for found in [f for f in folios(mm) if f.page.tag == tag and f.page.owner is Owner.USER and f.page.nid != nid]:
+        for pfn in range(found.start, found.end, 1 << found.order):
+            if not migrate_hugetlb(mm, pfn, found.page, [nid], (0, 0)):
+                raise OutOfMemory(
+                    f"no huge page on node {nid} for that at pfn {pfn:#x}", where="mm/migrate.c:migrate_pages"
+                )
+            moved += 1 << found.order
+    return moved
+
+
 def runs_of(mm: Mm, tag: int) -> list[tuple[int, int, Page]]:
     """Return the runs of the allocation *tag*, wherever migration has put them."""
     return [(start, end, page) for start, end, page in mm.pages.items() if page.tag == tag]
@@ -42,11 +75,14 @@ def adjust_managed_page_count(mm: Mm, tag: int, sign: int) -> None:
 
 
 def free_bulk(mm: Mm, tag: int) -> int:
-    """Give all pages of the allocation *tag* back; return how many they were."""
+    """Give all pages of the allocation *tag* back, huge pages to their pools; return how many they were."""
     adjust_managed_page_count(mm, tag, 1)
     runs = runs_of(mm, tag)
     for start, end, _ in runs:
-        free_range(mm, start, end)
+        if mm.hugetlb.get(start) is None:
+            free_range(mm, start, end)
+        else:
+            free_huge_folios(mm, start, end)
     return sum(end - start for start, end, _ in runs)
 
 

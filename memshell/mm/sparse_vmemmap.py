@@ -24,7 +24,9 @@ def vmemmap_alloc_block(mm: Mm, size: int, nid: int) -> int | None:
     nodes = mm.placement.nodes if mm.placement else ()
     if not mm.feature("bug.memmap_off_node"):
         nodes = (nid,)
-    pfn = alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=nodes or None)
+    pfn = None
+    if not mm.fault("memmap_page"):
+        pfn = alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=nodes or None)
     if mm.trace is not None:
         page = None if pfn is None else mm.pages.get(pfn)
         mm.note(

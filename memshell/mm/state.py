@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memshell.mm.events import Event, Trace
 from memshell.mm.mmzone import MemoryGroup, MigrateType, Node, Zone, ZoneType
 from memshell.mm.page import Page
+from memshell.mm.params import Params
 from memshell.mm.ranges import RangeMap
 from memshell.mm.sorted_map import SortedMap
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from memshell.arch import Arch
     from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.drivers.virtio.virtio_mem import VirtioMem
+    from memshell.mm.hugetlb.folio import Hstate
     from memshell.mm.memremap import Pagemap
     from memshell.mm.page_alloc.free_area import FreeArea
     from memshell.mm.profile import Profile
@@ -124,7 +126,7 @@ class Mm:
     block_size: int  # bytes
     max_pfn: int
     boot_end: int  # the first pfn behind the memory of boot
-    params: dict[str, str] = field(default_factory=dict)
+    params: Params = field(default_factory=Params)
     nodes: dict[int, Node] = field(default_factory=dict)
     zones: dict[ZoneKey, Zone] = field(default_factory=dict)
     free: dict[ZoneKey, FreeArea] = field(default_factory=dict)
@@ -143,6 +145,8 @@ class Mm:
         default_factory=RangeMap
     )  # s390: pfn -> "assigned" or "standby", where increments are known
     counters: dict[str, int] = field(default_factory=dict)  # nr_memmap_pages, slab estimates, next ids
+    hstates: dict[int, Hstate] = field(default_factory=dict)  # the pools of huge pages, by order
+    hugetlb: RangeMap[int] = field(default_factory=RangeMap)  # pfn -> order of the huge page of a pool, free or in use
     virtio_mem: VirtioMem | None = None
     plugged: RangeMap[bool] = field(default_factory=RangeMap)  # pfns that the virtio-mem device has plugged
     online_page_callback: Callable[[Mm, int, int, ZoneKey], None] | None = None  # set_online_page_callback()
@@ -170,7 +174,6 @@ class Mm:
         """Return a copy whose containers are independent; the event list starts empty."""
         return replace(
             self,
-            params=self.params.copy(),
             nodes=self.nodes.copy(),
             zones=self.zones.copy(),
             free={key: area.copy() for key, area in self.free.items()},
@@ -186,6 +189,8 @@ class Mm:
             storage=self.storage.copy(),
             counters=self.counters.copy(),
             struct_pages=self.struct_pages.copy(),
+            hstates=self.hstates.copy(),
+            hugetlb=self.hugetlb.copy(),
             plugged=self.plugged.copy(),
             pagemaps=self.pagemaps.copy(),
             faults=self.faults.copy(),

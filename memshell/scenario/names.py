@@ -45,6 +45,7 @@ TOP = {
     "block": "block.47.state|zone|node|vmemmap_pages|altmap.alloc and so on",
     "memmap": "memmap.buddy, memmap.altmap, memmap.early: pages behind the struct pages, by where they are",
     "zone": "zone.Movable.present|managed|spanned|free|start_pfn; zone.1.Normal.present for node 1 alone",
+    "huge": "huge.2M.total|free|surplus: pages of a pool of huge pages; huge.1.2M.total on node 1 alone",
     "meminfo": "meminfo.MemTotal and so on, in kB",
     "vmstat": "vmstat.nr_memmap_pages and so on",
     "param": "param.NAME: a parameter that set or use gave",
@@ -207,13 +208,26 @@ class State:
             return Number(min(zone.start_pfn for zone in named))
         return self._sum(named, field)
 
+    def _huge(self, rest: str) -> Number:
+        from memshell.mm.hugetlb.boot import checked_order
+        from memshell.mm.hugetlb.pool import counts
+
+        path, _dot, field = rest.rpartition(".")
+        node, _dot, size = path.rpartition(".")
+        order = checked_order(self.mm, size, "huge")
+        pool = self.mm.hstates.get(order)
+        found = [pages for nid, pages in counts(self.mm, order).items() if node in ("", str(nid))]
+        surplus = [pages for nid, pages in (pool.surplus if pool else ()) if node in ("", str(nid))]
+        values = {"total": sum(t for t, _ in found), "free": sum(f for _, f in found), "surplus": sum(surplus)}
+        return Number(_pick(values, field, f"huge.{rest}"))
+
     def _sum(self, zones: Iterable[Zone], field: str) -> Number:
         return Number(sum(getattr(zone, field) for zone in zones), self.mm.arch.page_size)
 
     def _param(self, rest: str) -> Any:
         from memshell.mm.memory_hotplug.memmap_on_memory import get_memmap_mode
 
-        params = {**self.mm.params, "memmap_on_memory": get_memmap_mode(self.mm)}
+        params = {**self.mm.params.texts(), "memmap_on_memory": get_memmap_mode(self.mm)}
         return plain(_pick(params, rest, f"param.{rest}"))
 
     def _feature(self, rest: str) -> Any:

@@ -113,10 +113,10 @@ def require_backing(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) 
     The parameter ``backed`` is how many MiB of each range it does (Xen and Hyper-V: a part). Raises
     `KernelCrash`.
     """
-    backed = mm.params.get("backed")
+    backed = mm.params.backed
     needed = nr_pages // mm.arch.pages_per_section * (mm.arch.pages_per_section * mm.arch.struct_page_size)
-    if altmap is not None and backed and needed > int(backed) << 20:
-        at = mm.arch.page_offset + (pfn << mm.arch.page_shift) + (int(backed) << 20)
+    if altmap is not None and backed and needed > backed << 20:
+        at = mm.arch.page_offset + (pfn << mm.arch.page_shift) + (backed << 20)
         raise KernelCrash(
             "access to memory that is not backed", "sparse_add_one_section", at, "the memmap lies in the range"
         )

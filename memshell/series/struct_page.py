@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from memshell.errors import KernelCrash, UsageError
 from memshell.mm.fault import page_fault
+from memshell.mm.records import often_replaced
 from memshell.mm.state import Mm, ZoneKey
 
 PG_LOCKED, PG_LRU, PG_RESERVED = 1 << 0, 1 << 4, 1 << 12
@@ -26,6 +27,7 @@ VMEMMAP_PAGE = 0xFFFFFFFFFFFFFFFC  # ~PAGE_MAPPING_FLAGS: not anonymous, not mov
 REFCOUNT_OFFSET = 52  # of _refcount in struct page; recorded: a fault at head + 0x34
 
 
+@often_replaced
 class StructPage(NamedTuple):
     """One struct page.
 
@@ -207,7 +209,7 @@ def initial_content(mm: Mm) -> Content | None:
     series' own kernel poisons them when CONFIG_DEBUG_VM is on. ``count:N`` is about the first struct page
     alone.
     """
-    kind, _, number = mm.params.get("memmap_content", "stale").partition(":")
+    kind, _, number = mm.params.memmap_content.partition(":")
     if kind in ("stale", "count"):
         return filled(0xFF) if mm.feature("config.debug_vm") else None
     if kind == "random":
@@ -220,7 +222,7 @@ def initial_content(mm: Mm) -> Content | None:
 
 def initial_count(mm: Mm) -> int | None:
     """Return the refcount that the first struct page of an add has under ``memmap_content=count:N``."""
-    kind, _, number = mm.params.get("memmap_content", "stale").partition(":")
+    kind, _, number = mm.params.memmap_content.partition(":")
     return int(number, 0) if kind == "count" else None
 
 

@@ -51,8 +51,8 @@ def prepare(mm: Mm, cmdline: str) -> None:
     """Set what the switches say about the content of struct pages and about failures."""
     given = switches(cmdline)
     if int(given.get("rfc_fill", "-1")) >= 0:
-        mm.params["memmap_content"] = f"byte:{given['rfc_fill']}"
+        mm.params = mm.params.with_text("memmap_content", f"byte:{given['rfc_fill']}")
     if "rfc_ref0" in given:
-        mm.params["memmap_content"] = f"count:{given['rfc_ref0']}"
+        mm.params = mm.params.with_text("memmap_content", f"count:{given['rfc_ref0']}")
     if "rfc_fail_usemap" in given:
         mm.faults["section_usage"] = int(given["rfc_fail_usemap"]) + 1

@@ -18,13 +18,20 @@ ENTRIES = frozenset({"acpi_memory_device_add", "memory_subsys_online", "memory_s
 
 
 @cache
-def probed(release: str) -> frozenset[str]:
-    """Return the functions that the recorder's kprobes can see in a kernel: the others were inlined by its compiler.
-
-    ``probes.json`` holds them by release, gathered from all recordings of that release.
-    """
+def probes() -> dict[str, list[str]]:
+    """Return what ``probes.json`` holds: by release, the functions whose calls its recordings show."""
     table: dict[str, list[str]] = json.loads((files("memshell.verify") / "probes.json").read_text())
-    return frozenset(table.get(".".join(release.split(".")[:2]), ()))
+    return table
+
+
+def minor(release: str) -> str:
+    """Return ``6.12`` of ``6.12.117``."""
+    return ".".join(release.split(".")[:2])
+
+
+def probed(release: str) -> frozenset[str]:
+    """Return the functions that the recorder's kprobes can see in a kernel: the others were inlined by its compiler."""
+    return frozenset(probes().get(minor(release), ()))
 
 
 def modelled() -> frozenset[str]:
@@ -51,20 +58,28 @@ def recorded_names(calls: list[list[Any]]) -> list[str]:
     return names
 
 
-def visible_names(recording: Recording) -> frozenset[str]:
-    """Return the functions whose calls this recording shows.
+def shown_names(recording: Recording) -> frozenset[str]:
+    """Return the functions whose calls a recording has."""
+    return frozenset(name for step in recording.steps for name in recorded_names(step.get("calls", [])))
 
-    One that never shows an entry point was made with a handful of probes: then only those count that it shows.
-    """
-    seen = frozenset(name for step in recording.steps for name in recorded_names(step.get("calls", [])))
-    return probed(recording.release) | seen if seen & ENTRIES else seen
+
+def fully_probed(names: frozenset[str]) -> bool:
+    """Whether a recording that has these names was made with all probes: it shows an entry point."""
+    return bool(names & ENTRIES)
+
+
+def visible_names(recording: Recording) -> frozenset[str]:
+    """Return the functions whose calls this recording shows; of one with a handful of probes, those that it has."""
+    seen = shown_names(recording)
+    return probed(recording.release) | seen if fully_probed(seen) else seen
 
 
 def compare_calls(calls: list[list[Any]], traces: list[Trace], visible: frozenset[str]) -> tuple[list[str], list[str]]:
     """Return both sequences, each without the functions that the other side cannot show."""
     known = modelled()
+    both = visible & known
     recorded = [name for name in recorded_names(calls) if name in known]
-    predicted = [call.name for trace in traces for call in trace.calls if call.name in visible & known]
+    predicted = [call.name for trace in traces for call in trace.calls if call.name in both]
     return recorded, predicted
 
 

@@ -1,7 +1,8 @@
 """How true the model is: which kernel functions it has, and how many recorded quantities stand behind each.
 
 ``python -m memshell.verify.fidelity RECORDING...`` (``make fidelity``) verifies the recordings and writes
-``memshell/verify/fidelity.json``, which the ``fidelity`` command reads, and ``docs/fidelity.md``.
+``memshell/verify/fidelity.json``, which the ``fidelity`` command reads, ``docs/fidelity.md``, and the functions
+that the recordings show (``memshell/verify/probes.json``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import memshell.mm
 from memshell.capture.recording import load_recording
 from memshell.mm import LEDGER, Mark
+from memshell.verify.calls import fully_probed, minor, probes, shown_names
 from memshell.verify.quantity import Quantity
 from memshell.verify.report import summary, verify_recording
 
@@ -63,6 +65,23 @@ def tally(path: str) -> Tally:
         dict(behind),
         differs,
     )
+
+
+def probes_of(path: str) -> tuple[str, frozenset[str]]:
+    """Return the release of a recording and the functions that it shows can be probed there; none of a partial one."""
+    recording = load_recording(path)
+    names = shown_names(recording)
+    return minor(recording.release), names if fully_probed(names) else frozenset()
+
+
+def gather_probes(paths: list[str]) -> dict[str, list[str]]:
+    """Return what ``probes.json`` holds, with what the recordings at *paths* add to it."""
+    table = {release: set(names) for release, names in probes().items()}
+    with ProcessPoolExecutor() as pool:
+        for release, names in pool.map(probes_of, sorted(paths), chunksize=4):
+            if names:
+                table.setdefault(release, set()).update(names)
+    return {release: sorted(names) for release, names in table.items()}
 
 
 def gather(paths: list[str]) -> dict[str, Any]:
@@ -171,6 +190,8 @@ def _recordings(data: dict[str, Any]) -> list[str]:
 
 def main(paths: list[str]) -> int:
     """Verify *paths*, write the table, and say what is not explained."""
+    (ROOT / "memshell" / "verify" / "probes.json").write_text(json.dumps(gather_probes(paths), indent=1) + "\n")
+    probes.cache_clear()
     data = gather(paths)
     (ROOT / "memshell" / "verify" / "fidelity.json").write_text(json.dumps(data, indent=1) + "\n")
     stored.cache_clear()

@@ -29,6 +29,7 @@ LETTERS = {
     Owner.PAGETABLE: "K",
     Owner.RESERVED: "R",
     Owner.USER: "U",
+    Owner.HUGETLB: "H",
     Owner.OFFLINE: "O",
     Owner.DEVICE: "D",
 }
@@ -38,6 +39,7 @@ NAMES = {
     "K": "kernel",
     "R": "reserved",
     "U": "movable in use",
+    "H": "free huge page",
     "O": "PageOffline",
     "D": "device",
     "B": "bad",
@@ -45,8 +47,8 @@ NAMES = {
     OFFLINE: "offline",
 }
 # Of the sixteen that a terminal's own theme defines; the letters say the same without them.
-COLOURS = {"P": 31, "M": 35, "K": 36, "R": 90, "U": 34, "O": 33, "D": 94, "B": 91, FREE: 32, OFFLINE: 33}
-RANK = "PMBKRUOD"  # what a small part is shown for when several are in one piece
+COLOURS = {"P": 31, "M": 35, "K": 36, "R": 90, "U": 34, "H": 34, "O": 33, "D": 94, "B": 91, FREE: 32, OFFLINE: 33}
+RANK = "PMBKRUHOD"  # what a small part is shown for when several are in one piece
 MOST_ROWS = 24
 
 

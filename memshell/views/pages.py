@@ -6,7 +6,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from memshell.drivers.base.memory.blocks import block_start
-from memshell.mm.page import KPAGEFLAGS, KPF_NOPAGE, KPF_OFFLINE, KPF_RESERVED, Owner
+from memshell.mm.page import (
+    KPAGEFLAGS,
+    KPF_COMPOUND_HEAD,
+    KPF_COMPOUND_TAIL,
+    KPF_HUGE,
+    KPF_NOPAGE,
+    KPF_OFFLINE,
+    KPF_RESERVED,
+    Owner,
+)
 from memshell.mm.pfn import align_down, format_size
 from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.state import SECTION_DEVICE, SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT
@@ -30,6 +39,9 @@ FLAG_NAMES = {
     11: "mmap",
     12: "anonymous",
     14: "swapbacked",
+    15: "compound_head",
+    16: "compound_tail",
+    17: "huge",
     20: "nopage",
     23: "offline",
     26: "pgtable",
@@ -65,6 +77,7 @@ PFN_TYPES = {  # what a page is to people
     Owner.VMEMMAP: "memmap of the range that it was added with",
     Owner.BAD: "bad: dropped by the buddy",
     Owner.USER: "movable, in use",
+    Owner.HUGETLB: "a free huge page of a pool",
     Owner.PINNED: "movable, pinned",
     Owner.OFFLINE: "PageOffline",
     Owner.DEVICE: "device memory",
@@ -79,7 +92,16 @@ def kpageflags(mm: Mm, pfn: int) -> int:
     flags = KPAGEFLAGS[page.owner]
     if page.owner is Owner.MEMMAP_SELF and mm.feature("memmap_self.reserved"):
         flags |= KPF_RESERVED
+    flags |= huge_flags(mm, pfn)
     return flags & ~KPF_OFFLINE if page.owner is Owner.DEVICE else flags
+
+
+def huge_flags(mm: Mm, pfn: int) -> int:
+    """Return the flags that the page *pfn* has for being a part of a huge page; 0 where it is of none."""
+    order = mm.hugetlb.get(pfn)
+    if order is None:
+        return 0
+    return KPF_HUGE | (KPF_COMPOUND_TAIL if pfn % (1 << order) else KPF_COMPOUND_HEAD)
 
 
 def flag_names(flags: int) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from memshell.mm.hugetlb import pool
+from memshell.mm.hugetlb.boot import default_order
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import lowmem_reserve, nr_free_pages
@@ -158,12 +160,31 @@ def meminfo_data(mm: Mm) -> dict[str, int]:
     """Return what is modelled of /proc/meminfo, in kB: memory, and what `alloc` gave to processes."""
     anonymous = sum(end - start for start, end, page in mm.pages.items() if page.owner in (Owner.USER, Owner.PINNED))
     pages = {"MemTotal": mm.totalram_pages, "MemFree": nr_free_pages(mm), "AnonPages": anonymous}
-    return {name: count << mm.arch.page_shift >> 10 for name, count in pages.items()}
+    found = {name: count << mm.arch.page_shift >> 10 for name, count in pages.items()}
+    return found | hugetlb_report_meminfo(mm) if mm.hstates else found
+
+
+def hugetlb_report_meminfo(mm: Mm) -> dict[str, int]:
+    """Return the lines of the default pool, and what all pools hold. Source: mm/hugetlb.c:hugetlb_report_meminfo."""
+    order = default_order(mm)
+    assert order is not None
+    found = pool.counts(mm, order)
+    surplus = mm.hstates[order].surplus if order in mm.hstates else ()
+    held = sum(end - start for start, end, _ in mm.hugetlb.items())
+    return {
+        "HugePages_Total": sum(total for total, _ in found.values()),
+        "HugePages_Free": sum(free for _, free in found.values()),
+        "HugePages_Rsvd": 0,
+        "HugePages_Surp": sum(pages for _, pages in surplus),
+        "Hugepagesize": mm.arch.page_size << order >> 10,
+        "Hugetlb": held << mm.arch.page_shift >> 10,
+    }
 
 
 def meminfo(mm: Mm) -> str:
-    """Return /proc/meminfo. Source: fs/proc/meminfo.c:show_val_kb."""
-    return "".join(f"{name + ':':<15} {value:8d} kB\n" for name, value in meminfo_data(mm).items())
+    """Return /proc/meminfo, once a pool of huge pages was asked for with its lines. Source: fs/proc/meminfo.c:show_val_kb."""
+    lines = meminfo_data(mm).items()
+    return "".join(f"{name + ':':<15} {value:8d}{'' if '_' in name else ' kB'}\n" for name, value in lines)
 
 
 def vmstat_data(mm: Mm) -> dict[str, int]:

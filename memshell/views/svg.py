@@ -26,6 +26,7 @@ KINDS = {
     Owner.FREE: "free",
     Owner.USER: "in use",
     Owner.PINNED: "in use",
+    Owner.HUGETLB: "in use",
     Owner.MEMMAP: "memmap",
     Owner.MEMMAP_SELF: "memmap",
     Owner.VMEMMAP: "memmap",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memshell.drivers.base.memory.state import valid_zones
+from memshell.mm.params import MEMMAP_ON_MEMORY, PARAMETERS
 from memshell.views.proc import buddyinfo, iomem, meminfo, pagetypeinfo, vmstat, zoneinfo
 
 if TYPE_CHECKING:
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
 
 MEMORY = "sys/devices/system/memory"
 NODE = "sys/devices/system/node"
-PARAMETERS = "sys/module/memory_hotplug/parameters"
+MODULE = "sys/module/memory_hotplug/parameters"
 
 
 def files(mm: Mm) -> Iterator[tuple[str, str]]:
     """Yield (path, content) of every file. Sources: drivers/base/memory.c, drivers/base/node.c, fs/proc."""
     yield f"{MEMORY}/block_size_bytes", f"{mm.block_size:x}\n"
-    yield f"{MEMORY}/auto_online_blocks", mm.params.get("auto_online_blocks", "offline") + "\n"
+    yield f"{MEMORY}/auto_online_blocks", mm.params.auto_online_blocks + "\n"
     for number, block in sorted(mm.blocks.items()):
         folder = f"{MEMORY}/memory{number}"
         yield f"{folder}/phys_index", f"{number:08x}\n"
@@ -38,10 +39,10 @@ def files(mm: Mm) -> Iterator[tuple[str, str]]:
 
 
 def _parameters(mm: Mm) -> Iterator[tuple[str, str]]:
-    yield f"{PARAMETERS}/memmap_on_memory", mm.policy.parameter + "\n"
-    for name in ("online_policy", "auto_movable_ratio", "auto_movable_numa_aware"):
-        if name in mm.params:
-            yield f"{PARAMETERS}/{name}", mm.params[name] + "\n"
+    yield f"{MODULE}/{MEMMAP_ON_MEMORY}", mm.policy.parameter + "\n"
+    for name, parameter in PARAMETERS.items():
+        if parameter.module:
+            yield f"{MODULE}/{name}", mm.params.text(name) + "\n"
 
 
 def _proc(mm: Mm) -> Iterator[tuple[str, str]]:

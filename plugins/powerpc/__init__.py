@@ -43,7 +43,7 @@ OPTIONS = (
     Option("block", "256M", "LMB and memory block size; auto: derived from ram, as without LMBs"),
     Option("page", "64K", "page size", ("64K", "4K")),
     Option("mmu", "radix", "the MMU", ("radix", "hash")),
-    Option("hugepages", "on", "hash: 16M pages, for the kernel's maps too; QEMU's TCG: off", ("on", "off")),
+    Option("large_pages", "on", "hash: 16M pages, for the kernel's maps too; QEMU's TCG: off", ("on", "off")),
     Option("vmemmap", "", "bytes of a vmemmap mapping of fixed size (hash; radix until v6.5, 64K in v4.20)"),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
     Option("used", "", "what the booted kernel has in use; as recorded without it"),
@@ -70,6 +70,7 @@ class Powerpc(Arch):
     max_order: int = 8
     pageblock_order: int = 5
     pmd_shift: int = 21
+    hugepage_shifts: tuple[int, ...] = (21, 30)
     vmemmap_base: int = 0xC00C000000000000
     page_offset: int = 0xC000000000000000
     hotplug_driver: str = "driver"
@@ -77,12 +78,12 @@ class Powerpc(Arch):
     options: tuple[Option, ...] = OPTIONS
     unit: int = 0  # bytes of a vmemmap mapping, where it is not the MMU's
     radix: bool = True
-    hugepages: bool = True
+    large_pages: bool = True
 
     @property
     def mmu(self) -> PowerMmu:
         """How this machine maps memory. Hash without 16M pages maps everything with base pages."""
-        linear = 16 * MiB if self.hugepages else self.page_size
+        linear = 16 * MiB if self.large_pages else self.page_size
         return PowerMmu(self.radix, linear, self.unit or (2 * MiB if self.radix else linear))
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> Powerpc:
@@ -93,27 +94,28 @@ class Powerpc(Arch):
             raise UsageError(
                 f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel"
             )
-        new = self.built(options["page"] == "64K", options["mmu"] == "radix", options["hugepages"] == "on", size)
+        new = self.built(options["page"] == "64K", options["mmu"] == "radix", options["large_pages"] == "on", size)
         unit = memparse(options["vmemmap"]) if options["vmemmap"] else 0
         if unit and (unit & (unit - 1) or not new.page_size <= unit <= 16 * MiB):
             raise UsageError(f"vmemmap={options['vmemmap']} cannot be", hint="a power of two from a page to 16M")
         return replace(new, unit=unit)
 
-    def built(self, large: bool, radix: bool, hugepages: bool, struct_page: int = 64) -> Powerpc:
+    def built(self, large: bool, radix: bool, large_pages: bool, struct_page: int = 64) -> Powerpc:
         """Return this architecture with the constants of one kernel build and MMU.
 
         Source: book3s64/hugetlbpage.c for the pageblock.
         """
         shift, top = (16, 8) if large else (12, 12)
-        huge = 21 if radix else 24 if hugepages else 0
+        huge = 21 if radix else 24 if large_pages else 0
         order = min(huge - shift, top) if huge else top
         return replace(
             self,
             page_shift=shift,
             max_order=top,
             pageblock_order=order,
+            hugepage_shifts=(21, 30) if radix else (24, 34) if large_pages else (),
             radix=radix,
-            hugepages=hugepages,
+            large_pages=large_pages,
             struct_page_size=struct_page,
         )
 

@@ -70,6 +70,8 @@ class S390(Arch):
     max_order: int = 10
     pageblock_order: int = 8
     pmd_shift: int = 20
+    hugepage_shifts: tuple[int, ...] = (20, 31)
+    hugepage_migration: bool = False
     vmemmap_base: int = 0x0000037200000000
     page_offset: int = 0
     zone_limits: tuple[tuple[ZoneType, int], ...] = ((ZoneType.DMA, DMA_PFN),)
@@ -91,6 +93,7 @@ class S390(Arch):
         return replace(
             self,
             edat=edat,
+            hugepage_shifts=self.hugepage_shifts[:edat],
             struct_page_size=size,
             section_size_bits=profile.features["s390.section_size_bits"],
             max_mappable=self.vmemmap_base if profile.features["s390.mappable"] == "vmemmap" else end,

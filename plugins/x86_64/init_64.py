@@ -1,12 +1,15 @@
-"""arch/x86/mm/init_64.c and init.c: the direct map and the vmemmap of x86_64, and how their tables come and go."""
+"""arch/x86/mm/init_64.c: the direct map and the vmemmap of x86_64, and how their tables come and go."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from memshell import (
     GiB,
     KernelError,
     MiB,
     Mm,
+    OutOfMemory,
     VmemAltmap,
     add_pages,
     align_down,
@@ -23,6 +26,8 @@ from memshell import (
     vmemmap_populate_hugepages,
 )
 
+from .init import init_memory_mapping
+
 PMD, PUD, P4D = 2 * MiB, GiB, 512 * GiB
 PAGE_INUSE = 0xFD
 
@@ -35,24 +40,27 @@ def map_range(mm: Mm, start: int, end: int, *, gbpages: bool, early: bool = Fals
         leaf = PUD if gbpages and at % PUD == 0 and at + PUD <= end else PMD
         stop = align_down(end, PUD) if leaf == PUD else min(end, align_down(at, PUD) + PUD)
         for base in range(align_down(va, P4D), offset + stop, P4D):
-            ensure_table(mm, "p4d_pud", base, P4D, 0, early=early, atomic=True)
+            direct_map_table(mm, "p4d_pud", max(base, va), P4D, early=early)
         if leaf == PMD:
-            ensure_table(mm, "pmd", va, PUD, 0, early=early, atomic=True)
+            direct_map_table(mm, "pmd", va, PUD, early=early)
         for a, b in list(mm.leaves.gaps(va, offset + stop)):
             set_leaf(mm, a, b, leaf, (a - offset) >> 12, "ram")
         at = stop
 
 
-@mirrors(
-    "arch/x86/mm/init.c:init_memory_mapping", "v6.12", "simplified", "hot-added memory only: no 4K leaves, no promotion"
-)
-def init_memory_mapping(mm: Mm, start: int, end: int, *, gbpages: bool) -> None:
-    """Build the direct map of [start, end) bytes in the runs that split_mem_range() makes: 2M, 1G leaves, 2M."""
-    low, high = align_up(start, PUD), align_down(end, PUD)
-    whole = gbpages and low < high
-    for a, b in ((start, low), (low, high), (high, end)) if whole else ((start, end),):
-        if a < b:
-            kernel_physical_mapping_init(mm, a, b, gbpages=gbpages)
+def direct_map_table(mm: Mm, level: str, va: int, span: int, *, early: bool) -> None:
+    """alloc_low_page(): make sure of a table of the direct map, GFP_ATOMIC.
+
+    Nobody looks whether there is one: the caller reads the entry of *va* in a table at address 0, and `KernelCrash` is
+    raised (bug.x86_phys_init_without_table). Without the bug: raises `OutOfMemory`.
+    """
+    try:
+        ensure_table(mm, level, va, span, 0, early=early, atomic=True)
+    except OutOfMemory as error:
+        reader, entry = ("phys_pmd_init", PMD) if level == "pmd" else ("phys_pud_init", PUD)
+        if mm.feature("bug.x86_phys_init_without_table"):
+            raise page_fault(va % span // entry * 8, reader, str(error)) from error
+        raise OutOfMemory(error.message, where=f"arch/x86/mm/init_64.c:{reader}") from error
 
 
 @mirrors("arch/x86/mm/init_64.c:kernel_physical_mapping_init", "v6.12", "complete")
@@ -64,7 +72,8 @@ def kernel_physical_mapping_init(mm: Mm, start: int, end: int, *, gbpages: bool)
 @mirrors("arch/x86/mm/init_64.c:arch_add_memory", "v6.12", "complete")
 def x86_arch_add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None, *, gbpages: bool) -> None:
     """Direct map first, in 1G leaves where *gbpages* allows; then the sections."""
-    init_memory_mapping(mm, start, start + size, gbpages=gbpages)
+    fill = partial(kernel_physical_mapping_init, gbpages=gbpages)
+    init_memory_mapping(mm, start, start + size, gbpages=gbpages, fill=fill)
     try:
         x86_add_pages(mm, nid, start >> 12, size >> 12, altmap)
     except KernelError:

@@ -101,7 +101,7 @@ def test_verify_and_capture_see_the_same_machine(name, tmp_path):
     )
     assert (mm.arch, mm.profile) == (arch, known.profile)
     assert mm.policy.parameter == first["state"]["params"].get("memmap_on_memory", "N")
-    assert mm.params["auto_online_blocks"] == first["state"]["auto_online_blocks"]
+    assert mm.params.auto_online_blocks == first["state"]["auto_online_blocks"]
 
 
 @pytest.mark.parametrize("name", RUNNING)

@@ -56,6 +56,17 @@ def test_keys_win_over_the_file(machine_file, capsys):
     assert (shown["auto_online_blocks"], shown["bug.altmap_free_any"]) == ("online", "off")
 
 
+def test_the_command_line_of_the_kernel_is_read_and_what_nobody_reads_is_named(machine_file, capsys):
+    """movable_node has no file in sysfs; of the online policy sysfs has the last word."""
+    words = "movable_node page_alloc.shuffle=1 memory_hotplug.online_policy=auto-movable transparent_hugepage=never"
+    path = machine_file(lambda m: m.update(cmdline=words))
+    code, out, err = run(capsys, f"use {path}; set; add 1G; online offline; expect zone.Movable.present >= 1G")
+    shown = dict(line.split()[:2] for line in out.splitlines()[1:] if len(line.split()) > 1)
+    assert (code, shown["movable_node"], shown["online_policy"]) == (0, "Y", "contig-zones")
+    assert shown["transparent_hugepage"] == "never"
+    assert err == f"memshell: {path}: page_alloc.shuffle=1 on its kernel's command line changes nothing here\n"
+
+
 @pytest.mark.parametrize(
     "words, code, error",
     [

@@ -24,6 +24,7 @@ def test_calls_are_shown_as_a_tree_with_their_file(session):
     assert inner.strip() == "sparse_add_section(0, 0x100000, 32768, None)  x 8  [mm/sparse.c, simplified]"
 
 
+@pytest.mark.slow
 def test_a_thousand_blocks_are_as_readable_as_one(session):
     session.type("policy memmap_on_memory")
     session.type("add 128G")

@@ -3,6 +3,8 @@
 import pytest
 
 from memshell.mm.invariants import violations
+from memshell.mm.mmzone import ZoneType
+from memshell.mm.page_alloc.allocation import lowmem_reserve
 
 
 def where(prompt):
@@ -78,3 +80,33 @@ def test_a_place_that_is_taken_is_busy(prompt):
     prompt("add 128M; online 32; alloc 4M at=4G")
     assert "pfn 0x100000 is in use" in prompt.fails("alloc 4K at=4G")
     assert "not all online" in prompt.fails("alloc 4K at=8G")
+
+
+def test_an_interrupt_takes_five_eighths_of_the_min_watermark_too(prompt):
+    """Source: mm/page_alloc.c:__zone_watermark_ok; with nothing left, x86 has no table for the direct map (neon 1391)."""
+    zones = {key: zone for key, zone in prompt.mm.zones.items() if zone.managed}
+    reserve = {key: lowmem_reserve(prompt.mm, key, ZoneType.NORMAL) for key in zones}
+    room = sum(zone.free - zone.watermark_min - reserve[key] for key, zone in zones.items())
+    prompt(f"alloc {room * 4}K unmovable")
+    assert "ENOMEM" in prompt.fails("alloc 4K unmovable")
+    more = sum(zone.watermark_min - (zone.watermark_min + 1) // 2 * 3 // 4 for zone in zones.values())
+    prompt(f"alloc {more * 4 - 32}K atomic")
+    assert "ENOMEM" in prompt.fails("alloc 64K atomic")
+    prompt("alloc 4K atomic; " * 4)
+    assert violations(prompt.mm) == []
+
+
+@pytest.mark.parametrize("arch, errno", [("x86_64", "crash"), ("powerpc", "EFAULT"), ("s390", "ENOMEM")])
+def test_a_table_of_the_direct_map_that_cannot_be_had(prompt, arch, errno):
+    prompt(f"use {arch} ram=2G; fault direct_map_table")
+    said = prompt.fails("add 256G 512M")
+    assert ("NULL pointer" if errno == "crash" else errno) in said
+
+
+@pytest.mark.parametrize("arch, at", [("x86_64", "6T"), ("powerpc", "6T"), ("s390", "256G")])
+def test_a_table_or_a_piece_of_the_memmap_that_cannot_be_had(prompt, arch, at):
+    prompt(f"use {arch} ram=2G; fault vmemmap_table")
+    assert "ENOMEM" in prompt.fails(f"add {at} 256M")
+    assert violations(prompt.mm) == []
+    prompt(f"use {arch} ram=2G; fault memmap_page; add {at} 256M")  # a leaf that cannot be had: smaller pages
+    assert violations(prompt.mm) == []

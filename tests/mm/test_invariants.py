@@ -106,6 +106,10 @@ def overlap_resources(mm):
     mm.resources.add(last._replace(end=last.end - 1))
 
 
+def free_half_a_huge_page(mm):
+    mm.hugetlb.set(PFN + 0x400, PFN + 0x600, 9)
+
+
 def stop_a_removal_halfway(mm):
     mm.profile = PROFILES["rfc-2018"]
     mm.vmemmap_head = mm.arch.vmemmap_address(PFN)
@@ -131,6 +135,7 @@ BREAKS = {
     leave_a_section_online: "has an online section",
     forget_a_group: "does not exist",
     lose_a_resource: "is in no System RAM resource",
+    free_half_a_huge_page: "are of a huge page and are",
     stop_a_removal_halfway: "though no removal goes on",
     remove_the_frames_of_a_memmap: "which are gone",
     overlap_resources: "overlaps the one before it",

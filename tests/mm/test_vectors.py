@@ -9,12 +9,12 @@ import pytest
 from memshell.drivers.base.memory.state import state_store
 from memshell.drivers.nvdimm.pfn_devs import nd_pfn_geometry
 from memshell.errors import KernelError
-from memshell.machine import DEFAULT_PARAMS
 from memshell.mm.boot import boot
 from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
 from memshell.mm.memory_hotplug.add import add_memory
 from memshell.mm.memory_hotplug.memmap_on_memory import memmap_request
 from memshell.mm.mmzone import ZoneType
+from memshell.mm.params import Params
 from memshell.mm.pfn import GiB, MiB, TiB
 from memshell.mm.profile import find_profile
 from memshell.mm.sparse import mem_section_usage_size
@@ -36,7 +36,11 @@ OPTIONS = {
 
 
 def cases(kind):
-    return [pytest.param(case, id=case_id(case)) for case in CASES[kind] if case["arch"] not in LATER]
+    return [
+        pytest.param(case, id=case_id(case), marks=[pytest.mark.slow] if case.get("size") == TiB else [])
+        for case in CASES[kind]
+        if case["arch"] not in LATER
+    ]
 
 
 def case_id(case):
@@ -60,7 +64,7 @@ def machine(plugins, case, release="v6.12", ram="2G"):
     if "pbo10" in case["arch"]:
         arch = replace(arch, pageblock_order=10)
     policy = plugins.policies()[POLICIES[case.get("policy", "buddy")]]
-    return boot(arch, profile, policy, arch.boot_memory(values, profile), dict(DEFAULT_PARAMS))
+    return boot(arch, profile, policy, arch.boot_memory(values, profile), Params())
 
 
 @pytest.mark.parametrize("case", cases("accept"))

@@ -1,5 +1,6 @@
-"""A clean virtual environment into which memshell and plugins are installed, without a network."""
+"""Clean virtual environments into which memshell and plugins are installed, without a network."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -11,22 +12,27 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("memshell", "plugins", "scenarios", "pyproject.toml", "README.md", "LICENSE")
+PIP = ("-m", "pip", "--disable-pip-version-check")
+OFFLINE = ("--quiet", "--no-index", "--no-build-isolation", "--no-deps")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what builds and installs packages as slow."""
+    for item in items:
+        if "wheel" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 class CleanVenv:
-    """An environment that has memshell as a wheel installs it, and what it depends on, linked."""
+    """An environment with the links to what memshell depends on, and nothing else at first."""
 
     def __init__(self, folder):
         self.folder = folder
         self.python = folder / "venv" / "bin" / "python"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+
+    def make(self):
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.folder / "venv"], check=True)
         self._link_dependencies()
-        copy = folder / "memshell"
-        copy.mkdir()
-        for name in SOURCES:
-            into = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            into(ROOT / name, copy / name)
-        self.install(copy)
 
     def _link_dependencies(self):
         """Make everything importable that this environment has, but for memshell itself."""
@@ -38,22 +44,20 @@ class CleanVenv:
         (site,) = (self.folder / "venv" / "lib").glob("python*/site-packages")
         (site / "dependencies.pth").write_text(f"{links}\n")
 
-    def install(self, project):
-        """Install a project as `pip install PROJECT` does."""
-        options = ["--quiet", "--no-index", "--no-build-isolation", "--no-deps", "--no-warn-script-location"]
-        done = self.run("-m", "pip", "--disable-pip-version-check", "install", *options, str(project))
+    def install(self, *projects):
+        """Install projects or wheels as `pip install PROJECT` does."""
+        done = self.run(*PIP, "install", *OFFLINE, "--no-warn-script-location", *map(str, projects))
         assert done.returncode == 0, done.stdout + done.stderr
 
     def run(self, *arguments, cwd=None):
         """Run the environment's Python, away from any checkout."""
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(
             [str(self.python), *arguments],
             capture_output=True,
             text=True,
             timeout=300,
             cwd=cwd or self.folder,
-            env=environment,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.folder)},
             check=False,
         )
 
@@ -63,5 +67,60 @@ class CleanVenv:
 
 
 @pytest.fixture(scope="session")
-def venv(tmp_path_factory):
-    return CleanVenv(tmp_path_factory.mktemp("clean"))
+def once(tmp_path_factory):
+    """A folder that one worker of pytest-xdist fills and all of them use."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def folder(name, fill):
+        path, done = shared / name, shared / f"{name}.done"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(path, ignore_errors=True)
+                path.mkdir()
+                fill(path)
+                done.touch()
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(once):
+    """What `pip install .` installs, built from a copy: a build leaves folders behind."""
+
+    def build(folder):
+        for name in SOURCES:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, folder / "source")
+        command = [sys.executable, *PIP, "wheel", *OFFLINE, "--wheel-dir", folder, folder / "source"]
+        subprocess.run(command, check=True, capture_output=True)
+
+    (path,) = once("wheel", build).glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def environment(once, wheel):
+    """Make a clean environment with memshell, once for all workers; *fill* installs the rest."""
+
+    def make(name, fill=lambda _venv: None):
+        def filled(folder):
+            venv = CleanVenv(folder)
+            venv.make()
+            venv.install(wheel)
+            fill(venv)
+
+        return CleanVenv(once(name, filled))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def venv(environment):
+    """An environment with memshell alone."""
+    return environment("clean")

@@ -15,11 +15,13 @@ from memshell.testing import arch_conformance, policy_conformance
 INSTALLED = load_plugins()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x86_64", "powerpc", "s390"])
 def test_the_architectures_of_memshell_conform(name):
     arch_conformance(INSTALLED.arches()[name], examples=2).assert_ok()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["buddy", "memmap_on_memory", "memmap_on_memory_force", "memmap_from_range"])
 def test_the_policies_of_memshell_conform(name):
     policy_conformance(INSTALLED.policies()[name], examples=2).assert_ok()
@@ -244,6 +246,7 @@ class LosesWhenShort(X86):
         super().vmemmap_populate(mm, start, end, nid, altmap)
 
 
+@pytest.mark.slow
 def test_the_random_user_finds_what_no_order_shows_and_gives_the_fewest_steps():
     arch = LosesWhenShort()
     arch_conformance(arch, policies=[Buddy()], examples=0).assert_ok()
@@ -254,6 +257,7 @@ def test_the_random_user_finds_what_no_order_shows_and_gives_the_fewest_steps():
     assert len(fault.where.split("; ")) == 4
 
 
+@pytest.mark.slow
 def test_the_random_user_draws_the_same_each_time():
     first, second = (arch_conformance(LosesWhenShort(), policies=[Buddy()], examples=20) for _ in range(2))
     assert str(first) == str(second)

@@ -11,13 +11,16 @@ EXAMPLES = {"memshell-arm64": "arm64", "memshell-fastnode": "fastnode"}
 
 
 @pytest.fixture(scope="session")
-def examples(venv, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("examples")
-    for name in EXAMPLES:
+def examples(environment):
+    """An environment with both, and their sources beside it."""
+
+    def fill(venv):
         ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
-        shutil.copytree(ROOT / "examples" / name, folder / name, ignore=ignored)
-        venv.install(folder / name)
-    return folder
+        for name in EXAMPLES:
+            shutil.copytree(ROOT / "examples" / name, venv.folder / name, ignore=ignored)
+        venv.install(*(venv.folder / name for name in EXAMPLES))
+
+    return environment("examples", fill)
 
 
 def test_every_example_is_tried():
@@ -25,17 +28,17 @@ def test_every_example_is_tried():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_installed_and_passes_its_own_tests(venv, examples, name):
-    found = {plugin["name"]: plugin for plugin in json.loads(venv.memshell("plugins", "--json").stdout)}
+def test_an_example_is_installed_and_passes_its_own_tests(examples, name):
+    found = {plugin["name"]: plugin for plugin in json.loads(examples.memshell("plugins", "--json").stdout)}
     assert found[EXAMPLES[name]]["state"] == "loaded"
     assert found[EXAMPLES[name]]["origin"].startswith(f"{name}: ")
-    done = venv.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=examples / name)
+    done = examples.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=examples.folder / name)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
-def test_installed_examples_are_strict_clean(venv, examples):
+def test_installed_examples_are_strict_clean(examples):
     command = "use arm64 page=64K ram=4G; policy fastnode; add 8G node=2; online all movable"
-    done = venv.memshell("--strict-plugins", "-c", command)
+    done = examples.memshell("--strict-plugins", "-c", command)
     assert (done.returncode, done.stderr) == (0, "")
 
 

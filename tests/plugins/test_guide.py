@@ -76,6 +76,7 @@ def test_the_plugins_of_the_guide_work(number, tmp_path):
     assert done.returncode == 3 * ("check" in commands)  # check found something
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(TESTS)))
 def test_the_tests_of_the_guide_pass(number, tmp_path):
     (tmp_path / "test_guide.py").write_text(TESTS[number])

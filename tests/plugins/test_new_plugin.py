@@ -12,26 +12,28 @@ PROJECTS = {"arch": "toy64", "policy": "large-only", "commands": "zone-sizes"}
 
 
 @pytest.fixture(scope="session")
-def projects(venv, tmp_path_factory):
-    """Written and installed by the installed memshell."""
-    folder = tmp_path_factory.mktemp("projects")
-    for kind, name in PROJECTS.items():
-        done = venv.run("-m", "memshell", "new-plugin", kind, name, cwd=folder)
-        assert (done.returncode, done.stderr) == (0, "")
-        venv.install(folder / f"memshell-{name}")
-    return folder
+def projects(environment):
+    """An environment with all three, written and installed by the installed memshell."""
+
+    def fill(venv):
+        for kind, name in PROJECTS.items():
+            done = venv.memshell("new-plugin", kind, name)
+            assert (done.returncode, done.stderr) == (0, "")
+        venv.install(*(venv.folder / f"memshell-{name}" for name in PROJECTS.values()))
+
+    return environment("projects", fill)
 
 
 @pytest.mark.parametrize("kind", PROJECTS)
-def test_a_new_project_is_a_plugin_that_passes_its_own_tests(venv, projects, kind):
+def test_a_new_project_is_a_plugin_that_passes_its_own_tests(projects, kind):
     name = PROJECTS[kind]
-    found = {plugin["name"]: plugin for plugin in json.loads(venv.memshell("plugins", "--json").stdout)}
+    found = {plugin["name"]: plugin for plugin in json.loads(projects.memshell("plugins", "--json").stdout)}
     plugin = found[name.replace("-", "_")]
     assert (plugin["state"], plugin["error"], plugin["version"]) == ("loaded", "", "0.1")
     assert plugin["hooks"] == [
         {"arch": "memshell_arches", "policy": "memshell_policies"}.get(kind, "memshell_commands")
     ]
-    done = venv.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=projects / f"memshell-{name}")
+    done = projects.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=projects.folder / f"memshell-{name}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
@@ -45,16 +47,22 @@ def test_the_line_to_try_it_without_installing_works(tmp_path, capsys, monkeypat
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_new_projects_are_typed_against_the_installed_package(venv, projects):
-    files = sorted(str(path) for path in projects.glob("*/*.py"))
+def test_the_new_projects_are_typed_against_the_installed_package(projects):
+    files = sorted(str(path) for path in projects.folder.glob("memshell-*/*.py"))
     assert len(files) == len(PROJECTS)
-    done = venv.run("-m", "mypy", "--strict", "--cache-dir=/dev/null", *files)
+    done = projects.run("-m", "mypy", "--strict", "--cache-dir=/dev/null", *files)
     assert done.returncode == 0, done.stdout
 
 
 def test_the_new_projects_are_clean(projects):
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E,F,I,B", "--line-length", "120"]
-    done = subprocess.run([*command, str(projects)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*command, *map(str, projects.folder.glob("memshell-*"))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
 
 

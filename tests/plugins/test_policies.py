@@ -1,5 +1,7 @@
 """What a policy is told about the machine is true, and what it answers is done."""
 
+from dataclasses import replace
+
 import pytest
 from memshell_plugins.x86_64 import X86
 
@@ -53,7 +55,7 @@ def test_the_memmap_comes_from_the_nodes_of_the_answer(nodes):
     machine = guest(policy)
     with machine.transaction("fill node 1") as mm:
         mm.policy = Asked()
-        mm.params["auto_online_blocks"] = "online_kernel"
+        mm.params = replace(mm.params, auto_online_blocks="online_kernel")
         acpi_memory_device_add(mm, 1, 8 * GiB, GiB)
         before = dict(memmap_request(mm, 0, 0, GiB, offered=True).memmap_on)
         mm.policy = policy

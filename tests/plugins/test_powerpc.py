@@ -1,5 +1,7 @@
 """powerpc: memmap leaves that blocks share, LMBs one by one, fragments of page tables, bugs of altmaps."""
 
+from dataclasses import replace
+
 import pytest
 from memshell_plugins.powerpc.hotplug_memory import dlpar_memory_add_by_ic, dlpar_memory_remove_by_ic
 
@@ -67,7 +69,7 @@ def test_what_a_256m_lmb_of_64k_pages_gives(machine, mmu, policy, usable):
 
     Y is silently not used, force keeps 32 pages where 4 are needed, and hash knows neither.
     """
-    mm = machine(policy=policy, mmu=mmu, hugepages="off")
+    mm = machine(policy=policy, mmu=mmu, large_pages="off")
     before = mm.totalram_pages
     dlpar_memory_add_by_ic(mm, 0, START, LMB)
     assert mm.totalram_pages - before == usable
@@ -75,7 +77,7 @@ def test_what_a_256m_lmb_of_64k_pages_gives(machine, mmu, policy, usable):
 
 def test_hash_maps_the_memmap_by_pages_and_remembers_each_in_a_list_that_never_shrinks(machine):
     """Recorded (6.12, 4K, hash): 256M costs 1024 pages and 6 or 7 of nodes; removal gives the 1024 back."""
-    mm = machine(mmu="hash", hugepages="off", page="4K")
+    mm = machine(mmu="hash", large_pages="off", page="4K")
     nodes = -(-(1024 - mm.counters["vmemmap_list.left"]) // 170)
     assert cost(mm, lambda: add_memory(mm, 0, START, LMB)) == 1024 + nodes
     assert cost(mm, lambda: remove_memory(mm, START, LMB)) == -1024
@@ -88,7 +90,7 @@ def test_dlpar_onlines_whatever_the_default_says(machine):
     dlpar_memory_add_by_ic(mm, 0, START, GiB)
     assert {mm.blocks[i].zone for i in range(8, 12)} == {ZoneType.NORMAL}
     mm = machine()
-    mm.params["auto_online_blocks"] = "online_movable"
+    mm.params = replace(mm.params, auto_online_blocks="online_movable")
     dlpar_memory_add_by_ic(mm, 0, START, GiB)
     assert {mm.blocks[i].zone for i in range(8, 12)} == {ZoneType.MOVABLE}
 
@@ -112,9 +114,9 @@ def test_an_lmb_that_cannot_go_brings_the_earlier_ones_back(machine):
     then.
     """
     mm = machine()
-    mm.params["auto_online_blocks"] = "online_movable"
+    mm.params = replace(mm.params, auto_online_blocks="online_movable")
     dlpar_memory_add_by_ic(mm, 0, START, GiB)
-    mm.params["auto_online_blocks"] = "offline"
+    mm.params = replace(mm.params, auto_online_blocks="offline")
     pfn = 10 * mm.block_pages
     mm.free[0, ZoneType.MOVABLE].take_range(pfn, pfn + 1)
     mm.pages.set(pfn, pfn + 1, mm.pages.get(pfn)._replace(owner=Owner.RESERVED))

@@ -2,6 +2,7 @@
 
 import functools
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -19,6 +20,7 @@ from memshell.mm.invariants import violations
 from memshell.mm.memory_hotplug.remove import offline_and_remove_memory, remove_memory
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import alloc_bulk
+from memshell.mm.params import Params
 from memshell.mm.profile import PROFILES
 from memshell.mm.programs import allocations, free_bulk, set_pinned
 
@@ -48,7 +50,7 @@ class Hotplug(RuleBasedStateMachine):
     def start(self, profile, policy, ram, auto, online_policy):
         mm = booted(profile, ram).copy()
         mm.policy = POLICIES[policy]
-        mm.params |= {"auto_online_blocks": auto, "online_policy": online_policy}
+        mm.params = Params(auto_online_blocks=auto, online_policy=online_policy)
         self.machine = Machine(mm)
 
     def do(self, name, action):
@@ -152,4 +154,4 @@ class Hotplug(RuleBasedStateMachine):
 Hotplug.TestCase.settings = settings(
     max_examples=200, stateful_step_count=30, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck)
 )
-TestHotplug = Hotplug.TestCase
+TestHotplug = pytest.mark.slow(Hotplug.TestCase)

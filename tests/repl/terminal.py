@@ -30,7 +30,7 @@ class Terminal:
     def _quiet(self):
         while True:
             try:
-                self.process.read_nonblocking(4096, timeout=0.15)
+                self.process.read_nonblocking(4096, timeout=0.05)
             except pexpect.TIMEOUT:
                 return
 
@@ -54,7 +54,7 @@ class Terminal:
         text = ""
         while True:
             try:
-                text += self.process.read_nonblocking(65536, timeout=0.15)
+                text += self.process.read_nonblocking(65536, timeout=0.05)
             except (pexpect.TIMEOUT, pexpect.EOF):
                 return text
 

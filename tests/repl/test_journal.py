@@ -16,7 +16,7 @@ from terminal import Terminal
 KILLS = int(os.environ.get("MEMSHELL_KILLS", "5"))  # fifty take three minutes
 
 
-@pytest.mark.parametrize("seed", range(KILLS))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, KILLS))])
 def test_a_killed_shell_comes_back(tmp_path, seed):
     chance = random.Random(seed)
     shell = Terminal(tmp_path)

@@ -98,6 +98,7 @@ def test_ctrl_c_clears_the_line_and_ctrl_d_leaves(terminal):
     assert shell.leave() == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_command_and_the_machine_is_as_before(terminal):
     shell = terminal()
     shell.run(USE)
@@ -107,6 +108,7 @@ def test_ctrl_c_stops_the_command_and_the_machine_is_as_before(terminal):
     assert "actual 0" in shell.run("expect step == 9")
 
 
+@pytest.mark.slow
 def test_a_long_command_shows_that_it_is_at_work(terminal):
     shell = terminal()
     shell.run(USE)
@@ -115,11 +117,13 @@ def test_a_long_command_shows_that_it_is_at_work(terminal):
     assert re.search(r"true: \d+ s, Ctrl-C stops it", shell.result())
 
 
+@pytest.mark.slow
 def test_nothing_is_drawn_over_another_program(terminal):
     shell = terminal()
     assert "stops it" not in shell.run("!sleep 1.6")
 
 
+@pytest.mark.slow
 def test_a_result_begins_on_a_line_of_its_own(terminal):
     shell = terminal()
     shell.run(USE)

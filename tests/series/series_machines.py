@@ -31,7 +31,7 @@ def machine(arch="x86_64", profile="rfc-2018", options=None, policy=None, conten
         kernel = kernel.with_feature(name.replace("__", ".", 1), value)
     booted = boot(ARCHES[arch], options or {}, kernel, policy or MemmapFromRange())
     if content is not None:
-        booted.mm.params["memmap_content"] = content
+        booted.mm.params = booted.mm.params.with_text("memmap_content", content)
     return booted
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from memshell.verify.fidelity import ROOT, markdown, reasons, stored, tally
+from memshell.verify import fidelity
+from memshell.verify.calls import probed
+from memshell.verify.fidelity import ROOT, gather_probes, markdown, probes_of, reasons, stored, tally
 
 RECORDINGS = sorted((ROOT / "tests" / "recordings").glob("*.json.xz"))
 KNOWN = {where for entry in reasons() for where in entry["where"]}
@@ -29,6 +31,15 @@ def test_shares_of_the_verdicts():
 
 def test_every_recording_counts():
     assert set(stored()["recordings"]) == {path.name.split(".")[0] for path in RECORDINGS}
+
+
+def test_the_probes_of_a_new_release_come_from_its_recordings(monkeypatch):
+    path = str(ROOT / "tests" / "recordings" / "x86_64-k612-Y-1G-movable.json.xz")
+    release, names = probes_of(path)
+    assert release == "6.12"
+    assert set() < names <= probed("6.12.117")
+    monkeypatch.setattr(fidelity, "probes", lambda: {"6.1": ["add_pages"]})
+    assert gather_probes([path]) == {"6.1": ["add_pages"], "6.12": sorted(names)}
 
 
 def test_page_is_current():

@@ -79,6 +79,7 @@ def elf_pages(data):
     return pages or naive.dwarf_page(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_mutated_images(tmp_path, seed):
     make, count = SEEDS[seed]

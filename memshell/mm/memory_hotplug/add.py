@@ -92,7 +92,7 @@ def add_memory_resource(mm: Mm, nid: int, resource: Resource, flags: int, group:
         size=size,
         nid=nid,
     )
-    if mm.params.get("auto_online_blocks", "offline") != "offline":
+    if mm.params.auto_online_blocks != "offline":
         walk_memory_blocks(mm, start, size, lambda block: _auto_online(mm, block))
 
 
@@ -116,7 +116,7 @@ def place_and_add(mm: Mm, nid: int, start: int, size: int, flags: int, group: in
 def _auto_online(mm: Mm, block: MemoryBlock) -> None:
     """Online one block with the default online type; an error is ignored, the block stays offline."""
     try:
-        set_online_type(mm, block.id, mm.params["auto_online_blocks"])
+        set_online_type(mm, block.id, mm.params.auto_online_blocks)
         memory_subsys_online(mm, block.id)
     except KernelError as error:
         mm.event(

@@ -31,7 +31,7 @@ def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) ->
         pageblock_nr_pages=mm.arch.pageblock_nr_pages,
         struct_page_size=mm.arch.struct_page_size,
         offered=offered,
-        hvo_enabled=mm.params.get("hugetlb_free_vmemmap") == "Y",
+        hvo_enabled=mm.params.hugetlb_free_vmemmap,
         config=mm.arch.has_memmap_on_memory(mm.profile) and mm.feature("memmap_on_memory.exists"),
         from_range=mm.feature("mhp.from_range"),
         predicate=mm.feature("memmap_on_memory.predicate"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from memshell.drivers.base.memory.notifier import memory_notify
 from memshell.errors import KernelError
 from memshell.mm import mirrors
+from memshell.mm.hugetlb.folio import dissolve_free_hugetlb_folios
 from memshell.mm.memory_hotplug.zone import adjust_present_page_count, remove_pfn_range_from_zone
-from memshell.mm.page import Owner, Page
-from memshell.mm.page_alloc.allocation import alloc_pages
+from memshell.mm.migrate import migrate_pages
+from memshell.mm.page import Owner
 from memshell.mm.page_alloc.offline import offline_isolated_pages
 from memshell.mm.page_alloc.watermarks import init_per_zone_wmark_min
 from memshell.mm.page_isolation import (
@@ -17,7 +18,6 @@ from memshell.mm.page_isolation import (
     test_pages_isolated,
     undo_isolate_page_range,
 )
-from memshell.mm.pfn import order_of
 from memshell.mm.state import Mm, ZoneKey
 
 
@@ -42,17 +42,9 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
     for start, end, page in runs:
         if page.owner is Owner.PINNED:
             raise _stuck(mm, f"pfn {start:#x} is pinned and cannot be migrated", "do_migrate_range")
-        pfn = start
-        while pfn < end:
-            order = order_of(pfn, end - pfn, mm.arch.pageblock_order)
-            while (
-                alloc_pages(mm, order, page.owner, nid=key[0], movable=True, tag=page.tag, nodes=others or None) is None
-            ):
-                if not order:
-                    raise _stuck(mm, f"no room to migrate pfn {pfn:#x} to", "do_migrate_range")
-                order -= 1
-            pfn += 1 << order
-        mm.pages.set(start, end, Page(Owner.FREE, *key))
+        failed = migrate_pages(mm, start, end, page, others, (start_pfn, end_pfn))
+        if failed is not None:
+            raise _stuck(mm, f"no room to migrate pfn {failed:#x} to", "do_migrate_range")
         mm.event(
             "PagesMigrated",
             "mm/memory_hotplug.c:do_migrate_range",
@@ -78,7 +70,7 @@ def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
     try:
         memory_notify(mm, "MEM_GOING_OFFLINE", start_pfn, nr_pages)
         migrate_range(mm, start_pfn, end_pfn, key)
-        mm.enter(mm.feature("offline.dissolve"))
+        dissolve_free_hugetlb_folios(mm, start_pfn, end_pfn)
         if not test_pages_isolated(mm, start_pfn, end_pfn):
             raise _stuck(mm, "pages stay in use", "offline_pages")
     except KernelError:

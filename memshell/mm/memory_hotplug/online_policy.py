@@ -29,12 +29,12 @@ def default_zone_for_pfn(mm: Mm, nid: int, start_pfn: int, nr_pages: int) -> Zon
         )
     if in_kernel != in_movable:
         return kernel if in_kernel else ZoneType.MOVABLE
-    return ZoneType.MOVABLE if mm.params.get("movable_node") == "Y" else kernel
+    return ZoneType.MOVABLE if mm.params.movable_node else kernel
 
 
 def _room(mm: Mm, nid: int | None, need: int, group: MemoryGroup | None) -> bool:
     """auto_movable_can_online_movable(): whether *need* more movable pages keep the ratio, on one node or on all."""
-    ratio = int(mm.params.get("auto_movable_ratio", "301"))
+    ratio = mm.params.auto_movable_ratio
     early = movable = 0
     for (node, kind), zone in mm.zones.items():
         if nid in (None, node) and zone.present and kind is not ZoneType.DEVICE:
@@ -63,7 +63,7 @@ def auto_movable_zone_for_pfn(mm: Mm, nid: int, group_id: int | None, start_pfn:
     """Return ZONE_MOVABLE while the ratio of movable to early kernel memory allows it. Source: auto_movable_zone_for_pfn."""
     kernel = default_kernel_zone_for_pfn(mm, nid, start_pfn, nr_pages)
     group = mm.groups.get(group_id) if group_id is not None else None
-    if int(mm.params.get("auto_movable_ratio", "301")) == 0:
+    if mm.params.auto_movable_ratio == 0:
         return kernel
     unit, online = nr_pages, 0
     if group is not None and group.static:
@@ -80,7 +80,7 @@ def auto_movable_zone_for_pfn(mm: Mm, nid: int, group_id: int | None, start_pfn:
     need = unit - online
     if not _room(mm, None, need, group):
         return kernel
-    if mm.params.get("auto_movable_numa_aware", "Y") == "Y" and not _room(mm, nid, need, group):
+    if mm.params.auto_movable_numa_aware and not _room(mm, nid, need, group):
         return kernel
     return ZoneType.MOVABLE
 
@@ -96,6 +96,6 @@ def zone_for_pfn_range(
         return default_kernel_zone_for_pfn(mm, nid, start_pfn, nr_pages)
     if online_type == "online_movable":
         return ZoneType.MOVABLE
-    if mm.params.get("online_policy") == "auto-movable":
+    if mm.params.online_policy == "auto-movable":
         return auto_movable_zone_for_pfn(mm, nid, group, start_pfn, nr_pages)
     return default_zone_for_pfn(mm, nid, start_pfn, nr_pages)

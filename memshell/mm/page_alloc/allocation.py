@@ -13,6 +13,8 @@ from memshell.mm.state import Mm, ZoneKey
 # mm/page_alloc.c:fallbacks
 FALLBACKS = {UNMOVABLE: (RECLAIMABLE, MOVABLE), MOVABLE: (RECLAIMABLE, UNMOVABLE), RECLAIMABLE: (UNMOVABLE, MOVABLE)}
 
+HIGHEST_FIRST = tuple(sorted(ZoneType, reverse=True))
+
 # mm/page_alloc.c:sysctl_lowmem_reserve_ratio
 LOWMEM_RESERVE_RATIO = {ZoneType.DMA: 256, ZoneType.DMA32: 256, ZoneType.NORMAL: 32, ZoneType.MOVABLE: 0}
 
@@ -41,17 +43,21 @@ def free_pages(mm: Mm, pfn: int, order: int) -> None:
     free_range(mm, pfn, pfn + (1 << order))
 
 
+def node_order(mm: Mm, nid: int) -> list[int]:
+    """Return the nodes in the order that an allocation on *nid* tries them: by distance, taken as that of the ids."""
+    return sorted({node for node, _ in mm.zones}, key=lambda node: (abs(node - nid), node))
+
+
 def zonelist(mm: Mm, nid: int, highest: ZoneType) -> list[ZoneKey]:
     """Return the populated zones in the order that an allocation on *nid* tries them.
 
-    The node's own zones from *highest* down, then the other nodes' by distance (taken as the difference of the ids).
+    The node's own zones from *highest* down, then the other nodes' by distance.
     Source: mm/page_alloc.c:build_zonelists.
     """
-    nodes = sorted({node for node, _ in mm.zones}, key=lambda node: (abs(node - nid), node))
     return [
         (node, kind)
-        for node in nodes
-        for kind in sorted(ZoneType, reverse=True)
+        for node in node_order(mm, nid)
+        for kind in HIGHEST_FIRST
         if kind <= highest and (zone := mm.zones.get((node, kind))) is not None and zone.managed
     ]
 
@@ -69,13 +75,17 @@ def lowmem_reserve(mm: Mm, key: ZoneKey, highest: ZoneType) -> int:
     return above // ratio
 
 
-def zone_watermark_ok(mm: Mm, key: ZoneKey, order: int, highest: ZoneType, *, atomic: bool) -> bool:
-    """Whether the zone may give 2^order pages and keep its min watermark. Source: mm/page_alloc.c:__zone_watermark_ok."""
+def pages_above_mark(mm: Mm, key: ZoneKey, highest: ZoneType, *, atomic: bool = False) -> int:
+    """Return the free pages that the zone may give: GFP_ATOMIC goes down to three eighths of the min watermark.
+
+    Source: mm/page_alloc.c:__zone_watermark_ok.
+    """
     zone = mm.zones[key]
     mark = zone.watermark_min
     if atomic:
-        mark -= mark // 2
-    return zone.free - (1 << order) + 1 > mark + lowmem_reserve(mm, key, highest)
+        mark -= mark // 2  # __GFP_HIGH
+        mark -= mark // 4  # and nothing that could wait
+    return zone.free - mark - lowmem_reserve(mm, key, highest)
 
 
 @mirrors(
@@ -108,7 +118,7 @@ def alloc_pages(
         else [k for n in nodes for k in zonelist(mm, n, highest) if k[0] == n]
     )
     for key in keys:
-        if not zone_watermark_ok(mm, key, order, highest, atomic=atomic):
+        if pages_above_mark(mm, key, highest, atomic=atomic) < 1 << order:
             continue
         pfn = rmqueue(mm, key, order, kind)
         if pfn is not None:
@@ -177,12 +187,39 @@ def alloc_bulk(
     movable: bool = False,
     tag: int = 0,
     nodes: tuple[int, ...] | None = None,
+    atomic: bool = False,
 ) -> Runs:
     """Allocate *nr_blocks* blocks of 2^order pages; return their runs in the order of allocation.
 
     Zones, watermarks, lists and stealing are those of `alloc_pages`. Raises `OutOfMemory` with everything
     given back.
     """
+    runs = alloc_some(mm, nr_blocks, order, owner, nid=nid, movable=movable, tag=tag, nodes=nodes, atomic=atomic)
+    got = sum(end - start for start, end in runs) >> order
+    if got < nr_blocks:
+        for start, end in runs:
+            free_range(mm, start, end)
+        raise OutOfMemory(
+            f"only {got} of {nr_blocks} blocks of {1 << order} pages can be had",
+            where="mm/page_alloc.c:__alloc_pages",
+            hint="online more memory, free some, or take smaller blocks: order=0",
+        )
+    return runs
+
+
+def alloc_some(
+    mm: Mm,
+    nr_blocks: int,
+    order: int,
+    owner: Owner,
+    *,
+    nid: int = 0,
+    movable: bool = False,
+    tag: int = 0,
+    nodes: tuple[int, ...] | None = None,
+    atomic: bool = False,
+) -> Runs:
+    """Allocate up to *nr_blocks* blocks as `alloc_bulk` does, and keep what can be had."""
     highest = ZoneType.MOVABLE if movable else ZoneType.NORMAL
     kind = MigrateType.MOVABLE if movable else MigrateType.UNMOVABLE
     keys = (
@@ -193,8 +230,7 @@ def alloc_bulk(
     runs: Runs = []
     left = nr_blocks
     for key in keys:
-        zone = mm.zones[key]
-        room = (zone.free - zone.watermark_min - lowmem_reserve(mm, key, highest)) >> order
+        room = pages_above_mark(mm, key, highest, atomic=atomic) >> order
         taken = _take(mm, key, order, kind, min(left, room))
         pages = sum(end - start for start, end in taken)
         for start, end in taken:
@@ -205,15 +241,6 @@ def alloc_bulk(
         mm.change_zone(key, free=mm.zones[key].free - pages)
         left -= pages >> order
         runs += taken
-    if left:
-        for start, end in runs:
-            free_range(mm, start, end)
-        size = 1 << order
-        raise OutOfMemory(
-            f"only {nr_blocks - left} of {nr_blocks} blocks of {size} pages can be had",
-            where="mm/page_alloc.c:__alloc_pages",
-            hint="online more memory, free some, or take smaller blocks: order=0",
-        )
     return runs
 
 

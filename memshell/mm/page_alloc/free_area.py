@@ -18,6 +18,7 @@ UNMOVABLE, MOVABLE, RECLAIMABLE, ISOLATE = (
     MigrateType.ISOLATE,
 )
 
+NOT_ISOLATED = tuple(kind for kind in MigrateType if kind is not ISOLATE)
 HEADS = 64  # ranges at the list heads before those without a free block are forgotten
 
 
@@ -194,11 +195,8 @@ class FreeArea:
         self.add(pfn, order, migratetype)
 
     def _take_buddy(self, buddy: int, order: int, migratetype: MigrateType) -> bool:
-        return any(
-            self._remove_single(buddy, order, kind)
-            for kind in MigrateType
-            if (kind is ISOLATE) == (migratetype is ISOLATE)
-        )
+        kinds = (ISOLATE,) if migratetype is ISOLATE else NOT_ISOLATED
+        return any(self._remove_single(buddy, order, kind) for kind in kinds)
 
     def take_range(self, start: int, end: int) -> list[tuple[int, int, MigrateType]]:
         """Take all free memory of [start, end) off the lists, splitting blocks that reach over a border.

@@ -9,9 +9,11 @@ from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import MemoryGroup, ZoneType
+from memshell.mm.records import often_replaced
 from memshell.mm.state import Mm
 
 
+@often_replaced
 class MemoryBlock(NamedTuple):
     """struct memory_block. *altmap* is set when the memmap is in the block itself."""
 

@@ -1,0 +1,1 @@
+"""mm/hugetlb.c: pools of huge pages."""
