@@ -128,7 +128,7 @@ class Arch(ABC):
 
     @property
     def pages_per_section(self) -> int:
-        """PAGES_PER_SECTION."""
+        """PAGES_PER_SECTION: the pages of one section."""
         return 1 << (self.section_size_bits - self.page_shift)
 
     @property
@@ -138,7 +138,7 @@ class Arch(ABC):
 
     @property
     def pageblock_nr_pages(self) -> int:
-        """pageblock_nr_pages."""
+        """pageblock_nr_pages: the pages of one pageblock."""
         return 1 << self.pageblock_order
 
     def vmemmap_address(self, pfn: int) -> int:

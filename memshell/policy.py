@@ -48,7 +48,7 @@ class MemmapRequest:
 
     @property
     def memmap_pages(self) -> int:
-        """Pages that hold them."""
+        """The pages that hold the struct pages of one block, the last one in part."""
         return -(-self.memmap_bytes // self.page_size)
 
 
@@ -69,7 +69,7 @@ class Placement:
 
 
 class Policy(Protocol):
-    """A policy plugin's object."""
+    """What a policy plugin offers: a name, and where the memmap of an add goes."""
 
     @property
     def name(self) -> str:
@@ -78,7 +78,7 @@ class Policy(Protocol):
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """The line that ``policy`` shows beside the name."""
         ...
 
     @property

@@ -35,7 +35,7 @@ class ScenarioFile(pytest.File):
     """A ``.mem`` file: one test."""
 
     def collect(self) -> Iterator[ScenarioItem]:
-        """Yield the test."""
+        """Yield the one test of the file."""
         yield ScenarioItem.from_parent(self, name=self.path.stem)
 
 
@@ -43,7 +43,7 @@ class ScenarioItem(pytest.Item):
     """One scenario, played on a shell of its own."""
 
     def runtest(self) -> None:
-        """Play it."""
+        """Play the scenario. Raises `ScenarioFailed` unless it ends well."""
         case = run_file(self.path)
         if not case.ok:
             raise ScenarioFailed(case)
@@ -55,7 +55,7 @@ class ScenarioItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Return where the test is."""
+        """Return where the test is: the file, its first line, its name."""
         return self.path, 0, self.name
 
 

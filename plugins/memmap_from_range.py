@@ -22,10 +22,7 @@ class MemmapFromRange:
     parameter: str = "range"
 
     def place_memmap(self, request: MemmapRequest) -> Placement:
-        """Always, in kernels that can.
-
-        Add_memory_resource() of the series sets the flag without asking anybody.
-        """
+        """Ask for the range wherever the kernel can: add_memory_resource() of the series sets the flag without asking anybody."""
         if not request.from_range:
             return Placement(
                 refusal="this kernel has no MHP_MEMMAP_FROM_RANGE: the profiles rfc-* and patch-v1-2019 do"
@@ -35,6 +32,6 @@ class MemmapFromRange:
 
 @hookimpl
 def memshell_policies(ctx: object) -> Iterable[Policy]:
-    """Offer it."""
+    """Offer the policy ``memmap_from_range``."""
     del ctx
     return [MemmapFromRange()]

@@ -19,7 +19,7 @@ class Buddy:
     parameter: str = "N"
 
     def place_memmap(self, request: MemmapRequest) -> Placement:
-        """Never take anything from the range."""
+        """Return a placement that takes nothing from the range."""
         del request
         return Placement()
 
@@ -88,6 +88,6 @@ def refusal(request: MemmapRequest, reserve: int) -> str:
 
 @hookimpl
 def memshell_policies(ctx: object) -> Iterable[Policy]:
-    """Offer the three."""
+    """Offer the policies of released kernels: ``buddy``, ``memmap_on_memory``, ``memmap_on_memory_force``."""
     del ctx
     return [Buddy(), MemmapOnMemory(), MemmapOnMemoryForce()]

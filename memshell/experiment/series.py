@@ -1,7 +1,4 @@
-"""What the steps of a machine did to a memmap in the added range, in numbers.
-
-For expectations, tables and comparisons.
-"""
+"""What the steps of a machine did to a memmap in the added range: numbers for expectations, tables and comparisons."""
 
 from __future__ import annotations
 
@@ -38,10 +35,7 @@ LAST = {
 
 
 def numbers(steps: Iterable[Step]) -> dict[str, int]:
-    """Return every number of *steps*.
-
-    Of ``first_freed`` the first event counts, of the others of `LAST` the last.
-    """
+    """Return every number of *steps* by name: sums over the events; of `LAST` the newest value, of ``first_freed`` the oldest."""
     events = [event for step in steps for event in step.events]
     found = {name: _sum(events, kind, what) for name, (kind, what) in SUMS.items()}
     for name, (kind, what) in LAST.items():

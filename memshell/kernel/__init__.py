@@ -1,1 +1,1 @@
-"""kernel/."""
+"""kernel/: the resources of /proc/iomem."""

@@ -53,7 +53,7 @@ def request_region(mm: Mm, start: int, size: int, name: str) -> Resource:
 
 
 def drop_resource(mm: Mm, resource: Resource) -> None:
-    """Take one resource out again."""
+    """Take one resource out of iomem again, as an add that failed does."""
     mm.resources.remove(resource)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 
 class Ordered(Protocol):
-    """What keys must be."""
+    """What a key has to be: one that knows whether it is lower than another."""
 
     def __lt__(self, other: Any, /) -> bool: ...
 

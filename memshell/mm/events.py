@@ -100,5 +100,5 @@ class Trace:
 
 
 def pages_text(nr_pages: int, page_size: int) -> str:
-    """Return "512 pages (2M)"."""
+    """Return a number of pages with its size, as ``512 pages (2M)``."""
     return f"{nr_pages} pages ({format_size(nr_pages * page_size)})"

@@ -56,7 +56,7 @@ def isolate_single_pageblock(mm: Mm, pfn: int) -> None:
     "the lists are given back by undo_isolate_page_range as a whole",
 )
 def unset_migratetype_isolate(mm: Mm, pfn: int) -> None:
-    """Give one pageblock back."""
+    """Name the end of one pageblock's isolation in the trace; its pages are given back with the whole range."""
 
 
 @mirrors("mm/page_isolation.c:undo_isolate_page_range", "v6.12", "complete")

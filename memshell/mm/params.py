@@ -104,17 +104,17 @@ class Params:
     memmap_content: str = _declared("stale", f"what new struct pages hold (profiles rfc-*, patch-*): {NO_NUMBER}")
 
     def with_text(self, name: str, given: str) -> Self:
-        """Return them with one set as sysfs and the command line write it.  Raises UsageError."""
+        """Return the parameters with *name* set to *given*, as sysfs or the command line write it. Raises `UsageError`."""
         value: dict[str, Any] = {name: PARAMETERS[name].read(given)}
         return replace(self, **value)
 
     def text(self, name: str) -> str:
-        """Return one as sysfs shows it."""
+        """Return the value of *name* as sysfs shows it, empty where it has none."""
         value = getattr(self, name)
         return "" if value is None else ("N", "Y")[value] if isinstance(value, bool) else str(value)
 
     def texts(self) -> dict[str, str]:
-        """Return those that have a value, as sysfs shows them."""
+        """Return the parameters that have a value, as sysfs shows them."""
         return {name: self.text(name) for name in PARAMETERS if self.text(name)}
 
 
@@ -213,7 +213,7 @@ def _words(cmdline: str) -> list[tuple[str, str, str]]:
 
 
 def read_sysfs(params: Params, given: Mapping[str, Any]) -> Params:
-    """Return *params* with those that sysfs shows: the module's, and auto_online_blocks."""
+    """Return *params* with the values that sysfs shows: the module's, and auto_online_blocks."""
     for name, parameter in PARAMETERS.items():
         if name in given and (parameter.module or name == "auto_online_blocks"):
             params = params.with_text(name, str(given[name]))

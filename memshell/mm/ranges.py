@@ -164,7 +164,7 @@ class RangeMap(Chunked[int, Borders[V]]):
             self._put(start, end, value)
 
     def delete(self, start: int, end: int) -> None:
-        """Forget [start, end)."""
+        """Leave nothing set on [start, end)."""
         if start < end:
             self._put(start, end, None)
 

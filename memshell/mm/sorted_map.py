@@ -52,7 +52,7 @@ class SortedMap(Chunked[K, Entries[K, V]], MutableMapping[K, V]):
         self.update(entries)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         first: Any = None  # the lowest key of the first chunk is never asked for
         super().__init__(first, Entries([], {}, object()))
 

@@ -69,13 +69,13 @@ class Resources:
         return new
 
     def add(self, resource: Resource) -> None:
-        """Put a resource in its place."""
+        """Put a resource in its place among the others."""
         self._by_place[_place(resource)] = resource
         if not resource.depth:
             self.taken.set(resource.start, resource.end + 1, value=True)
 
     def remove(self, resource: Resource) -> None:
-        """Take a resource out, which is there."""
+        """Take a resource out. Raises KeyError where it is not there."""
         del self._by_place[_place(resource)]
         if not resource.depth:
             self.taken.delete(resource.start, resource.end + 1)
@@ -89,7 +89,7 @@ class Resources:
         return (resource for _, resource in self._by_place.below((address + 1,)))
 
     def unshared(self, other: Resources) -> Iterator[Resource]:
-        """Yield those that *other* may not have."""
+        """Yield the resources that *other* may not have: those in chunks that the two do not share."""
         return (self._by_place[place] for place in self._by_place.keys_of_unshared(other._by_place))
 
 

@@ -61,9 +61,9 @@ def undo_add(mm: Mm, start: int, size: int) -> None:
 
 
 def veto_from_range(mm: Mm) -> None:
-    """``restrictions->flags &= ~MHP_MEMMAP_FROM_RANGE`` of an architecture that cannot.
+    """Take MHP_MEMMAP_FROM_RANGE back for an architecture that cannot.
 
-    ~1<<1 clears MHP_MEMBLOCK_API too.
+    The macro of the flag has no parentheses (bug.mhp_macro_parentheses): ~1<<1 clears MHP_MEMBLOCK_API too.
     """
     if mm.restrictions is not None and mm.feature("check.s390_veto"):
         mm.restrictions &= ~1 << 1 if mm.feature("bug.mhp_macro_parentheses") else ~MHP_MEMMAP_FROM_RANGE
@@ -106,12 +106,10 @@ def add_pages_restricted(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: Vmem
 
 
 def require_backing(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
-    """The first struct pages that are written lie at the start of the range.
+    """Raise `KernelCrash` where the memmap lies in memory that the hypervisor does not back before it is onlined.
 
-    A hypervisor must back them before anything is online.
-
-    The parameter ``backed`` is how many MiB of each range it does (Xen and Hyper-V: a part). Raises
-    `KernelCrash`.
+    The first struct pages that are written lie at the start of the range. The parameter ``backed`` is how many MiB of each
+    range are backed (Xen and Hyper-V: a part).
     """
     backed = mm.params.backed
     needed = nr_pages // mm.arch.pages_per_section * (mm.arch.pages_per_section * mm.arch.struct_page_size)
@@ -212,9 +210,10 @@ NR_OFFLINE_AT_ONCE_PAGES = 256  # mm/memory_hotplug.c, v4.20
 
 
 def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> Onlined:
-    """Give the pages of a block to the buddy, but not those that are marked.
+    """Give the pages of a block to the buddy, but for the marked ones; return both numbers.
 
-    By page in 2017, by section in 2018 (with a scan for the first marked page before), by prefix since.
+    Marked pages are looked for page by page in 2017, in 2018 by section after a scan for the first of them, and since then only
+    at the start.
     """
     marks = marked_runs(mm, start_pfn, end_pfn) if mm.feature("check.online_pages_range") else []
     strip, nr_pages = mm.feature("online.strip"), end_pfn - start_pfn
@@ -256,10 +255,7 @@ def _between(marks: list[tuple[int, int]], start: int, end: int) -> list[tuple[i
 
 
 def _by_section(mm: Mm, marks: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
-    """Return for each section what is left behind as many pages as are marked in it.
-
-    Marked pages are taken for a prefix.
-    """
+    """Return for each section what lies behind as many pages as are marked in it: they are taken to be its first."""
     size, pieces = mm.arch.pages_per_section, []
     for section in range(start, end, size):
         count = sum(max(min(b, section + size) - max(a, section), 0) for a, b in marks)
@@ -269,12 +265,10 @@ def _by_section(mm: Mm, marks: list[tuple[int, int]], start: int, end: int) -> l
 
 @mirrors("mm/memory_hotplug.c:online_pages_blocks", "v4.20 + series", "complete")
 def online_pages_blocks(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> int:
-    """Free [start_pfn, end_pfn) in chunks.
+    """Free [start_pfn, end_pfn) in chunks; return how many pages: more than there are when the last reaches over the end.
 
-    Return the pages, which may be more when the last chunk reaches over the end.
-
-    Each chunk is as large as get_order() of what is left, up to the largest order; aligned only where the
-    fault is off.
+    Each chunk is as large as get_order() of what is left, up to the largest order; aligned only where
+    bug.online_order_unaligned is off.
     """
     orders: dict[int, int] = {}
     misaligned: list[int] = []
@@ -315,12 +309,10 @@ def _order(mm: Mm, pfn: int, end_pfn: int) -> int:
 
 
 def online_chunks(mm: Mm, pfn: int, order: int, count: int, key: ZoneKey) -> None:
-    """Free *count* adjacent chunks of *order* from *pfn* on, as generic_online_page() does.
+    """Free *count* adjacent chunks of *order* from *pfn* on, as generic_online_page() does; all of it becomes managed.
 
-    Count them as managed.
-
-    A chunk with a page that has a mapping is bad and stays out, all of it. With CONFIG_DEBUG_VM a misaligned
-    chunk is a BUG.
+    A chunk with a page that has a mapping is bad and stays out, all of it. With CONFIG_DEBUG_VM a misaligned chunk is a BUG:
+    raises `KernelCrash`.
     """
     size = 1 << order
     end = pfn + (count << order)

@@ -83,11 +83,10 @@ def free_chunks(mm: Mm, pfn: int, order: int, count: int, key: ZoneKey) -> None:
 
 
 def offline_isolated_pages(mm: Mm, start_pfn: int, end_pfn: int) -> Onlined:
-    """__offline_isolated_pages(): unlink the free pages and reserve them; marked pages stay.
+    """__offline_isolated_pages(): reserve the free pages, keep the marked ones; return how many of either.
 
-    Returns what goes.
-
-    Without the check the first marked page is a BUG_ON(page_count(page)): raises `KernelCrash`.
+    The marked ones are 0 where the version does not count them as present. Without the check the first of them is a
+    BUG_ON(page_count(page)): raises `KernelCrash`.
     """
     skipped = 0
     for a, b, page in list(mm.pages.items(start_pfn, end_pfn)):

@@ -15,12 +15,10 @@ LEAKED = "leaked"  # owner of a mapping that nothing remembers
 
 @mirrors("arch/powerpc/mm/init_64.c:vmemmap_free", "v4.20 + series", "complete")
 def free_marked_unit(mm: Mm, va: int, unit: int, leaf: Leaf | None) -> bool:
-    """Free one mapping that holds no valid struct page.
+    """Free one mapping that holds no valid struct page: its list entry, then the frames, then itself; return whether it went.
 
-    The list entry goes first, then the frames, then the mapping.
-
-    The series passes over marked frames with ``continue``: the mapping stays, without its list entry. Returns
-    whether it went.
+    The series passes over marked frames with ``continue``: the mapping stays, without its list entry
+    (bug.powerpc_vmemmap_continue).
     """
     where = "arch/powerpc/mm/init_64.c:vmemmap_list_free"
     if leaf is None or leaf.owner == LEAKED:

@@ -1,6 +1,4 @@
-"""What everybody does with pages and struct pages while memory comes and goes.
-
-Put a reference, run a process, read /proc.
+"""What programs do to pages while memory comes and goes: they take and free them, and read /proc.
 
 This is where a memmap that was lost, overwritten or mapped twice is noticed. Only kernels with marked memmap
 pages keep the content of struct pages (`memshell.series.struct_page`); for the others these functions do nothing.
@@ -22,9 +20,7 @@ from memshell.series.struct_page import Content, StructPage, filled, kept, read_
 
 
 def use_memory(mm: Mm, size: int) -> int:
-    """A process touches *size* bytes of new anonymous memory, pageblock by pageblock.
-
-    Return the bytes that it got.
+    """Let a process touch *size* bytes of new memory, pageblock by pageblock; return the bytes that it got.
 
     Raises `KernelCrash` when the allocator runs into a struct page that was overwritten.
     """
@@ -50,9 +46,10 @@ def process_runs(mm: Mm) -> None:
 
 
 def fault_in_hot_page(mm: Mm) -> None:
-    """The process's first page is the hottest of the per-cpu list.
+    """Let the process touch its first page, which is the hottest of the per-cpu list: the one that was freed last.
 
-    Get_page_from_freelist(), check_new_page(), clear_page().
+    In get_page_from_freelist() check_new_page() finds a mapping that should be NULL, with CONFIG_DEBUG_VM: the page is bad and
+    stays out. clear_page() overwrites the struct pages that lie in the page. Source: mm/page_alloc.c of v4.20.
     """
     pfn = mm.counters.pop(HOT_PAGE, None)
     state = mm.pages.get(pfn) if pfn is not None else None
@@ -129,9 +126,9 @@ def _head_in(start: int, a: int, b: int, order: int) -> bool:
 
 @mirrors("mm/swap.c:lru_add_drain", "v4.20", "simplified", "the process has pages of every hot-added block")
 def lru_add_drain(mm: Mm) -> None:
-    """The process ends and its pages go to the LRU: their struct pages say which.
+    """End the process: its pages go to the LRU of the zone that their struct pages name.
 
-    Raises `KernelCrash` where those are 0xFD.
+    Raises `KernelCrash`, a general protection fault, where struct pages read 0xFD.
     """
     for block in mm.blocks.values():
         if block.state != "online" or block.early:

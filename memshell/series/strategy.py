@@ -31,7 +31,7 @@ class Series(Upstream):
         memory_hotplug.add_restricted(mm, nid, start, size, from_range=mm.placement.from_range)
 
     def veto_from_range(self, mm: Mm) -> None:
-        """Take MHP_MEMMAP_FROM_RANGE back."""
+        """Take MHP_MEMMAP_FROM_RANGE out of the restrictions of the add that runs."""
         memory_hotplug.veto_from_range(mm)
 
     def add_pages(self, mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
@@ -60,16 +60,16 @@ class Series(Upstream):
         return not struct_pages_in_use(mm, va, va + size) and free_marked_unit(mm, va, size, mm.leaves.get(va))
 
     def shrink_zone_span(self, mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> bool:
-        """Nothing yet: the span shrinks when the sections are removed (until v5.5)."""
+        """Return False: the span shrinks when the sections are removed (until v5.5)."""
         del mm, key, start_pfn, end_pfn
         return False
 
     def memmap_initialised(self, mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int) -> None:
-        """A marked struct page keeps its mark and its count."""
+        """Initialise the struct pages; a marked one keeps its mark and its count."""
         page_alloc.memmap_init_zone(mm, key, start_pfn, nr_pages)
 
     def check_resource(self, mm: Mm, start_pfn: int, nr_pages: int) -> None:
-        """walk_system_ram_range() goes by the resources: EPERM where none covers the block."""
+        """Raise EPERM where no System RAM covers the block: walk_system_ram_range() finds nothing to online then."""
         memory_hotplug.require_resource(mm, start_pfn, nr_pages)
 
     def online_pages_range(self, mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> int:
@@ -77,33 +77,33 @@ class Series(Upstream):
         return sum(memory_hotplug.online_pages_range(mm, start_pfn, end_pfn, key))
 
     def needs_isolation(self, mm: Mm, start_pfn: int, end_pfn: int) -> bool:
-        """A block of marked pages only is passed over, in the versions of 2019."""
+        """Whether there is something to isolate: the versions of 2019 pass over a block of marked pages only."""
         return not memory_hotplug.only_marked(mm, start_pfn, end_pfn)
 
     def scan_movable_pages(self, mm: Mm, start_pfn: int, end_pfn: int) -> None:
-        """Garbage flags can make a marked page look movable."""
+        """Find the marked pages that garbage flags make look movable. Raises EINTR or `KernelCrash`."""
         memory_hotplug.scan_marked_pages(mm, start_pfn, end_pfn)
 
     def offline_isolated_pages(self, mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
-        """Marked pages stay; they count in present only where the version says so."""
+        """Take isolated pages out; marked ones stay, and leave present only where the version counts them there."""
         unlinked, skipped = page_alloc.offline_isolated_pages(mm, start_pfn, end_pfn)
         offline_isolated_pages(mm, start_pfn, end_pfn)
         return unlinked, unlinked + skipped
 
     def is_unmovable(self, mm: Mm, page: Page, pfn: int) -> bool:
-        """A marked page counts only where the check is off."""
+        """Whether a marked page keeps its pageblock from being isolated: only where the check is off."""
         return page_isolation.unmovable_mark(mm, page, pfn)
 
     def is_isolated(self, mm: Mm, page: Page) -> bool:
-        """A marked page counts as isolated while the check is on."""
+        """Whether a marked page passes the test of the isolated range: while the check is on."""
         return page_isolation.isolated(mm, page)
 
     def page_taken(self, mm: Mm, pfn: int, order: int, key: ZoneKey) -> None:
-        """A memmap that lies in the pages is lost."""
+        """Forget the struct pages that lie in the pages: they are written over."""
         page_alloc.taken(mm, pfn, order, key)
 
     def counts_as_present(self, mm: Mm) -> bool:
-        """The versions of 2019 count them."""
+        """Whether marked pages count in the present pages of their zone: in the versions of 2019."""
         return bool(mm.feature("present.counts_vmemmap"))
 
 

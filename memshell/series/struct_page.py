@@ -113,11 +113,10 @@ def physical(mm: Mm, va: int) -> int | None:
 
 
 def read(mm: Mm, va: int, function: str, offset: int = 0) -> StructPage:
-    """Return the struct page at the virtual address *va*.
+    """Return the struct page at the virtual address *va*; what nobody wrote reads as zero.
 
-    *function* is who reads it, *offset* the member that it reads first.
-
-    Raises `KernelCrash` when nothing is mapped there.
+    *function* is who reads it, *offset* the byte in it that is read first: the crash names both. Raises `KernelCrash` when
+    nothing is mapped there.
     """
     at = physical(mm, va)
     if at is None:
@@ -139,10 +138,7 @@ def write(mm: Mm, va: int, page: StructPage) -> None:
 
 
 def runs(mm: Mm, start_pfn: int, end_pfn: int) -> Iterator[tuple[int, int, Content | None]]:
-    """Yield (start_pfn, end_pfn, content) of the struct pages of [start_pfn, end_pfn).
-
-    None where they are not mapped.
-    """
+    """Yield (start_pfn, end_pfn, content) of the struct pages of [start_pfn, end_pfn); content is None where none is mapped."""
     size, base = mm.arch.struct_page_size, mm.arch.vmemmap_base
     low, high = base + start_pfn * size, base + end_pfn * size
     at = low
@@ -172,9 +168,9 @@ def write_run(mm: Mm, start_pfn: int, end_pfn: int, content: Content) -> None:
 
 
 def update(mm: Mm, start_pfn: int, end_pfn: int, function: str, change: Callable[[StructPage], StructPage]) -> None:
-    """Change every struct page of [start_pfn, end_pfn); *function* is who touches them.
+    """Write *change* of each struct page of [start_pfn, end_pfn) in its place; *function* is who touches them.
 
-    Raises `KernelCrash`.
+    Raises `KernelCrash` at the first that is not mapped; those before it are written.
     """
     for a, b, content in list(runs(mm, start_pfn, end_pfn)):
         if content is None:
@@ -183,10 +179,7 @@ def update(mm: Mm, start_pfn: int, end_pfn: int, function: str, change: Callable
 
 
 def any_of(content: Content) -> StructPage:
-    """Return what the model keeps of a run of struct pages.
-
-    Of random ones, a flag is set that any of them has.
-    """
+    """Return one struct page for a run of them: the one that all hold, or of random ones one with every flag that any has."""
     return content if isinstance(content, StructPage) else filled(0xFF)
 
 

@@ -28,7 +28,7 @@ class Played(Protocol):
 
     @property
     def n(self) -> int:
-        """Its number."""
+        """The number of the step, from 1 on."""
 
     @property
     def command(self) -> str:

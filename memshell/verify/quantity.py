@@ -1,4 +1,4 @@
-"""One compared number."""
+"""What was recorded beside what was predicted: one compared number and its verdict."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def _virtio_mem(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Ans
 
 
 def _look(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
-    """Do nothing, except that a driver which is loaded probes its device: while it does, and until the next step is over."""
+    """Do nothing, but where a device appears let its driver probe it: the state settles by the end of the next step."""
     del op
     was_probing, replay.probing = replay.probing, "(device appears)" in step["action"]
     error = replay.attempt(step["action"], devices.probe_pending) if replay.probing else None

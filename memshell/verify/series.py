@@ -58,10 +58,7 @@ def look(replay: Replay) -> None:
 
 
 def with_answers(recording: Recording) -> Iterator[dict[str, Any]]:
-    """Yield the steps; adds get the errno of add_memory() as the kernel logged it.
-
-    The recorder of an ACPI plug does not see it.
-    """
+    """Yield the steps; an add has the errno of add_memory() from the log, since the recorder of an ACPI plug does not see it."""
     found = [
         re.fullmatch(r"rfc: arch_add_memory \S+ = (-?\d+)", line) for line in recording.raw["rfc"].get("rfc_lines", ())
     ]
@@ -103,10 +100,7 @@ def kpageflags(mm: Mm, ranges: list[tuple[int, int]], absent: int) -> list[list[
 
 
 def hidden_runs(mm: Mm) -> RangeMap[bool]:
-    """Return the pages of misaligned free blocks that is_free_buddy_page() does not find.
-
-    It rounds the pfn down to each order.
-    """
+    """Return the pages of misaligned free blocks that is_free_buddy_page() misses: it rounds the pfn down to each order."""
     hidden: RangeMap[bool] = RangeMap()
     for area in mm.free.values():
         for start, end, order in area.runs():
@@ -129,10 +123,7 @@ def reveal(mm: Mm, shown: list[list[int]]) -> list[list[int]]:
 
 
 def images(mm: Mm) -> list[tuple[int, int, int]]:
-    """Return (start_pfn, end_pfn, distance).
-
-    Their struct pages are those of the pfns *distance* on as well.
-    """
+    """Return (start_pfn, end_pfn, distance) of runs whose struct pages are mapped twice: for the pfns *distance* on as well."""
     base, size = mm.arch.vmemmap_base, mm.arch.struct_page_size
     seen: list[tuple[int, int, int]] = []  # physical start, end, virtual minus physical
     found = []
@@ -195,7 +186,7 @@ def _kpf(content: Content | None) -> int:
 def struct_pages(step: dict[str, Any], replay: Replay) -> Iterator[Quantity]:
     """Compare flags and refcount of the struct pages that were read from outside, and what cannot be read.
 
-    Not those of pages that a program uses, and not those that a program has overwritten.
+    Those of pages that a program uses, and those that a program has overwritten, are left out.
     """
     mm, plugged = replay.machine.mm, [(start, start + size) for start, size, _ in replay.dimms.values()]
     for entry in step.get("struct_page", ()):

@@ -87,7 +87,7 @@ class Powerpc(Arch):
         return PowerMmu(self.radix, linear, self.unit or (2 * MiB if self.radix else linear))
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> Powerpc:
-        """Apply the options of ``use``."""
+        """Return this architecture with page size, MMU and struct page as ``use`` has them. Raises `UsageError`."""
         del profile
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
@@ -134,7 +134,7 @@ class Powerpc(Arch):
         return replace(new, mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16)
 
     def direct_map_counters(self) -> dict[str, int]:
-        """What /proc/meminfo counts."""
+        """Return the leaf sizes that /proc/meminfo counts: of the radix MMU only."""
         return {"DirectMap2M": 2 * MiB, "DirectMap1G": GiB} if self.radix else {}
 
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
@@ -181,7 +181,7 @@ class Powerpc(Arch):
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Map the range, then add its sections; when these fail the mapping goes again.
 
-        No memory for the mapping is EFAULT.
+        Raises EFAULT when there is no memory for the mapping, else what the sections raise.
         """
         try:
             self.mmu.map_ram(mm, start, start + size, nid)
@@ -208,23 +208,23 @@ class Powerpc(Arch):
         self.mmu.free(mm, start, end, altmap)
 
     def vmemmap_pte_table(self, mm: Mm, va: int, nid: int) -> None:
-        """A PTE table is a fragment of a page."""
+        """Make sure of the PTE table of *va* and the tables above it; one is a fragment of a page."""
         radix_tables(mm, va, nid, pte=True)
 
     def vmemmap_populate_compound_pages(self, mm: Mm, pfn: int, start: int, end: int, nid: int) -> None:
-        """Radix maps page by page."""
+        """Map the struct pages of a DAX device page by page, as the radix MMU does."""
         radix_populate_compound_pages(mm, pfn, start, end, nid)
 
     def dax_vmemmap(self, profile: Profile) -> str:
-        """Radix shares memmap since it walks its tables, v6.6."""
+        """Return "radix" where compound pages share memmap: since the radix MMU walks its tables, v6.6."""
         return "radix" if self.radix and profile.features["powerpc.radix_vmemmap_walk"] else ""
 
     def has_memmap_on_memory(self, profile: Profile) -> bool:
-        """Since v6.6."""
+        """Whether the kernel is built with CONFIG_MHP_MEMMAP_ON_MEMORY: on powerpc since v6.6."""
         return bool(profile.features["memmap_on_memory.powerpc"])
 
     def supports_memmap_on_memory(self, vmemmap_size: int, profile: Profile) -> str | None:
-        """Radix only; with 4K pages the memmap of a block must be whole PMDs."""
+        """Return None, or the reason against it: radix only, and with 4K pages the memmap of a block must be whole PMDs."""
         if not self.radix:
             return "arch: radix only"
         return super().supports_memmap_on_memory(vmemmap_size, profile) if self.page_shift == 12 else None
@@ -240,6 +240,6 @@ def memory_block_size(ram: int) -> int:
 
 @hookimpl
 def memshell_arches(ctx: object) -> Iterable[Arch]:
-    """Offer powerpc."""
+    """Offer the architecture ``powerpc``."""
     del ctx
     return [Powerpc()]

@@ -52,10 +52,7 @@ def vmemmap_populate_units(
 
 @mirrors("arch/powerpc/mm/init_64.c:vmemmap_list_alloc", "v6.12", "complete")
 def vmemmap_list_alloc(mm: Mm, nid: int) -> bool:
-    """Take a node of the list: a freed one, or the next of its page, which never goes back.
-
-    False without memory.
-    """
+    """Take a node of the list: a freed one, or the next of its page, which never goes back; return whether there was one."""
     for counter in ("vmemmap_list.freed", "vmemmap_list.left"):
         if mm.counters.get(counter):
             mm.counters[counter] -= 1

@@ -82,7 +82,7 @@ class S390(Arch):
     max_mappable: int = MAX_DCSS
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> S390:
-        """Apply the options of ``use``."""
+        """Return this architecture with EDAT, struct page and standby memory as ``use`` has them. Raises `UsageError`."""
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
             raise UsageError(
@@ -118,7 +118,7 @@ class S390(Arch):
         )
 
     def direct_map_counters(self) -> dict[str, int]:
-        """What /proc/meminfo counts."""
+        """Return the leaf sizes that /proc/meminfo counts: those that the machine's EDAT allows."""
         names = (("DirectMap4k", 4096), ("DirectMap1M", SEGMENT), ("DirectMap2G", REGION3))
         return dict(names[: self.edat + 1])
 
@@ -169,7 +169,7 @@ class S390(Arch):
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Map the range, then add its sections; when these fail the mapping goes again.
 
-        Before v6.9 an altmap is EINVAL.
+        Raises EINVAL for an altmap before v6.9, else what the sections raise.
         """
         if altmap is not None and not mm.feature("memmap_on_memory.s390"):
             raise KernelError("altmap is not supported", "EINVAL", where="arch/s390/mm/init.c:arch_add_memory")
@@ -203,7 +203,7 @@ class S390(Arch):
         vmem_vmemmap_free(mm, start, end, altmap)
 
     def has_memmap_on_memory(self, profile: Profile) -> bool:
-        """Since v6.9."""
+        """Whether the kernel is built with CONFIG_MHP_MEMMAP_ON_MEMORY: on s390 since v6.9."""
         return bool(profile.features["memmap_on_memory.s390"])
 
     def memory_notify(self, mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
@@ -235,6 +235,6 @@ def _zone(kind: ZoneType, start: int, present: int, reserved: int, used: int, to
 
 @hookimpl
 def memshell_arches(ctx: object) -> Iterable[Arch]:
-    """Offer s390."""
+    """Offer the architecture ``s390``."""
     del ctx
     return [S390()]

@@ -69,7 +69,7 @@ class X86(Arch):
     hypervisor: bool = True
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> X86:
-        """Apply the options of ``use``."""
+        """Return this architecture with paging, struct page and hypervisor bit as ``use`` has them. Raises `UsageError`."""
         del profile
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
@@ -91,7 +91,7 @@ class X86(Arch):
         state: Mapping[str, object],
         profile: Profile,
     ) -> X86:
-        """Read the CPU's and the command line's switches."""
+        """Return this architecture with the switches of the recorded CPU, command line and configuration."""
         del state, profile
         cpu = " ".join(qemu_args)
         size = 32 if config.get("CONFIG_PAGE_EXTENSION") == "y" else 16
@@ -99,7 +99,7 @@ class X86(Arch):
         return replace(self, gbpages=gbpages, hypervisor="hypervisor=off" not in cpu, mem_section_size=size)
 
     def direct_map_counters(self) -> dict[str, int]:
-        """2M and 1G leaves; hot-added memory has no 4K ones."""
+        """Return the leaf sizes that /proc/meminfo counts: 2M and 1G; hot-added memory has no 4K leaves."""
         return {"DirectMap2M": PMD, "DirectMap1G": PUD}
 
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
@@ -188,7 +188,7 @@ class X86(Arch):
         x86_vmemmap_populate(mm, start, end, nid, altmap)
 
     def dax_vmemmap(self, profile: Profile) -> str:
-        """Since v5.18."""
+        """Return "generic" where compound pages of a DAX device share memmap: since v5.18."""
         return "generic" if profile.features["dax.compound_vmemmap"] else ""
 
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
@@ -217,6 +217,6 @@ def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int, max
 
 @hookimpl
 def memshell_arches(ctx: object) -> Iterable[Arch]:
-    """Offer x86_64."""
+    """Offer the architecture ``x86_64``."""
     del ctx
     return [X86()]

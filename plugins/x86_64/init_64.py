@@ -116,7 +116,7 @@ def x86_arch_remove_memory(mm: Mm, start: int, size: int, altmap: VmemAltmap | N
 
 @mirrors("arch/x86/mm/init_64.c:vmemmap_free", "v6.12", "complete")
 def x86_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
-    """Unmap the struct pages at [start, end)."""
+    """vmemmap_free(): unmap the struct pages at [start, end), give their pages back, then the tables that are empty."""
     remove_pagetable(mm, start, end, altmap, vmemmap=True)
 
 
@@ -180,9 +180,7 @@ def remove_gigantic_leaves(mm: Mm, start: int, end: int) -> None:
 
 
 def fill_partly_removed_leaf(mm: Mm, start: int, end: int, leaf_size: int) -> bool:
-    """Fill the physical range [start, end) bytes with PAGE_INUSE (0xFD), whatever it holds.
-
-    Return whether the whole leaf is full of it.
+    """Fill [start, end) bytes of physical memory with PAGE_INUSE (0xFD), whatever they hold; return whether the leaf is full.
 
     Source: arch/x86/mm/init_64.c:remove_pud_table of v4.20.
     """

@@ -1,1 +1,1 @@
-"""drivers/acpi/."""
+"""drivers/acpi/: DIMMs, and the scan that plugs and ejects them."""

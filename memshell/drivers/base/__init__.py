@@ -1,1 +1,1 @@
-"""drivers/base/."""
+"""drivers/base/: memory blocks and their links to nodes."""

@@ -1,1 +1,1 @@
-"""drivers/dax/."""
+"""drivers/dax/: device memory that becomes RAM."""

@@ -1,1 +1,1 @@
-"""drivers/nvdimm/."""
+"""drivers/nvdimm/: persistent memory, and how much of it its own memmap takes."""

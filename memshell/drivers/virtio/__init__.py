@@ -1,1 +1,1 @@
-"""drivers/virtio/."""
+"""drivers/virtio/: virtio-mem, memory that grows and shrinks by subblocks."""

@@ -51,7 +51,7 @@ def _nearest(mm: Mm, block_id: int) -> str | None:
 
 @mirrors("drivers/base/memory.c:add_memory_block", "v6.12", "complete")
 def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None, group: int | None) -> None:
-    """Register one offline block. Raises EEXIST."""
+    """Register one offline block. Raises EEXIST for one that is there."""
     if block_id in mm.blocks:
         raise KernelError(f"memory{block_id} exists already", "EEXIST", where="drivers/base/memory.c:add_memory_block")
     if mm.fault("device_register"):
