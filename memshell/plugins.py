@@ -21,7 +21,7 @@ import pluggy
 from memshell import hookspecs
 from memshell.arch import Arch
 from memshell.errors import PluginError, did_you_mean
-from memshell.plugins_guard import GuardedPolicy, PolicyLike, guarded_command, isolated, isolated_event, one_line
+from memshell.plugins_guard import PolicyLike, guarded_command, isolated, isolated_event, one_line
 from memshell.result import Column
 from memshell.shell.registry import Command
 
@@ -82,6 +82,7 @@ class Plugins:
     strict: bool = False
     warn: Callable[[str], None] = _warn
     found: list[Plugin] = field(default_factory=list)
+    observed: bool = False  # one of them looks at events
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
     _arches: dict[str, Arch] | None = None
     _policies: dict[str, Policy] | None = None
@@ -120,6 +121,7 @@ class Plugins:
         self.manager.register(module, plugin.name)
         callers = self.manager.get_hookcallers(module) or []
         plugin.hooks = tuple(sorted(caller.name for caller in callers if caller.name in HOOKS))
+        self.observed |= "memshell_event" in plugin.hooks
 
     def _look_for_misspellings(self, plugin: Plugin) -> None:
         for name, value in vars(plugin.module).items():
@@ -172,7 +174,7 @@ class Plugins:
     def arches(self) -> dict[str, Arch]:
         """Return the architectures by name."""
         if self._arches is None:
-            self._arches = self._named("memshell_arches", Arch, "architecture", lambda arch, _title: arch)
+            self._arches = self._named("memshell_arches", Arch, "architecture")
             for arch in self._arches.values():
                 if arch.image_defaults is not None:
                     from memshell.vmlinux.defaults import DEFAULTS
@@ -183,10 +185,10 @@ class Plugins:
     def policies(self) -> dict[str, Policy]:
         """Return the policies by name."""
         if self._policies is None:
-            self._policies = self._named("memshell_policies", PolicyLike, "policy", GuardedPolicy)
+            self._policies = self._named("memshell_policies", PolicyLike, "policy")
         return self._policies
 
-    def _named(self, hook: str, kind: type, what: str, guard: Callable[[Any, str], Any]) -> dict[str, Any]:
+    def _named(self, hook: str, kind: type, what: str) -> dict[str, Any]:
         """Return what *hook* gives by name; a name that exists already is refused."""
         known: dict[str, Any] = {}
         origins: dict[str, str] = {}
@@ -196,7 +198,7 @@ class Plugins:
                 if name in known:
                     self.warn(f"{plugin.title}: {what} {name} exists already, from {origins[name]}")
                 else:
-                    known[name], origins[name] = guard(item, plugin.title), plugin.title
+                    known[name], origins[name] = item, plugin.title
         return known
 
     def commands(self) -> list[Command]:

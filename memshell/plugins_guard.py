@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from memshell.mm.events import Event
     from memshell.mm.state import Mm
-    from memshell.policy import MemmapRequest, Placement, Policy
+    from memshell.policy import MemmapRequest, Placement
     from memshell.shell.registry import Command
     from memshell.shell.shell import Shell
 
@@ -56,28 +56,6 @@ class PolicyLike(Protocol):
 
     def place_memmap(self, request: MemmapRequest) -> Placement:
         """Decide where the memmap goes."""
-
-
-class GuardedPolicy:
-    """A plugin's policy, with its faults named and its prints kept off stdout."""
-
-    def __init__(self, policy: Policy, title: str) -> None:
-        self.policy = policy
-        self.origin = f"{title}: policy {policy.name}"
-        self.name = str(policy.name)
-        self.summary = str(policy.summary)
-        self.parameter = str(policy.parameter)
-
-    def place_memmap(self, request: MemmapRequest) -> Placement:
-        """Return the policy's answer.  Raises PluginError when it fails; the model judges the answer."""
-        try:
-            with redirect_stdout(sys.stderr):
-                answer = self.policy.place_memmap(request)
-        except MemshellError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"{self.origin}: place_memmap failed: {one_line(error)}") from error
-        return answer
 
 
 def guarded_command(item: Command, title: str) -> Command:

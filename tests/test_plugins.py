@@ -129,7 +129,7 @@ def memshell_policies(ctx):
 @pytest.mark.parametrize(
     "body, message",
     [
-        ("raise ValueError('boom')", "plugin strange: policy bad: place_memmap failed: ValueError: boom"),
+        ("raise ValueError('boom')", "plugin strange failed in place_memmap: ValueError: boom"),
         ("return None", "NoneType"),
         ("return Placement(reserve_pages=1)", "reserve_pages"),
         ("return Placement(reserve_pages=10**9)", "reserve_pages"),

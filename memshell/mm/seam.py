@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.mm.memory_hotplug.add import place_and_add
+from memshell.mm.memory_hotplug.add import place_and_add as _place_and_add
 from memshell.mm.memory_hotplug.offline import offline_isolated_range
 from memshell.mm.memory_hotplug.online import free_online_range
 from memshell.mm.memory_hotplug.pages import add_sections
-from memshell.mm.memory_hotplug.remove import remove_blocks
+from memshell.mm.memory_hotplug.remove import remove_blocks as _remove_blocks
 from memshell.mm.memory_hotplug.zone import shrink_zone_span
 from memshell.mm.sparse import sparse_remove_section
 from memshell.mm.sparse_vmemmap import free_unused_leaf
@@ -20,7 +20,6 @@ from memshell.mm.sparse_vmemmap import free_unused_leaf
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from memshell.mm.memremap import VmemAltmap
     from memshell.mm.page import Page
     from memshell.mm.state import Mm, ZoneKey
 
@@ -33,28 +32,23 @@ class Upstream:
 
     # --- add and remove ---
 
-    def place_and_add(self, mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None) -> None:
-        """Choose where the memmap goes, and add sections and blocks: the middle of add_memory_resource()."""
-        place_and_add(mm, nid, start, size, flags, group)
+    # Choose where the memmap goes, and add sections and blocks: the middle of add_memory_resource().
+    place_and_add = staticmethod(_place_and_add)
 
     def veto_from_range(self, mm: Mm) -> None:
         """An architecture says that it cannot take the memmap from the added range."""
 
-    def add_pages(self, mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
-        """__add_pages(): add the sections of [pfn, +nr_pages)."""
-        add_sections(mm, nid, pfn, nr_pages, altmap)
+    # __add_pages(): add the sections of [pfn, +nr_pages).
+    add_pages = staticmethod(add_sections)
 
-    def remove_section(self, mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
-        """Remove [pfn, +nr_pages), which lies in one section."""
-        sparse_remove_section(mm, pfn, nr_pages, altmap)
+    # Remove [pfn, +nr_pages), which lies in one section.
+    remove_section = staticmethod(sparse_remove_section)
 
-    def remove_blocks(self, mm: Mm, start: int, size: int, *, altmaps: bool) -> None:
-        """Remove the memory blocks of [start, start+size) bytes with their sections: the middle of try_remove_memory()."""
-        remove_blocks(mm, start, size, altmaps=altmaps)
+    # Remove the memory blocks of [start, start+size) bytes with their sections: the middle of try_remove_memory().
+    remove_blocks = staticmethod(_remove_blocks)
 
-    def free_vmemmap_leaf(self, mm: Mm, va: int, size: int, altmap: VmemAltmap | None) -> bool:
-        """Unmap the vmemmap leaf of *size* bytes at *va* and free what backed it; return whether it went."""
-        return free_unused_leaf(mm, va, size, altmap)
+    # Unmap the vmemmap leaf of *size* bytes at *va* and free what backed it; return whether it went.
+    free_vmemmap_leaf = staticmethod(free_unused_leaf)
 
     def shrink_zone_span(self, mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> bool:
         """Take a range that goes offline off an edge of its zone's span; return whether that is done now (since v5.6)."""
@@ -69,9 +63,8 @@ class Upstream:
     def check_resource(self, mm: Mm, start_pfn: int, nr_pages: int) -> None:
         """online_pages() is about to give pages to the buddy: a resource may have to cover them."""
 
-    def online_pages_range(self, mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> int:
-        """Give [start_pfn, end_pfn) to the buddy; return how many pages are present now."""
-        return free_online_range(mm, start_pfn, end_pfn, key)
+    # Give [start_pfn, end_pfn) to the buddy; return how many pages are present now.
+    online_pages_range = staticmethod(free_online_range)
 
     def needs_isolation(self, mm: Mm, start_pfn: int, end_pfn: int) -> bool:
         """Whether offline_pages() has to isolate and migrate [start_pfn, end_pfn)."""
@@ -81,9 +74,8 @@ class Upstream:
     def scan_movable_pages(self, mm: Mm, start_pfn: int, end_pfn: int) -> None:
         """The scan for movable pages goes over [start_pfn, end_pfn)."""
 
-    def offline_isolated_pages(self, mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
-        """Take isolated pages out; return how many managed and how many present pages go with them."""
-        return offline_isolated_range(mm, start_pfn, end_pfn)
+    # Take isolated pages out; return how many managed and how many present pages go with them.
+    offline_isolated_pages = staticmethod(offline_isolated_range)
 
     def is_unmovable(self, mm: Mm, page: Page, pfn: int) -> bool:
         """Whether the marked *page* at *pfn* keeps its pageblock from being isolated."""

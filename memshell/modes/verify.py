@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from memshell.errors import MemshellError
@@ -28,7 +29,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     for path in options.recordings:
         try:
             recording = load_recording(path)
-            quantities = verify_recording(recording, plugins.arches(), plugins.policies())
+            with redirect_stdout(sys.stderr):  # what a plugin prints is no result
+                quantities = verify_recording(recording, plugins.arches(), plugins.policies())
         except MemshellError as error:
             if args.debug:
                 raise

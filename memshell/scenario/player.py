@@ -120,11 +120,13 @@ class Player:
     failures: list[StepFailed] = field(default_factory=list)
     count: int = 0
     shell: Shell = field(init=False)
+    names: Names = field(init=False)  # what names mean in it
     _current: Played | None = None
     _inside: list[str] = field(default_factory=list)  # the aliases that are being played
 
     def __post_init__(self, loader: Callable[[], Plugins], output: Output | None) -> None:
         self.shell = Shell(self, COMMANDS, loader, output or Output())
+        self.names = Names(State(self.shell).look_up, self.shell.settings.variables)
 
     @property
     def directives(self) -> Mapping[str, tuple[str, str]]:
@@ -135,11 +137,6 @@ class Player:
         """Return a player on a shell of its own that shows nothing and goes on after failures."""
         output = Output(StringIO(), StringIO())
         return Player(self.shell.loader, output, keep_going=True, observe=observe, echo=False, capture=True)
-
-    @property
-    def names(self) -> Names:
-        """What names mean now."""
-        return Names(State(self.shell).look_up, self.shell.settings.variables)
 
     def play_text(self, text: str, file: str, *, first_line: int = 1, parent: Where | None = None) -> None:
         """Play the statements of *text*."""

@@ -144,7 +144,7 @@ class Shell:
 
     def announce(self, step: Step) -> None:
         """Show a step's events to the observers among the plugins."""
-        if self._plugins is not None:
+        if self._plugins is not None and self._plugins.observed:
             self._plugins.event(step.mm, step.events)
 
     def blame(self, error: BaseException) -> PluginError | None:

@@ -91,7 +91,7 @@ def check_placement(mm: Mm, placement: object) -> None:
     """Refuse an answer that no kernel could carry out. Raises `PluginError`, which names the plugin."""
     fault = placement_fault(mm, placement)
     if fault:
-        who = getattr(mm.policy, "origin", "") or f"policy {getattr(mm.policy, 'name', '?')}"
+        who = f"plugin {type(mm.policy).__module__}: policy {mm.policy.name}"
         raise PluginError(f"{who}: place_memmap: {fault}")
 
 
