@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.commands.hotplug import ONLINE_AS, free_place, left_to_do
 from memshell.errors import CommandError, KernelCrash, KernelError
 from memshell.lab.hardware import Hardware
+from memshell.mm.params import PARAMETERS, boot_words
 from memshell.mm.pfn import format_size, memparse
 from memshell.scenario.expression import evaluate
 from memshell.scenario.player import Player, StepFailed
@@ -28,12 +29,7 @@ if TYPE_CHECKING:
     from memshell.scenario.lalr import Node, Token
 
 MEMORY = "/sys/devices/system/memory"
-PARAMETERS = "/sys/module/memory_hotplug/parameters"
-WRITABLE = ("online_policy", "auto_movable_ratio", "auto_movable_numa_aware")  # of PARAMETERS, while it runs
-AT_BOOT = {
-    "movable_node": "movable_node",
-    "hugetlb_free_vmemmap": "hugetlb_free_vmemmap=on",
-}  # words, where they are on
+MODULE = "/sys/module/memory_hotplug/parameters"
 # Commands that change the model's machine and have nothing to do with what a real one does.
 SETTINGS = ("profile", "undo", "redo", "fault")
 
@@ -230,9 +226,7 @@ def hardware_of(mm: Mm, options: Mapping[str, str]) -> Hardware:
         raise CommandError(
             f"block={known['block']}: the kernel chooses its block size itself", hint="leave it out, or give ram=64G"
         )
-    words = [f"memhp_default_state={mm.params['auto_online_blocks']}"]
-    words += [f"memory_hotplug.{name}={mm.params[name]}" for name in WRITABLE if name in options]
-    words += [word for name, word in AT_BOOT.items() if mm.params.get(name) == "Y"]
+    words = boot_words(mm.params)
     if known.get("gbpages") == "off":
         words.append("nogbpages")
     cpu = [f"la57={known['la57']}"] if "la57" in known else []
@@ -322,8 +316,8 @@ def _set(planner: Planner, args: Namespace) -> Ops:
     name, value = name.removeprefix("memory_hotplug."), value if equals else args.value
     if name == "auto_online_blocks":
         return [_written(f"{MEMORY}/{name}", str(value))]
-    if name in WRITABLE:
-        return [_written(f"{PARAMETERS}/{name}", str(value))]
+    if name in PARAMETERS and PARAMETERS[name].module:
+        return [_written(f"{MODULE}/{name}", str(value))]
     if name == "memmap_on_memory":
         return _reboot(planner, str(value))
     return [Cannot(f"no kernel has a switch for {name} while it runs")]

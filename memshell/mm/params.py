@@ -182,6 +182,18 @@ def boot_params(cmdline: str) -> Params:
     return params
 
 
+def boot_words(params: Params) -> list[str]:
+    """Return the words that boot a kernel with *params*; memhp_default_state is among them: its default is configured."""
+    words = []
+    for name, parameter in PARAMETERS.items():
+        value = getattr(params, name)
+        if parameter.module and value != getattr(Params(), name):
+            words.append(f"{MODULE}{name}={params.text(name)}")
+        elif parameter.word and (value != getattr(Params(), name) or name == "auto_online_blocks"):
+            words.append(f"{parameter.word}={'on' if value is True else params.text(name)}")
+    return words
+
+
 def unread(cmdline: str) -> list[str]:
     """Return the words of a command line that change nothing here: nobody reads them, or their value cannot be."""
     return [word for word, key, value in _words(cmdline) if not _is_read(key, value)]

@@ -69,7 +69,7 @@ def test_parameters_are_words_of_the_kernel():
     assert hardware[0].hardware.words == (
         "memhp_default_state=online_movable",
         "memory_hotplug.online_policy=auto-movable",
-        "movable_node",
+        "movable_node=on",
     )
     assert (hardware[0].hardware.ram, hardware[0].hardware.nodes) == (4 << 30, 2)
 

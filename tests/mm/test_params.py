@@ -3,7 +3,7 @@
 import pytest
 
 from memshell.errors import UsageError
-from memshell.mm.params import PARAMETERS, Params, boot_params, memmap_on_memory, read_sysfs, unread
+from memshell.mm.params import PARAMETERS, Params, boot_params, boot_words, memmap_on_memory, read_sysfs, unread
 
 
 def test_a_default_is_a_value_that_can_be_given():
@@ -31,6 +31,17 @@ def test_the_command_line(cmdline, changed):
     assert {
         name: getattr(params, name) for name in PARAMETERS if getattr(params, name) != getattr(Params(), name)
     } == changed
+
+
+def test_words_boot_what_they_were_made_of():
+    params = Params(auto_online_blocks="online", auto_movable_ratio=7, auto_movable_numa_aware=False, movable_node=True)
+    assert boot_words(params) == [
+        "memhp_default_state=online",
+        "memory_hotplug.auto_movable_ratio=7",
+        "memory_hotplug.auto_movable_numa_aware=N",
+        "movable_node=on",
+    ]
+    assert boot_params(" ".join(boot_words(params))) == params
 
 
 def test_what_nobody_reads_is_named():
