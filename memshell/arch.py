@@ -225,7 +225,7 @@ class Arch(ABC):
 
     def supports_memmap_on_memory(self, vmemmap_size: int, profile: Profile) -> str | None:
         """arch_supports_memmap_on_memory(): None, or the reason against it. Generic: the memmap of a block is whole PMDs."""
-        if vmemmap_size % (1 << self.pmd_shift) and profile.features["bug.force_asks_arch"]:
+        if vmemmap_size % (1 << self.pmd_shift) and profile.features.bug.force_asks_arch:
             return f"arch: vmemmap_size {vmemmap_size} not PMD({1 << self.pmd_shift}) aligned"
         return None
 

@@ -14,7 +14,8 @@ from memshell.mm.invariants import violations
 from memshell.mm.memory_hotplug.remove import remove_memory
 from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.pfn import align_up, format_size
-from memshell.mm.profile import PROFILES, RELEASES
+from memshell.mm.profile import RELEASES
+from memshell.profiles import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

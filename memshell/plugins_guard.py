@@ -31,10 +31,9 @@ def one_line(error: BaseException) -> str:
 def isolated(mm: Mm) -> Mm:
     """Return a copy of the state with which a plugin may do what it likes.
 
-    Its values are frozen, but for the altmaps of blocks and the features of the profile, which are copied too.
+    Its values are frozen, but for the altmaps of blocks, which are copied too.
     """
     copy = mm.copy()
-    copy.profile = replace(mm.profile, features=dict(mm.profile.features))
     for number, block in mm.blocks.items():
         if block.altmap is not None:
             copy.blocks[number] = block._replace(altmap=block.altmap.copy())

@@ -29,6 +29,9 @@ def scenario(tmp_path):
     return write
 
 
+OF_THE_SERIES = "it is a feature of rfc-2017, rfc-2018, rfc-v2-2019, patch-v1-2019"
+
+
 @pytest.mark.parametrize(
     "args, code, error",
     [
@@ -51,6 +54,17 @@ def scenario(tmp_path):
         (["-c", "use x86_64; policy memap_on_memory"], 2, "did you mean memmap_on_memory?"),
         (["-c", "use x86_64; profile v6.13"], 2, "unknown profile 'v6.13'"),
         (["-c", "use x86_64; set auto_movable_ratoi=3"], 2, "did you mean auto_movable_ratio?"),
+        (["-c", "use x86_64; set check.s390_veto off"], 2, f"kernel v6.12 has no check.s390_veto; {OF_THE_SERIES}"),
+        (["-c", "use x86_64 profile=v6.1 vmemmap.mark=never"], 2, f"kernel v6.1 has no vmemmap.mark; {OF_THE_SERIES}"),
+        (["-c", "use x86_64; expect feature.check.s390_veto"], 2, f"v6.12 has no check.s390_veto; {OF_THE_SERIES}"),
+        (["-c", "use x86_64 profile=rfc-2018; set check.s390_veto no; expect not feature.check.s390_veto"], 0, ""),
+        (
+            ["-c", "use x86_64 profile=rfc-2018 vmemmap.mark=nevr"],
+            2,
+            "vmemmap.mark=nevr cannot be; did you mean 'never'?",
+        ),
+        (["-c", "use x86_64; set node_notifier maybe"], 2, "node_notifier is on or off, not 'maybe'"),
+        (["-c", "use x86_64; set nod_notifier on"], 2, "unknown setting 'nod_notifier'; did you mean node_notifier?"),
         (["-c", "history --vertcal"], 2, "did you mean --vertical?"),
         (["-c", "use x86_64; policy -F jsn"], 2, "unknown format 'jsn'"),
         (["-c", "use x86_64; history -o STPE"], 2, "unknown column 'STPE'"),

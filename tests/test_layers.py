@@ -16,7 +16,15 @@ PACKAGE = ROOT / "memshell"
 # Each part may import those of the lines before its own. Those of one line do not know each other, but for the model's.
 LAYERS = [
     {"errors"},
-    {"mm", "drivers", "kernel", "series", "arch", "policy"},  # the model; its parts name each other's records
+    {
+        "mm",
+        "drivers",
+        "kernel",
+        "series",
+        "profiles",
+        "arch",
+        "policy",
+    },  # the model; its parts name each other's records
     {"vmlinux", "machine", "views"},
     {"capture", "experiment"},
     {"result", "options", "paths", "hookspecs"},
@@ -143,6 +151,11 @@ def test_the_model_is_pure():
         found = {name.split(".")[0] for name in imports(path)}
         assert not found & PURE, path.name
         assert "print(" not in path.read_text(encoding="utf-8"), path.name
+
+
+def test_released_kernels_do_not_know_the_series():
+    released = [path for part in ("mm", "drivers", "kernel") for path in (PACKAGE / part).rglob("*.py")]
+    assert not [path.name for path in released if any(n.startswith("memshell.series") for n in imports(path))]
 
 
 def test_only_the_prompt_imports_prompt_toolkit():

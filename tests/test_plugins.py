@@ -322,7 +322,7 @@ OBSERVERS = {
 MUTATIONS = [
     "ctx.mm.blocks.clear()",
     "ctx.mm.pages.delete(0, 1 << 40)",
-    "ctx.mm.profile.features.clear()",
+    "ctx.mm.profile = ctx.mm.profile.with_feature('node_notifier', True)",
     "[setattr(b.altmap, 'alloc', 0) for b in ctx.mm.blocks.values() if b.altmap]",
     "ctx.mm.counters.clear(); ctx.mm.free.clear(); ctx.mm.zones.clear()",
 ]

@@ -14,7 +14,8 @@ from memshell.errors import CommandError, RecordingError, UsageError
 from memshell.machine import Machine
 from memshell.mm.mmzone import ZONE_BY_LABEL
 from memshell.mm.params import MEMMAP_ON_MEMORY, memmap_on_memory
-from memshell.mm.profile import PROFILES, profile_of_release, unknown
+from memshell.mm.profile import unknown
+from memshell.profiles import PROFILES, profile_of_release
 
 if TYPE_CHECKING:
     from memshell.arch import Arch

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from memshell.capture.reader import boot_state, read_json
 from memshell.errors import RecordingError
 from memshell.machine import Machine
-from memshell.mm.profile import PROFILES, Profile, profile_of_release
+from memshell.mm.profile import Profile
+from memshell.profiles import PROFILES, profile_of_release
 from memshell.series.switches import prepare, switched_policy, switched_profile
 
 if TYPE_CHECKING:

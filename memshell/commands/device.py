@@ -105,7 +105,7 @@ def _bind_kmem(mm: Mm, args: Namespace) -> str:
     from memshell.drivers.dax.kmem import dev_dax_kmem_probe
     from memshell.mm.pfn import format_size
 
-    asked = args.map == "dev" and mm.feature("dax.memmap_on_memory")
+    asked = args.map == "dev" and mm.features.dax.memmap_on_memory
     on_memory = asked and dax_memmap_on_memory(mm, args.node, args.address, args.size)
     outer = dev_dax_kmem_probe(mm, args.node, args.address, args.size, KMEM, memmap_on_memory=on_memory)
     where = "on the device" if on_memory else "in memory"

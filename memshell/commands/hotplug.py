@@ -415,7 +415,7 @@ def _removed(mm: Mm, before: SortedMap[int, MemoryBlock]) -> str:
 
 def _old_dimms(mm: Mm, blocks: Iterable[int]) -> list[tuple[int, int]]:
     """Return (start, size) of the DIMMs of *blocks* in kernels before memory groups: what one add added."""
-    if mm.feature("mhp.memory_groups"):
+    if mm.features.mhp.memory_groups:
         return []
     from memshell.kernel.resource import holders
 

@@ -27,7 +27,7 @@ DEFAULT_POLICY = "buddy"
 
 
 def _profiles(_shell: Shell) -> Mapping[str, str]:
-    from memshell.mm.profile import PROFILES
+    from memshell.profiles import PROFILES
 
     return dict.fromkeys(PROFILES, "kernel")
 
@@ -124,7 +124,7 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     from memshell.capture import reader, recording
     from memshell.capture.formats import memory_words
     from memshell.mm.params import unread
-    from memshell.mm.profile import find_profile
+    from memshell.profiles import find_profile
 
     raw = reader.read_json(path, "machine file")
     boots = _Recorded if isinstance(raw, dict) and raw.get("schema") == recording.SCHEMA else _Captured
@@ -136,7 +136,7 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     policy = file.policy(policies) if word is None else policies[word]
     given = _given_params(options)
     for key in [key for key in options if key in kernel.features]:
-        kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
+        kernel = _with_feature(kernel, key, options.pop(key))
     machine = file.boot(kernel, options, shell, policy)
     for key, value in given.items():
         machine.mm.params = machine.mm.params.with_text(key, _at_run_time(key, _exists(key, value, kernel)))
@@ -249,9 +249,9 @@ def _list_arches(arches: Mapping[str, Arch]) -> Result:
 
 def default_policy(profile: str) -> str:
     """Return the policy of a kernel that gives no choice (the series of 2017 to 2019), else the default."""
-    from memshell.mm.profile import find_profile
+    from memshell.profiles import find_profile
 
-    return "memmap_from_range" if find_profile(profile).features["mhp.from_range"] else DEFAULT_POLICY
+    return "memmap_from_range" if find_profile(profile).seam.memmap_from_range else DEFAULT_POLICY
 
 
 def _options(words: list[str]) -> dict[str, str]:
@@ -277,7 +277,8 @@ def start(
     """Boot a machine and make it the shell's."""
     from memshell.machine import boot
     from memshell.mm.params import PARAMETERS, Params
-    from memshell.mm.profile import find_profile, unknown
+    from memshell.mm.profile import unknown
+    from memshell.profiles import find_profile, is_feature, unknown_feature
 
     known = [*(option.name for option in arch.options), "profile", "policy", "vmlinux"]
     kernel = find_profile(profile)
@@ -286,9 +287,10 @@ def start(
         params = params.with_text(key, _exists(key, value, kernel))
     for key in list(options):
         if key in kernel.features:
-            kernel = kernel.with_feature(key, _feature(key, options.pop(key), kernel.features[key]))
+            kernel = _with_feature(kernel, key, options.pop(key))
         elif key not in known:
-            raise unknown("key", key, dict.fromkeys([*known, "memmap_on_memory", "auto_online", *PARAMETERS]))
+            keys = dict.fromkeys([*known, "memmap_on_memory", "auto_online", *PARAMETERS])
+            raise unknown_feature(key, kernel) if is_feature(key) else unknown("key", key, keys)
     policies = shell.plugins.policies()
     shell.machine = boot(arch, options, kernel, policies[policy], shell.running.text, constants, params)
 
@@ -338,7 +340,7 @@ profile v6.1
 )
 def profile(shell: Shell, args: Namespace) -> str | Result:
     """Choose the kernel whose behaviour is played from now on."""
-    from memshell.mm.profile import find_profile
+    from memshell.profiles import find_profile
 
     if args.name is None:
         current = shell.machine.mm.profile.name if shell.machine else None
@@ -354,15 +356,15 @@ def profile(shell: Shell, args: Namespace) -> str | Result:
 
 def _settings(shell: Shell, prefix: str) -> Suggestions:
     from memshell.mm.params import PARAMETERS
-    from memshell.mm.profile import FEATURES
+    from memshell.profiles import PROFILES
 
     name, equals, _value = prefix.partition("=")
+    kernel = shell.machine.mm.profile if shell.machine else PROFILES[DEFAULT_PROFILE]
     if equals and name in PARAMETERS:
         yield from ((f"{name}={value}", PARAMETERS[name].text) for value in PARAMETERS[name].values)
     yield from ((f"{name}=", parameter.text) for name, parameter in PARAMETERS.items())
     yield "memmap_on_memory=", "memory_hotplug.memmap_on_memory: the same as policy"
-    yield from ((name, feature.text) for name, feature in FEATURES.items())
-    del shell
+    yield from ((name, feature.text) for name, feature in kernel.features.declared().items())
 
 
 SETTING = ArgType("NAME", TEXT.convert, _settings)
@@ -386,7 +388,8 @@ def set_(shell: Shell, args: Namespace) -> str | Result:
     """Set a kernel parameter, or switch one feature of the kernel; without a name, list them.
 
     Parameters are written as in sysfs or on the kernel's command line (``memory_hotplug.`` before the name is
-    read too).  Features are the single behaviours that a profile is made of.
+    read too).  Features are the single behaviours that a profile is made of; those of the series of 2017 to
+    2019, check.* and others, exist in its own profiles alone.
     """
     if args.name is None:
         return _list_settings(shell.need_machine().mm)
@@ -401,6 +404,7 @@ def set_(shell: Shell, args: Namespace) -> str | Result:
 
 def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
     from memshell.mm.params import PARAMETERS
+    from memshell.profiles import is_feature, unknown_feature
 
     if name == "memmap_on_memory":
         mm.policy = _policy_of_parameter(shell, value)
@@ -408,7 +412,9 @@ def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
     if name in PARAMETERS:
         mm.params = mm.params.with_text(name, _at_run_time(name, _exists(name, value, mm.profile)))
     elif name in mm.profile.features:
-        mm.profile = mm.profile.with_feature(name, _feature(name, value, mm.profile.features[name]))
+        mm.profile = _with_feature(mm.profile, name, value)
+    elif is_feature(name):
+        raise unknown_feature(name, mm.profile)
     else:
         known = [*PARAMETERS, "memmap_on_memory", *mm.profile.features]
         raise UsageError(f"unknown setting {name!r}", hint=did_you_mean(name, known) or "set alone lists them")
@@ -426,34 +432,27 @@ def _policy_of_parameter(shell: Shell, value: str) -> Policy:
 _SWITCH = {"on": True, "off": False, "yes": True, "no": False, "1": True, "0": False}
 
 
-def _feature(name: str, value: str, now: Any) -> Any:
-    from memshell.mm.profile import FEATURES
-
-    if isinstance(now, bool):
-        if value not in _SWITCH:
-            raise UsageError(f"{name} is on or off, not {value!r}")
-        return _SWITCH[value]
-    if isinstance(now, int):
-        if not value.isdecimal():
-            raise UsageError(f"{name} is a whole number, not {value!r}")
-        return int(value)
-    choices = FEATURES[name].choices
-    if choices and value not in choices:
-        raise UsageError(
-            f"{name}={value} cannot be", hint=did_you_mean(value, choices) or "one of " + ", ".join(choices)
-        )
-    return value
+def _with_feature(kernel: Profile, name: str, word: str) -> Profile:
+    """Return *kernel* with a feature as it was typed."""
+    kind = kernel.features.declared()[name].type
+    value: object = word
+    if kind is bool:
+        value = _SWITCH.get(word, word)
+    elif kind is int and word.isdecimal():
+        value = int(word)
+    return kernel.with_feature(name, value)
 
 
 def _list_settings(mm: Mm) -> Result:
     from memshell.mm.params import PARAMETERS
-    from memshell.mm.profile import FEATURES
 
+    features = mm.profile.features
+    texts = features.declared()
     rows = [
         {"name": name, "value": mm.params.text(name), "text": parameter.text} for name, parameter in PARAMETERS.items()
     ]
     rows += [
-        {"name": name, "value": {True: "on", False: "off"}.get(value, value), "text": FEATURES[name].text}
-        for name, value in sorted(mm.profile.features.items())
+        {"name": name, "value": {True: "on", False: "off"}.get(value, value), "text": texts[name].text}
+        for name, value in sorted(features.items())
     ]
     return Result(rows=rows, columns=(Column("NAME"), Column("VALUE"), Column("TEXT", drop=1)))

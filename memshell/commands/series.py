@@ -193,7 +193,7 @@ def _use(shell: Shell, kernel: str) -> str:
 
     Its words are joined by colons or commas; each is a profile, a policy, an architecture or key=value.
     """
-    from memshell.mm.profile import PROFILES
+    from memshell.profiles import PROFILES
 
     arch, options = "x86_64", []
     for word in kernel.replace(":", ",").split(","):

@@ -126,7 +126,8 @@ def _sections(sized: Sized) -> None:
 
 
 def _profile(sized: Sized) -> None:
-    from memshell.mm.profile import RELEASES, profile_of_release
+    from memshell.mm.profile import RELEASES
+    from memshell.profiles import profile_of_release
 
     release = sized.loaded.facts.release
     if release is None:

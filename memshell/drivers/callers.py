@@ -83,11 +83,11 @@ def _probe(mm: Mm, request: Request) -> None:
 
 def _driver(mm: Mm, request: Request) -> None:
     """A driver with a static memory group that asks for the memmap on the memory, as dax/kmem does."""
-    if not mm.feature("mhp.driver_managed"):
+    if not mm.features.mhp.driver_managed:
         add_memory(mm, request.nid, request.start, request.size)
         return
     flags = MHP_MEMMAP_ON_MEMORY
-    if mm.feature("memmap_on_memory.caller_checks"):
+    if mm.features.memmap_on_memory.caller_checks:
         wanted = mhp_supports_memmap_on_memory(mm, request.nid, request.start, request.size).reserve_pages
         flags = flags if wanted else 0
     group = register_group(mm, request.nid, request.size >> mm.arch.page_shift, static=True)

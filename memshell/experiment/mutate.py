@@ -113,9 +113,8 @@ class Watcher:
             self.numbers.append((played.n, played.command, numbers(machine.mm)))
 
     def _attend(self, machine: Machine) -> None:
-        wanted = {
-            name: value for name, value in self.features.items() if machine.mm.profile.features.get(name) != value
-        }
+        known = machine.mm.profile.features
+        wanted = {name: value for name, value in self.features.items() if known.get(name, value) != value}
         try:
             if wanted:
                 with machine.transaction("set " + " ".join(wanted)) as mm:
@@ -192,7 +191,7 @@ def rows(found: Sequence[Mutant]) -> list[dict[str, Any]]:
     table = []
     for mutant in found:
         first, silent = mutant.first, mutant.silent
-        numbered = " + ".join(CHECKS[name][0] for name in mutant.sites)
+        numbered = " + ".join(CHECKS[name].number for name in mutant.sites)
         table.append(
             {
                 "site": numbered,

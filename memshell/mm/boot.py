@@ -50,7 +50,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
         _boot_zone(mm, zone, memory)
     _boot_nodes(mm)
     _boot_sections(mm, memory)
-    if profile.features["vmstat.nr_memmap_pages"]:
+    if profile.features.vmstat.nr_memmap_pages:
         mm.counters["nr_memmap_pages"] = 0
         mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
     arch.boot_mappings(mm, replace(memory, ram=_mapped_apart(mm, memory)))

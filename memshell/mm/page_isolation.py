@@ -67,7 +67,7 @@ def undo_isolate_page_range(mm: Mm, start_pfn: int, end_pfn: int) -> None:
     their pageblocks is given back on its own, and the last one joins them again. Before, and with two, they go to the tails.
     """
     run = mm.pages.get(start_pfn)
-    if run is not None and mm.feature("isolate.undo_to_head") and mm.arch.max_order - mm.arch.pageblock_order > 1:
+    if run is not None and mm.features.isolate.undo_to_head and mm.arch.max_order - mm.arch.pageblock_order > 1:
         mm.free[run.nid, run.zone].to_head(start_pfn, end_pfn)
     if mm.trace is not None:
         for pfn in range(start_pfn, end_pfn, mm.arch.pageblock_nr_pages):
@@ -115,7 +115,7 @@ def give_back(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 
     The pageblocks are movable then, whatever they were; since isolation is a bit of its own (v6.17) they keep their type.
     """
-    if not mm.feature("pageblock.isolate_bit"):
+    if not mm.features.pageblock.isolate_bit:
         mm.pageblocks.set(start_pfn, end_pfn, MigrateType.MOVABLE)
     given = 0
     for start, end, page in mm.pages.items(start_pfn, end_pfn):

@@ -127,7 +127,7 @@ def set_leaf(mm: Mm, address: int, end: int, size: int, pfn: int, owner: str) ->
 
 def count_buddy_pages(mm: Mm, pages: int) -> None:
     """Count what the buddy gave, and only that, in nr_memmap_pages (bug.nr_memmap_pages_counts_altmap off)."""
-    if mm.feature("vmstat.nr_memmap_pages") and not mm.feature("bug.nr_memmap_pages_counts_altmap"):
+    if mm.features.vmstat.nr_memmap_pages and not mm.features.bug.nr_memmap_pages_counts_altmap:
         mm.counters["nr_memmap_pages"] = mm.counters.get("nr_memmap_pages", 0) + pages
 
 

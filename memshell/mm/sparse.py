@@ -24,8 +24,8 @@ def mem_section_usage_size(arch: Arch, profile: Profile) -> int:
     An rcu_head (since v6.8, 6.6.15 and 6.1.76), a bit for each subsection, the pageblock flags; bitmaps in whole longs.
     """
     subsections = arch.pages_per_section // arch.pages_per_subsection
-    flags: int = (arch.pages_per_section >> arch.pageblock_order) * profile.features["pageblock.flag_bits"]
-    return (16 if profile.features["sparse.usage_rcu"] else 0) + 8 * (-(-subsections // 64) + -(-flags // 64))
+    flags: int = (arch.pages_per_section >> arch.pageblock_order) * profile.features.pageblock.flag_bits
+    return (16 if profile.features.sparse.usage_rcu else 0) + 8 * (-(-subsections // 64) + -(-flags // 64))
 
 
 def pfn_valid(mm: Mm, pfn: int) -> bool:
@@ -52,7 +52,7 @@ def sections_per_root(mm: Mm) -> int:
 
 def drop_empty_root(mm: Mm, pfn: int) -> None:
     """Free the root page of the section of *pfn* when it has no section left (bug.section_roots_stay off)."""
-    if mm.feature("bug.section_roots_stay"):
+    if mm.features.bug.section_roots_stay:
         return
     span = sections_per_root(mm) * mm.arch.pages_per_section
     root = pfn // span
@@ -112,7 +112,7 @@ def section_deactivate(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | Non
     drop_empty_root(mm, pfn)
     early, size = bool(bits & SECTION_EARLY), mm.arch.pages_per_section
     first = align_down(pfn, size)
-    counted = populated or mm.feature("bug.nr_memmap_pages_underflow")
+    counted = populated or mm.features.bug.nr_memmap_pages_underflow
     if counted and not (early and mm.sections.intersects(first, first + size)):
         account_removed(mm, pfn, nr_pages, altmap, early=early)
     if not early:
@@ -148,7 +148,7 @@ def offline_mem_sections(mm: Mm, start_pfn: int, end_pfn: int) -> None:
 def section_nr_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> int:
     """Return how many pages the memmap of [pfn, +nr_pages) counts as; of a shared one, the real ones."""
     full = -(-nr_pages * mm.arch.struct_page_size // mm.arch.page_size)
-    if not vmemmap_can_optimize(mm, altmap) or mm.feature("bug.nr_memmap_pages_ignores_dedup"):
+    if not vmemmap_can_optimize(mm, altmap) or mm.features.bug.nr_memmap_pages_ignores_dedup:
         return full
     assert mm.pgmap is not None
     compound = 1 << mm.pgmap.vmemmap_shift
@@ -159,13 +159,13 @@ def section_nr_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap
 
 def account_populated(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Count the memmap that section_activate() got for [pfn, +nr_pages)."""
-    boot = mm.booting and mm.feature("bug.nr_memmap_pages_by_system_state")
+    boot = mm.booting and mm.features.bug.nr_memmap_pages_by_system_state
     _add(mm, "nr_memmap_boot_pages" if boot else "nr_memmap_pages", section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap))
 
 
 def account_removed(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None, *, early: bool) -> None:
     """Take off what section_deactivate() frees; boot memory counts in nr_memmap_boot_pages."""
-    if early and mm.feature("bug.nr_memmap_pages_by_system_state"):
+    if early and mm.features.bug.nr_memmap_pages_by_system_state:
         return
     _add(
         mm, "nr_memmap_boot_pages" if early else "nr_memmap_pages", -section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap)
@@ -173,5 +173,5 @@ def account_removed(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None, 
 
 
 def _add(mm: Mm, counter: str, pages: int) -> None:
-    if mm.feature("vmstat.nr_memmap_pages") and mm.feature("bug.nr_memmap_pages_counts_altmap"):
+    if mm.features.vmstat.nr_memmap_pages and mm.features.bug.nr_memmap_pages_counts_altmap:
         mm.counters[counter] = mm.counters.get(counter, 0) + pages

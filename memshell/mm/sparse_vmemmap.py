@@ -22,7 +22,7 @@ def vmemmap_alloc_block(mm: Mm, size: int, nid: int) -> int | None:
     """Return the first pfn of *size* bytes from the buddy, of the node first, or None. GFP_KERNEL | __GFP_RETRY_MAYFAIL."""
     order = (size >> mm.arch.page_shift).bit_length() - 1
     nodes = mm.placement.nodes if mm.placement else ()
-    if not mm.feature("bug.memmap_off_node"):
+    if not mm.features.bug.memmap_off_node:
         nodes = (nid,)
     pfn = None
     if not mm.fault("memmap_page"):
@@ -83,12 +83,12 @@ def free_unused_leaf(mm: Mm, va: int, size: int, altmap: VmemAltmap | None) -> b
 
 def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: VmemAltmap | None) -> None:
     """Give the pages of a vanished mapping back: with an altmap all count as its own (bug.altmap_free_any), else as they came."""
-    if altmap is not None and (owner == "altmap" or mm.feature("bug.altmap_free_any")):
+    if altmap is not None and (owner == "altmap" or mm.features.bug.altmap_free_any):
         altmap.free_block(nr_pages)
     elif owner == "buddy":
         free_range(mm, pfn, pfn + nr_pages)
         count_buddy_pages(mm, -nr_pages)
-    elif owner == "altmap" and mm.feature("bug.error_path_frees_altmap_to_buddy"):
+    elif owner == "altmap" and mm.features.bug.error_path_frees_altmap_to_buddy:
         _free_never_initialised(mm, pfn, nr_pages)
 
 
@@ -103,8 +103,8 @@ def _free_never_initialised(mm: Mm, pfn: int, nr_pages: int) -> None:
         return
     arch, features = mm.arch, mm.profile.features
     subsections = arch.pages_per_section // arch.pages_per_subsection
-    bit = ((pfn + nr_pages // 2) % arch.pages_per_section >> arch.pageblock_order) * features["pageblock.flag_bits"]
-    flags = (16 if features["sparse.usage_rcu"] else 0) + 8 * -(-subsections // 64)
+    bit = ((pfn + nr_pages // 2) % arch.pages_per_section >> arch.pageblock_order) * features.pageblock.flag_bits
+    flags = (16 if features.sparse.usage_rcu else 0) + 8 * -(-subsections // 64)
     why = f"the memmap in the block is freed to the buddy, pfn {pfn:#x}"
     raise page_fault(flags + bit // 64 * 8, "get_pfnblock_flags_mask", why)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memshell.arch import Arch
     from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.drivers.virtio.virtio_mem import VirtioMem
+    from memshell.mm.features import Features
     from memshell.mm.hugetlb.folio import Hstate
     from memshell.mm.memremap import Pagemap
     from memshell.mm.page_alloc.free_area import FreeArea
@@ -202,8 +203,13 @@ class Mm:
         """Append an event to the stream of the running command."""
         self.events.append(Event(kind, function, text, data))
 
+    @property
+    def features(self) -> Features:
+        """How the kernel that is modelled behaves, one attribute for each behaviour (`memshell.mm.features`)."""
+        return self.profile.features
+
     def feature(self, name: str) -> Any:
-        """Return the value of a named feature of the kernel that is modelled."""
+        """Return the value of the feature that a user calls *name*: the door for text, and for plugins."""
         return self.profile.features[name]
 
     def fault(self, name: str) -> bool:

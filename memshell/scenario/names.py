@@ -231,7 +231,12 @@ class State:
         return plain(_pick(params, rest, f"param.{rest}"))
 
     def _feature(self, rest: str) -> Any:
-        return plain(_pick(self.mm.profile.features, rest, f"feature.{rest}"))
+        from memshell.profiles import is_feature, unknown_feature
+
+        kernel = self.mm.profile
+        if rest not in kernel.features and is_feature(rest):
+            raise unknown_feature(rest, kernel)
+        return plain(_pick(kernel.features, rest, f"feature.{rest}"))
 
     def _view(self, head: str, rest: str) -> Number:
         """Return one number of a view such as meminfo, as its JSON has it."""

@@ -6,6 +6,7 @@ from memshell.drivers.base.memory.blocks import MemoryBlock
 from memshell.mm import mirrors
 from memshell.mm.page_isolation import has_unmovable_pages
 from memshell.mm.state import Mm
+from memshell.series.features import series
 
 
 @mirrors("drivers/base/memory.c:hotplug_memory_register", "v4.20", "complete")
@@ -21,7 +22,7 @@ def removable_show(mm: Mm) -> None:
 
     It asks has_unmovable_pages(), which warns about reserved pages in ZONE_MOVABLE.
     """
-    if mm.feature("check.has_unmovable_pages"):
+    if series(mm).check.has_unmovable_pages:
         return
     for block in mm.blocks.values():
         if block.state == "online" and not block.early:

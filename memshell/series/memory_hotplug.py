@@ -15,6 +15,7 @@ from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner, Page
 from memshell.mm.pfn import align_down
 from memshell.mm.state import Mm, ZoneKey
+from memshell.series.features import series
 from memshell.series.memory import hotplug_memory_register
 from memshell.series.memremap import RangeAltmap, begin_altmap, mark_vmemmap_range
 from memshell.series.page_alloc import Onlined, bad_page, free_chunks
@@ -46,7 +47,7 @@ def add_restricted(mm: Mm, nid: int, start: int, size: int, *, from_range: bool)
     try:
         mm.arch.arch_add_memory(mm, nid, start, size, None)
     except KernelError:
-        if not mm.feature("bug.failed_add_stays"):
+        if not series(mm).bug.failed_add_stays:
             undo_add(mm, start, size)
         raise
     finally:
@@ -65,8 +66,8 @@ def veto_from_range(mm: Mm) -> None:
 
     The macro of the flag has no parentheses (bug.mhp_macro_parentheses): ~1<<1 clears MHP_MEMBLOCK_API too.
     """
-    if mm.restrictions is not None and mm.feature("check.s390_veto"):
-        mm.restrictions &= ~1 << 1 if mm.feature("bug.mhp_macro_parentheses") else ~MHP_MEMMAP_FROM_RANGE
+    if mm.restrictions is not None and series(mm).check.s390_veto:
+        mm.restrictions &= ~1 << 1 if series(mm).bug.mhp_macro_parentheses else ~MHP_MEMMAP_FROM_RANGE
 
 
 @mirrors("mm/memory_hotplug.c:__add_pages with restrictions", "v4.20 + series", "complete")
@@ -89,10 +90,10 @@ def add_pages_restricted(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: Vmem
         done = pfn + nr_pages
     finally:
         broke_off = done < pfn + nr_pages
-        whole = nr_pages if not broke_off or mm.feature("bug.count_set_after_failed_add") else done - pfn
-        if isinstance(altmap, RangeAltmap) and mm.feature("vmemmap.mark") == "range":
+        whole = nr_pages if not broke_off or series(mm).bug.count_set_after_failed_add else done - pfn
+        if isinstance(altmap, RangeAltmap) and series(mm).vmemmap.mark == "range":
             mark_vmemmap_range(mm, altmap, whole)
-    if altmap is None and flags & WANTED and mm.feature("bug.constructor_without_altmap"):
+    if altmap is None and flags & WANTED and series(mm).bug.constructor_without_altmap:
         why = "the constructor is called for a range whose altmap was vetoed"
         raise KernelCrash("unable to handle kernel NULL pointer dereference", "mark_vmemmap_pages", None, why)
     source = "existing memory" if altmap is None else "the range"
@@ -123,7 +124,7 @@ def require_backing(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) 
 def _add_section(mm: Mm, nid: int, pfn: int, altmap: VmemAltmap | None, flags: int) -> None:
     """__add_section(): a section that exists is passed over, as far as the fault goes."""
     if mm.sections.get(pfn) is not None:
-        if mm.feature("bug.retry_restarts_altmap"):
+        if series(mm).bug.retry_restarts_altmap:
             return
         raise KernelError(
             f"section {pfn // mm.arch.pages_per_section} is there already",
@@ -141,7 +142,7 @@ def remove_range(mm: Mm, start: int, size: int) -> None:
     Without the fault ``bug.partial_remove`` only what one add has added can be removed: EINVAL else.
     """
     whole = any((r.start, r.end) == (start, start + size - 1) for r in holders(mm, start, start + size - 1))
-    if not whole and not mm.feature("bug.partial_remove"):
+    if not whole and not series(mm).bug.partial_remove:
         raise KernelError(
             "only a whole added range can be removed", "EINVAL", where="mm/memory_hotplug.c:remove_memory"
         )
@@ -215,8 +216,8 @@ def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> On
     Marked pages are looked for page by page in 2017, in 2018 by section after a scan for the first of them, and since then only
     at the start.
     """
-    marks = marked_runs(mm, start_pfn, end_pfn) if mm.feature("check.online_pages_range") else []
-    strip, nr_pages = mm.feature("online.strip"), end_pfn - start_pfn
+    marks = marked_runs(mm, start_pfn, end_pfn) if series(mm).check.online_pages_range else []
+    strip, nr_pages = series(mm).online.strip, end_pfn - start_pfn
     skipped = sum(b - a for a, b in marks)
     if strip == "page":
         visits, pieces = nr_pages, _between(marks, start_pfn, end_pfn)
@@ -237,12 +238,12 @@ def online_pages_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> On
         vmemmap=int(bool(marks)),
         visits=visits,
     )
-    return Onlined(freed, skipped if mm.feature("present.counts_vmemmap") else 0)
+    return Onlined(freed, skipped if series(mm).present.counts_vmemmap else 0)
 
 
 def _reserved(mm: Mm, pfn: int) -> bool:
     page = read_pfn(mm, pfn, "online_pages_range")
-    return bool(page.flags & PG_RESERVED) or not mm.feature("online.tests_reserved")
+    return bool(page.flags & PG_RESERVED) or not series(mm).online.tests_reserved
 
 
 def _between(marks: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
@@ -272,7 +273,7 @@ def online_pages_blocks(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> i
     """
     orders: dict[int, int] = {}
     misaligned: list[int] = []
-    by_page = mm.feature("online.strip") == "page"
+    by_page = series(mm).online.strip == "page"
     pfn = start_pfn
     while pfn < end_pfn:
         order = 0 if by_page else _order(mm, pfn, end_pfn)
@@ -302,7 +303,7 @@ def online_pages_blocks(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> i
 
 def _order(mm: Mm, pfn: int, end_pfn: int) -> int:
     order = min(mm.arch.max_order, (end_pfn - pfn - 1).bit_length())
-    if not mm.feature("bug.online_order_unaligned"):
+    if not series(mm).bug.online_order_unaligned:
         while pfn & ((1 << order) - 1):
             order -= 1
     return order
@@ -358,7 +359,7 @@ def scan_marked_pages(mm: Mm, start_pfn: int, end_pfn: int) -> None:
             assert isinstance(page, StructPage)
             if not page.flags & PG_LRU:
                 continue
-            if mm.feature("check.do_migrate_range"):
+            if series(mm).check.do_migrate_range:
                 raise KernelError(
                     f"pfn {c:#x}: PG_lru is set in its garbage flags; found and passed over until a signal",
                     "EINTR",
@@ -382,6 +383,6 @@ def scan_marked_pages(mm: Mm, start_pfn: int, end_pfn: int) -> None:
 
 def only_marked(mm: Mm, start_pfn: int, end_pfn: int) -> bool:
     """Whether every page of the range is marked, in kernels that then skip isolation and migration."""
-    return bool(mm.feature("offline.skips_vmemmap_block")) and all(
+    return series(mm).offline.skips_vmemmap_block and all(
         page.owner is Owner.VMEMMAP for _, _, page in mm.pages.items(start_pfn, end_pfn)
     )

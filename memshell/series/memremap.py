@@ -12,6 +12,7 @@ from memshell.errors import KernelCrash
 from memshell.mm import mirrors
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.state import Mm
+from memshell.series.features import series
 from memshell.series.struct_page import (
     PG_RESERVED,
     REFCOUNT_OFFSET,
@@ -48,11 +49,11 @@ def mark_vmemmap_pages(mm: Mm, altmap: RangeAltmap) -> None:
     Raises `KernelCrash` where that is nobody's struct page.
     """
     pfn, nr = altmap.base_pfn + altmap.reserve, altmap.alloc
-    if not nr and not mm.feature("bug.stray_refcount"):
+    if not nr and not series(mm).bug.stray_refcount:
         return
     size = memmap_bytes(mm)
     head = (mm.arch.vmemmap_address(pfn) & ~(size - 1)) - size * altmap.nr_sects
-    if mm.feature("vmemmap.head_count") == "increment":
+    if series(mm).vmemmap.head_count == "increment":
         try:
             _count_head(mm, altmap, head)
         except KernelCrash:
@@ -90,12 +91,12 @@ def marked(page: StructPage, refcount: int, link: int | None = None) -> StructPa
 
 def _count_head(mm: Mm, altmap: RangeAltmap, head: int) -> None:
     page = read(mm, head, "mark_vmemmap_pages", REFCOUNT_OFFSET)
-    fresh = not altmap.marks and not mm.feature("bug.mark_counts_garbage")
+    fresh = not altmap.marks and not series(mm).bug.mark_counts_garbage
     count = 1 if fresh else page.refcount + 1
     write(mm, head, page._replace(refcount=count))
     full = (
         mm.arch.struct_page_size
-        if mm.feature("bug.nr_sects_uses_sizeof_page")
+        if series(mm).bug.nr_sects_uses_sizeof_page
         else mm.arch.page_size // mm.arch.struct_page_size
     )
     if count % full == 0:
@@ -136,10 +137,10 @@ def mark_vmemmap_range(mm: Mm, altmap: RangeAltmap, nr_pages: int) -> None:
 
 def begin_altmap(mm: Mm, pfn: int, nr_pages: int) -> RangeAltmap:
     """Return the altmap of an add of [pfn, +nr_pages): all of it may become memmap."""
-    return RangeAltmap(pfn, pfn + nr_pages - 1, nr_pages, reserve=mm.feature("altmap.reserve"))
+    return RangeAltmap(pfn, pfn + nr_pages - 1, nr_pages, reserve=series(mm).altmap.reserve)
 
 
 def clear_marks(mm: Mm, pfn: int, nr_pages: int) -> None:
     """ClearPageVmemmap() on every page; the first two versions of the series never do it."""
-    if not mm.feature("bug.stale_marks"):
+    if not series(mm).bug.stale_marks:
         write_run(mm, pfn, pfn + nr_pages, ZERO)

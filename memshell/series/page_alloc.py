@@ -11,6 +11,7 @@ from memshell.mm.fault import page_fault
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner, Page
 from memshell.mm.state import Mm, ZoneKey
+from memshell.series.features import series
 from memshell.series.struct_page import (
     PG_RESERVED,
     StructPage,
@@ -36,7 +37,7 @@ def memmap_init_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int) -> Non
     All of them are reserved then. Raises `KernelCrash` for a struct page that is not mapped.
     """
     for a, b, content in list(runs(mm, start_pfn, start_pfn + nr_pages)):
-        if mm.feature("config.debug_vm_pgflags") and content == filled(0xFF):
+        if series(mm).config.debug_vm_pgflags and content == filled(0xFF):
             raise KernelCrash(
                 "kernel BUG at include/linux/page-flags.h:304!", "__init_single_page", None, "PagePoisoned(page)"
             )
@@ -48,16 +49,16 @@ def memmap_init_zone(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int) -> Non
 
 def init_single_page(mm: Mm, key: ZoneKey, page: StructPage, *, mark: bool) -> StructPage:
     """__init_single_page() and SetPageReserved() for one struct page."""
-    if not mark or not mm.feature("check.init_single_page_zero"):
+    if not mark or not series(mm).check.init_single_page_zero:
         return StructPage(in_zone(0, key) | PG_RESERVED, 0, 1, 0, -1)
-    count = page.refcount if mm.feature("check.init_single_page_count") else 1
+    count = page.refcount if series(mm).check.init_single_page_count else 1
     return page._replace(flags=in_zone(page.flags, key) | PG_RESERVED, refcount=count, mapcount=-1)
 
 
 def free_chunks(mm: Mm, pfn: int, order: int, count: int, key: ZoneKey) -> None:
     """__free_one_page() for *count* adjacent chunks, on the free lists where they lie, aligned or not."""
     end, area = pfn + (count << order), mm.free[key]
-    if pfn & ((1 << order) - 1) and mm.feature("config.debug_vm"):
+    if pfn & ((1 << order) - 1) and series(mm).config.debug_vm:
         raise KernelCrash(
             "kernel BUG at mm/page_alloc.c:797!",
             "__free_one_page",
@@ -91,7 +92,7 @@ def offline_isolated_pages(mm: Mm, start_pfn: int, end_pfn: int) -> Onlined:
     skipped = 0
     for a, b, page in list(mm.pages.items(start_pfn, end_pfn)):
         if page.owner is Owner.VMEMMAP:
-            if not mm.feature("check.__offline_isolated_pages"):
+            if not series(mm).check.offline_isolated_pages:
                 raise KernelCrash(
                     "kernel BUG at mm/page_alloc.c:8192!",
                     "__offline_isolated_pages",
@@ -101,7 +102,7 @@ def offline_isolated_pages(mm: Mm, start_pfn: int, end_pfn: int) -> Onlined:
             skipped += b - a
         else:
             update(mm, a, b, "__offline_isolated_pages", lambda p: p._replace(flags=p.flags | PG_RESERVED, refcount=0))
-    return Onlined(end_pfn - start_pfn - skipped, skipped if mm.feature("present.counts_vmemmap") else 0)
+    return Onlined(end_pfn - start_pfn - skipped, skipped if series(mm).present.counts_vmemmap else 0)
 
 
 class Onlined(NamedTuple):
@@ -119,7 +120,7 @@ def free_reserved_pages(mm: Mm, pfn: int, nr_pages: int) -> None:
     that is gone is looked up through a NULL pointer: raises `KernelCrash`.
     """
     page = read_pfn(mm, pfn, "free_pagetable")
-    if mm.feature("config.debug_vm") and page.mapping:
+    if series(mm).config.debug_vm and page.mapping:
         bad_page(mm, pfn, nr_pages, "non-NULL mapping")
         key = zone_of(mm, page.flags, "adjust_managed_page_count")
         mm.change_zone(key, managed=mm.zones[key].managed + nr_pages)
@@ -174,8 +175,8 @@ def put_page(mm: Mm, pfn: int) -> None:
     write(mm, va, page._replace(refcount=page.refcount - 1))
     if page.refcount != 1 or state is None:
         return
-    passes = page.vmemmap and mm.feature("check.free_pages_check")
-    if mm.feature("config.debug_vm") and page.mapping and not passes:
+    passes = page.vmemmap and series(mm).check.free_pages_check
+    if series(mm).config.debug_vm and page.mapping and not passes:
         bad_page(mm, pfn, 1, "non-NULL mapping")
         return
     key = (state.nid, state.zone)

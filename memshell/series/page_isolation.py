@@ -5,11 +5,12 @@ from __future__ import annotations
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.state import Mm
+from memshell.series.features import series
 
 
 def unmovable_mark(mm: Mm, page: Page, pfn: int) -> bool:
     """has_unmovable_pages(): a marked page counts only where the check is off; a warning in ZONE_MOVABLE."""
-    if page.owner is not Owner.VMEMMAP or mm.feature("check.has_unmovable_pages"):
+    if page.owner is not Owner.VMEMMAP or series(mm).check.has_unmovable_pages:
         return False
     if page.zone is ZoneType.MOVABLE:
         mm.event(
@@ -23,4 +24,4 @@ def unmovable_mark(mm: Mm, page: Page, pfn: int) -> bool:
 
 def isolated(mm: Mm, page: Page) -> bool:
     """__test_page_isolated_in_pageblock(): whether one run lets the test go on."""
-    return page.owner is Owner.VMEMMAP and bool(mm.feature("check.__test_page_isolated_in_pageblock"))
+    return page.owner is Owner.VMEMMAP and series(mm).check.test_page_isolated_in_pageblock

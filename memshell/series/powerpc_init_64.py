@@ -6,6 +6,7 @@ from memshell.mm import mirrors
 from memshell.mm.page_alloc.allocation import free_range
 from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.state import Leaf, Mm
+from memshell.series.features import series
 from memshell.series.memremap import clear_marks
 from memshell.series.page_alloc import free_reserved_pages
 from memshell.series.struct_page import PG_RESERVED, read_pfn
@@ -26,9 +27,9 @@ def free_marked_unit(mm: Mm, va: int, unit: int, leaf: Leaf | None) -> bool:
         return False
     pfn, pages = leaf_pfn(mm, va, leaf), unit >> mm.arch.page_shift
     page = read_pfn(mm, pfn, "vmemmap_free")
-    if page.vmemmap and mm.feature("check.powerpc_vmemmap_free"):
+    if page.vmemmap and series(mm).check.powerpc_vmemmap_free:
         clear_marks(mm, pfn, pages)
-        if mm.feature("bug.powerpc_vmemmap_continue"):
+        if series(mm).bug.powerpc_vmemmap_continue:
             mm.leaves.set(va, va + unit, Leaf(leaf.size, leaf.shift, LEAKED))
             mm.event(
                 "MappingLeaked",

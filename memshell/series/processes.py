@@ -14,6 +14,7 @@ from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc.allocation import alloc_pages
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm, ZoneKey
+from memshell.series.features import series
 from memshell.series.memory import removable_show
 from memshell.series.page_alloc import HOT_PAGE, PAGES, bad_page
 from memshell.series.struct_page import Content, StructPage, filled, kept, read_pfn, runs, zone_bits
@@ -57,7 +58,7 @@ def fault_in_hot_page(mm: Mm) -> None:
         return
     key = (state.nid, state.zone)
     mm.change_zone(key, free=mm.zones[key].free - 1)
-    if mm.feature("config.debug_vm") and read_pfn(mm, pfn, "get_page_from_freelist").mapping:
+    if series(mm).config.debug_vm and read_pfn(mm, pfn, "get_page_from_freelist").mapping:
         bad_page(mm, pfn, 1, "non-NULL mapping")
         mm.pages.set(pfn, pfn + 1, Page(Owner.BAD, *key))
         return

@@ -10,6 +10,7 @@ from memshell.mm.memremap import VmemAltmap
 from memshell.mm.sparse import sparse_index_init
 from memshell.mm.sparse_vmemmap import populate_section_memmap
 from memshell.mm.state import SECTION_HAS_MEM_MAP, SECTION_PRESENT, Mm
+from memshell.series.features import series
 from memshell.series.memremap import RangeAltmap, mark_vmemmap_pages, memmap_bytes
 from memshell.series.struct_page import (
     REFCOUNT_OFFSET,
@@ -38,7 +39,7 @@ def sparse_add_one_section(mm: Mm, nid: int, pfn: int, altmap: VmemAltmap | None
         kfree_section_memmap(mm, pfn, size, altmap)
         raise OutOfMemory(f"no memory for the usemap of section {number}", where="mm/sparse.c:sparse_add_one_section")
     _first_content(mm, pfn, altmap)
-    if isinstance(altmap, RangeAltmap) and mm.feature("vmemmap.mark") == "section":
+    if isinstance(altmap, RangeAltmap) and series(mm).vmemmap.mark == "section":
         mark_vmemmap_pages(mm, altmap)
     mm.sections.set(pfn, pfn + size, SECTION_PRESENT | SECTION_HAS_MEM_MAP)
 
@@ -49,7 +50,7 @@ def _first_content(mm: Mm, pfn: int, altmap: VmemAltmap | None) -> None:
     content, count = initial_content(mm), initial_count(mm)
     if content is not None:
         write_run(mm, pfn, pfn + size, content)
-    if mm.feature("vmemmap.zeroed") == "all":
+    if series(mm).vmemmap.zeroed == "all":
         write_run(mm, pfn, pfn + size, ZERO)
     if count is not None and isinstance(altmap, RangeAltmap) and not altmap.marks:
         va = mm.arch.vmemmap_address(pfn)
@@ -70,7 +71,7 @@ def kfree_section_memmap(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | N
     start = mm.arch.vmemmap_address(pfn)
     end = start + nr_pages * mm.arch.struct_page_size
     first = read(mm, start, "__kfree_section_memmap")
-    if mm.feature("vmemmap.free") == "deferred" and mm.feature("check.__kfree_section_memmap"):
+    if series(mm).vmemmap.free == "deferred" and series(mm).check.kfree_section_memmap:
         if first.vmemmap and mm.vmemmap_head is None:
             mm.vmemmap_head = start
         if mm.vmemmap_head is not None:
@@ -113,8 +114,8 @@ def free_vmemmap_range(mm: Mm, limit: int, end: int) -> None:
 
 def _in_order(mm: Mm, backwards: list[int]) -> Iterable[int]:
     upwards = backwards[::-1]
-    if mm.feature("bug.ascending_free"):
+    if series(mm).bug.ascending_free:
         return upwards
-    order = mm.feature("vmemmap.free_order")
+    order = series(mm).vmemmap.free_order
     hosts = {"host0-last": 1, "host1-host0-last": 2}.get(order, len(upwards))
     return upwards[hosts:] + upwards[:hosts][::-1]

@@ -9,6 +9,7 @@ from memshell.mm.page_alloc.offline import offline_isolated_pages
 from memshell.mm.seam import Upstream
 from memshell.mm.sparse_vmemmap import free_unused_leaf, struct_pages_in_use
 from memshell.series import invariants, memory_hotplug, page_alloc, page_isolation
+from memshell.series.features import series
 from memshell.series.powerpc_init_64 import free_marked_unit
 from memshell.series.x86_init_64 import free_pagetable_leaf
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 class Series(Upstream):
     """v4.20 with the series: memmap pages are marked, sections and blocks come and go one by one."""
 
+    memmap_from_range = True
     marks_memmap = True
     rules = (invariants.removal_is_over, invariants.memmap_frames)
 
@@ -104,7 +106,7 @@ class Series(Upstream):
 
     def counts_as_present(self, mm: Mm) -> bool:
         """Whether marked pages count in the present pages of their zone: in the versions of 2019."""
-        return bool(mm.feature("present.counts_vmemmap"))
+        return series(mm).present.counts_vmemmap
 
 
 SERIES = Series()

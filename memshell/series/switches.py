@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from memshell.mm.profile import PROFILES, Profile
+from memshell.mm.profile import Profile
 from memshell.mm.state import Mm
 from memshell.series.features import CHECKS
+from memshell.series.profiles import series_profile
 
 ORDERS = {
     "1": ("bug.ascending_free", True),
@@ -26,11 +27,11 @@ def switches(cmdline: str) -> dict[str, str]:
 
 def switched_profile(cmdline: str, build: str) -> Profile:
     """Return rfc-2018 as the build and the switches have it."""
-    given, profile = switches(cmdline), PROFILES["rfc-2018"]
+    given, profile = switches(cmdline), series_profile("rfc-2018")
     skipped = int(given.get("rfc_skip", "0"))
     numbers = {bit: "5b" if bit == 16 else "5a" if bit == 5 else str(bit) for bit in range(1, 17)}
-    for name, (number, _) in CHECKS.items():
-        if any(skipped >> bit & 1 and number == site for bit, site in numbers.items()):
+    for name, check in CHECKS.items():
+        if any(skipped >> bit & 1 and check.number == site for bit, site in numbers.items()):
             profile = profile.with_feature(name, value=False)
     if given.get("rfc_order", "0") in ORDERS:
         profile = profile.with_feature(*ORDERS[given["rfc_order"]])

@@ -6,6 +6,7 @@ from memshell.mm import mirrors
 from memshell.mm.page_alloc.allocation import free_range
 from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.state import Mm
+from memshell.series.features import series
 from memshell.series.memremap import clear_marks
 from memshell.series.page_alloc import free_reserved_pages
 from memshell.series.struct_page import PG_RESERVED, read_pfn
@@ -23,7 +24,7 @@ def free_pagetable(mm: Mm, pfn: int, nr_pages: int, owner: str) -> None:
     Reads the first frame's struct page, so that must still be mapped. Raises `KernelCrash`.
     """
     page = read_pfn(mm, pfn, "free_pagetable")
-    if page.vmemmap and mm.feature("check.free_pagetable"):
+    if page.vmemmap and series(mm).check.free_pagetable:
         clear_marks(mm, pfn, nr_pages)
     elif owner == "buddy":
         free_range(mm, pfn, pfn + nr_pages)

@@ -77,7 +77,7 @@ def _kmem(replay: Replay, mm: Mm, what: str) -> None:
     del replay, what
     dax = _dax_resource(mm)
     size = dax.end - dax.start + 1
-    on_memory = mm.feature("dax.memmap_on_memory") and dax_memmap_on_memory(mm, 0, dax.start, size)
+    on_memory = mm.features.dax.memmap_on_memory and dax_memmap_on_memory(mm, 0, dax.start, size)
     memunmap_pages(mm, (device_range(mm) or (0, 0))[0])
     drop_resource(mm, dax)
     dev_dax_kmem_probe(mm, 0, dax.start, size, dax.name, memmap_on_memory=on_memory)

@@ -71,9 +71,9 @@ def _append(runs: Runs, start: int, end: int, flags: int) -> None:
 def page_flags(mm: Mm, page: Page) -> int:
     """Return what /proc/kpageflags shows for a page that nobody uses."""
     if page.owner is Owner.DEVICE:
-        return int(mm.feature("kpageflags.absent"))  # its section is not online
+        return int(mm.features.kpageflags.absent)  # its section is not online
     flags = KPAGEFLAGS[page.owner]
-    if page.owner is Owner.MEMMAP_SELF and mm.feature("memmap_self.reserved"):
+    if page.owner is Owner.MEMMAP_SELF and mm.features.memmap_self.reserved:
         flags |= KPF_RESERVED
     if page.owner is Owner.OFFLINE and page.tag == NEVER_ONLINE:
         flags |= KPF_DIRTY
@@ -82,7 +82,7 @@ def page_flags(mm: Mm, page: Page) -> int:
 
 def predicted_flags(mm: Mm, ranges: list[tuple[int, int]]) -> Runs:
     """Return the flags of *ranges* as runs; pages that are not online have what that kernel shows."""
-    absent = mm.feature("kpageflags.absent")
+    absent = mm.features.kpageflags.absent
     if mm.seam.marks_memmap:
         return series.kpageflags(mm, ranges, absent)
     runs: Runs = []

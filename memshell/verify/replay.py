@@ -90,7 +90,7 @@ def _add(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
 def _driver_name(mm: Mm, step: dict[str, Any], start: int) -> str:
     """Return the resource name that the driver passed to add_memory_driver_managed(): an argument, read from /proc/iomem."""
     lines = step["state"].get("iomem", ())
-    if not mm.feature("mhp.driver_managed"):
+    if not mm.features.mhp.driver_managed:
         return "System RAM"  # add_memory(): there was no other then
     return next(
         (name for _, first, last, name in lines if first <= start <= last and name.startswith("System RAM (")),

@@ -90,7 +90,7 @@ def kpageflags(mm: Mm, pfn: int) -> int:
     if page is None:
         return KPF_NOPAGE
     flags = KPAGEFLAGS[page.owner]
-    if page.owner is Owner.MEMMAP_SELF and mm.feature("memmap_self.reserved"):
+    if page.owner is Owner.MEMMAP_SELF and mm.features.memmap_self.reserved:
         flags |= KPF_RESERVED
     flags |= huge_flags(mm, pfn)
     return flags & ~KPF_OFFLINE if page.owner is Owner.DEVICE else flags

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from memshell.mm.state import Mm
+from memshell.series.features import series
 from memshell.series.struct_page import any_of, marked_runs, physical, read_pfn, runs
 
 
@@ -27,7 +28,7 @@ def _range(mm: Mm, start: int, end: int) -> dict[str, Any] | None:
         return None
     pages, count = marks[0][1] - first, read_pfn(mm, first, "altmap").refcount
     period = mm.arch.struct_page_size
-    if not mm.feature("bug.nr_sects_uses_sizeof_page"):
+    if not series(mm).bug.nr_sects_uses_sizeof_page:
         period = mm.arch.page_size // mm.arch.struct_page_size
     return {
         "start": start,
@@ -37,7 +38,7 @@ def _range(mm: Mm, start: int, end: int) -> dict[str, Any] | None:
         "free": last - first - pages,
         "align": 0,
         "alloc": 0,
-        "nr_sects": count // period if mm.feature("vmemmap.head_count") == "increment" else 0,
+        "nr_sects": count // period if series(mm).vmemmap.head_count == "increment" else 0,
         "vmemmap_pages": pages,
         "first_pfn": first,
         "last_pfn": first + pages - 1,

@@ -217,11 +217,11 @@ class Powerpc(Arch):
 
     def dax_vmemmap(self, profile: Profile) -> str:
         """Return "radix" where compound pages share memmap: since the radix MMU walks its tables, v6.6."""
-        return "radix" if self.radix and profile.features["powerpc.radix_vmemmap_walk"] else ""
+        return "radix" if self.radix and profile.features.powerpc.radix_vmemmap_walk else ""
 
     def has_memmap_on_memory(self, profile: Profile) -> bool:
         """Whether the kernel is built with CONFIG_MHP_MEMMAP_ON_MEMORY: on powerpc since v6.6."""
-        return bool(profile.features["memmap_on_memory.powerpc"])
+        return profile.features.memmap_on_memory.powerpc
 
     def supports_memmap_on_memory(self, vmemmap_size: int, profile: Profile) -> str | None:
         """Return None, or the reason against it: radix only, and with 4K pages the memmap of a block must be whole PMDs."""

@@ -48,7 +48,7 @@ def dlpar_add_lmb(mm: Mm, nid: int, base: int) -> None:
             "EINVAL",
             where="arch/powerpc/platforms/pseries/hotplug-memory.c:dlpar_add_lmb",
         )
-    add_memory(mm, nid, base, mm.block_size, MHP_MEMMAP_ON_MEMORY if mm.feature("memmap_on_memory.powerpc") else 0)
+    add_memory(mm, nid, base, mm.block_size, MHP_MEMMAP_ON_MEMORY if mm.features.memmap_on_memory.powerpc else 0)
     if mm.blocks[block_id].state != "offline":
         return  # the default online type has brought it online in add_memory()
     try:

@@ -36,7 +36,7 @@ def vmemmap_populate_units(
             continue
         pfn, owner = None, "altmap"
         if altmap is not None and (
-            not mm.feature("powerpc.altmap_cross_boundary") or not altmap_cross_boundary(mm, altmap, va, unit)
+            not mm.features.powerpc.altmap_cross_boundary or not altmap_cross_boundary(mm, altmap, va, unit)
         ):
             pfn = vmemmap_alloc_block_buf(mm, unit, nid, altmap)
         if pfn is None:
@@ -80,5 +80,5 @@ def altmap_cross_boundary(mm: Mm, altmap: VmemAltmap, va: int, size: int) -> boo
     Until v6.4.10 and 6.1.45 the pfn behind the last was compared (bug.ppc_altmap_cross_boundary).
     """
     pfn = (va - mm.arch.vmemmap_base) // mm.arch.struct_page_size
-    last = pfn + size // mm.arch.struct_page_size - (0 if mm.feature("bug.ppc_altmap_cross_boundary") else 1)
+    last = pfn + size // mm.arch.struct_page_size - (0 if mm.features.bug.ppc_altmap_cross_boundary else 1)
     return last > altmap.end_pfn or pfn < altmap.base_pfn

@@ -62,14 +62,14 @@ class PowerMmu(NamedTuple):
 
     def populate(self, mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
         """vmemmap_populate(): map the struct pages at the addresses [start, end). Raises `OutOfMemory`."""
-        if self.radix and mm.feature("powerpc.radix_vmemmap_walk"):
+        if self.radix and mm.features.powerpc.radix_vmemmap_walk:
             radix_vmemmap_populate(mm, start, end, nid, altmap)
         else:
             vmemmap_populate_units(mm, start, end, nid, altmap, unit=self.unit, radix=self.radix)
 
     def free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
         """vmemmap_free(): a mapping goes with the last valid pfn whose struct page it holds."""
-        if self.radix and mm.feature("powerpc.radix_vmemmap_walk"):
+        if self.radix and mm.features.powerpc.radix_vmemmap_walk:
             radix_vmemmap_free(mm, start, end, altmap)
         else:
             for va in vmemmap_free_units(mm, start, end, altmap, unit=self.unit):

@@ -100,7 +100,7 @@ def radix_vmemmap_populate(mm: Mm, start: int, end: int, nid: int, altmap: VmemA
 
 def _may_be_leaf(mm: Mm, va: int, altmap: VmemAltmap | None) -> bool:
     # Before v6.12.28 a leaf could begin in its middle when there was no altmap (bug.ppc_unaligned_pmd_leaf).
-    if va % PMD and (altmap is not None or not mm.feature("bug.ppc_unaligned_pmd_leaf")):
+    if va % PMD and (altmap is not None or not mm.features.bug.ppc_unaligned_pmd_leaf):
         return False
     return altmap is None or not altmap_cross_boundary(mm, altmap, va, PMD)
 
@@ -153,7 +153,7 @@ def radix_populate_compound_pages(mm: Mm, pfn: int, start: int, end: int, nid: i
     at = align_down(start, page)
     while at < end:
         leaf = mm.leaves.get(at)
-        if not mm.feature("bug.ppc_compound_addr_pfn"):
+        if not mm.features.bug.ppc_compound_addr_pfn:
             pfn = (at - mm.arch.vmemmap_base) // size
         offset = pfn % (1 << mm.pgmap.vmemmap_shift)
         step = 1

@@ -95,8 +95,8 @@ class S390(Arch):
             edat=edat,
             hugepage_shifts=self.hugepage_shifts[:edat],
             struct_page_size=size,
-            section_size_bits=profile.features["s390.section_size_bits"],
-            max_mappable=self.vmemmap_base if profile.features["s390.mappable"] == "vmemmap" else end,
+            section_size_bits=profile.features.s390.section_size_bits,
+            max_mappable=self.vmemmap_base if profile.features.s390.mappable == "vmemmap" else end,
         )
 
     def from_recording(
@@ -113,7 +113,7 @@ class S390(Arch):
         return replace(
             self,
             edat=2 if "DirectMap2G" in meminfo else 1 if "DirectMap1M" in meminfo else 0,
-            section_size_bits=profile.features["s390.section_size_bits"],
+            section_size_bits=profile.features.s390.section_size_bits,
             mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16,
         )
 
@@ -171,7 +171,7 @@ class S390(Arch):
 
         Raises EINVAL for an altmap before v6.9, else what the sections raise.
         """
-        if altmap is not None and not mm.feature("memmap_on_memory.s390"):
+        if altmap is not None and not mm.features.memmap_on_memory.s390:
             raise KernelError("altmap is not supported", "EINVAL", where="arch/s390/mm/init.c:arch_add_memory")
         mm.seam.veto_from_range(mm)
         vmem_add_mapping(mm, start, size, edat=self.edat)
@@ -184,7 +184,7 @@ class S390(Arch):
 
     def arch_remove_memory(self, mm: Mm, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Remove the sections, then unmap the range. EBUSY until v5.3: s390 could not."""
-        if not mm.feature("s390.removes_memory"):
+        if not mm.features.s390.removes_memory:
             raise KernelError("s390 cannot remove memory", "EBUSY", where="arch/s390/mm/init.c:arch_remove_memory")
         remove_pages(mm, start >> 12, size >> 12, altmap)
         vmem_remove_mapping(mm, start, size)
@@ -195,7 +195,7 @@ class S390(Arch):
         An altmap was ignored while s390 had none (until v6.8).
         """
         del nid
-        altmap = altmap if mm.feature("memmap_on_memory.s390") else None
+        altmap = altmap if mm.features.memmap_on_memory.s390 else None
         vmem_vmemmap_populate(mm, start, end, altmap, edat=self.edat)
 
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
@@ -204,7 +204,7 @@ class S390(Arch):
 
     def has_memmap_on_memory(self, profile: Profile) -> bool:
         """Whether the kernel is built with CONFIG_MHP_MEMMAP_ON_MEMORY: on s390 since v6.9."""
-        return bool(profile.features["memmap_on_memory.s390"])
+        return profile.features.memmap_on_memory.s390
 
     def memory_notify(self, mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
         """Assign storage before it is used, unassign it after; veto a block that is partly standby."""

@@ -20,9 +20,9 @@ def attach_standby(mm: Mm, start: int, size: int) -> None:
             where="drivers/s390/char/sclp_cmd.c:add_memory_merged",
         )
     insert_increments(mm, start, start + size, standby=True)
-    fits = mm.feature("memmap_on_memory.s390")
+    fits = mm.features.memmap_on_memory.s390
     for base in range(start, start + size, mm.block_size):
-        if mm.feature("s390.standby") == "config":
+        if mm.features.s390.standby == "config":
             sclp_config_mem_store(mm, base // mm.block_size, config=True, memmap_on_memory=fits)
         else:
             add_memory(mm, 0, base, mm.block_size, MHP_MEMMAP_ON_MEMORY if fits else 0)

@@ -39,9 +39,9 @@ def sclp_mem_notifier(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> Non
     unassigned at MEM_FINISH_OFFLINE since v6.9 (so the block's own memmap can be in it), at MEM_GOING_ONLINE
     and MEM_OFFLINE before.
     """
-    if mm.feature("s390.standby") == "config":
+    if mm.features.s390.standby == "config":
         return  # storage is configured before it is added and deconfigured after; no notifier is left
-    prepares = mm.feature("hotplug.prepare_online")
+    prepares = mm.features.hotplug.prepare_online
     online = "MEM_PREPARE_ONLINE" if prepares else "MEM_GOING_ONLINE"
     offline = ("MEM_FINISH_OFFLINE",) if prepares else ("MEM_CANCEL_ONLINE", "MEM_OFFLINE")
     if action == "MEM_GOING_OFFLINE" and contains_standby_increment(mm, start_pfn, nr_pages):
@@ -64,9 +64,9 @@ def sclp_add_standby_memory(mm: Mm, *, edat1: bool) -> None:
     Since v6.9 the memmap may go on the memory, where the machine has 1M mappings. Not done where standby
     memory is configured by hand.
     """
-    if mm.feature("s390.standby") == "config":
+    if mm.features.s390.standby == "config":
         return
-    flags = MHP_MEMMAP_ON_MEMORY if edat1 and mm.feature("memmap_on_memory.s390") else 0
+    flags = MHP_MEMMAP_ON_MEMORY if edat1 and mm.features.memmap_on_memory.s390 else 0
     for first, last, state in list(mm.storage.items()):
         start = align_up(first << mm.arch.page_shift, mm.block_size)
         end = align_down(last << mm.arch.page_shift, mm.block_size)

@@ -44,7 +44,7 @@ def crst_tables(mm: Mm, va: int, *, segment: bool = True, early: bool = False) -
 
 def page_table(mm: Mm, va: int, *, early: bool = False) -> None:
     """Make sure of the page table above *va*. Raises `OutOfMemory`."""
-    ensure_table(mm, "pte", va, SEGMENT, 0, early=early, per_page=2 if mm.feature("s390.half_page_tables") else 1)
+    ensure_table(mm, "pte", va, SEGMENT, 0, early=early, per_page=2 if mm.features.s390.half_page_tables else 1)
 
 
 def free_tables(mm: Mm, start: int, end: int) -> None:

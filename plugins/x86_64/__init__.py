@@ -149,7 +149,7 @@ class X86(Arch):
         Since v6.17 *advice* (bytes, 0 for none) bounds the size, and makes bare metal look at the end of RAM too.
         """
         end = max_pfn << self.page_shift
-        if not profile.features["x86.block_size_by_advice"]:
+        if not profile.features.x86.block_size_by_advice:
             advice = 0
         if end < 64 * GiB:
             return 128 * MiB
@@ -189,7 +189,7 @@ class X86(Arch):
 
     def dax_vmemmap(self, profile: Profile) -> str:
         """Return "generic" where compound pages of a DAX device share memmap: since v5.18."""
-        return "generic" if profile.features["dax.compound_vmemmap"] else ""
+        return "generic" if profile.features.dax.compound_vmemmap else ""
 
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
         """Unmap [start, end) and free what backed it."""

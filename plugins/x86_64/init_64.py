@@ -58,7 +58,7 @@ def direct_map_table(mm: Mm, level: str, va: int, span: int, *, early: bool) -> 
         ensure_table(mm, level, va, span, 0, early=early, atomic=True)
     except OutOfMemory as error:
         reader, entry = ("phys_pmd_init", PMD) if level == "pmd" else ("phys_pud_init", PUD)
-        if mm.feature("bug.x86_phys_init_without_table"):
+        if mm.features.bug.x86_phys_init_without_table:
             raise page_fault(va % span // entry * 8, reader, str(error)) from error
         raise OutOfMemory(error.message, where=f"arch/x86/mm/init_64.c:{reader}") from error
 
@@ -77,7 +77,7 @@ def x86_arch_add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAlt
     try:
         x86_add_pages(mm, nid, start >> 12, size >> 12, altmap)
     except KernelError:
-        if not mm.feature("bug.add_pages_no_unwind"):
+        if not mm.features.bug.add_pages_no_unwind:
             remove_pagetable(mm, mm.arch.page_offset + start, mm.arch.page_offset + start + size)
         raise
 
@@ -100,7 +100,7 @@ def x86_vmemmap_populate(mm: Mm, start: int, end: int, nid: int, altmap: VmemAlt
     arch = mm.arch
     if end - start < arch.pages_per_section * arch.struct_page_size:
         vmemmap_populate_basepages(mm, start, end, nid, None)
-    elif altmap is not None and (start | end) % PMD and not mm.feature("bug.force_asks_arch"):
+    elif altmap is not None and (start | end) % PMD and not mm.features.bug.force_asks_arch:
         vmemmap_populate_basepages(mm, start, end, nid, altmap)
     else:
         vmemmap_populate_hugepages(mm, start, end, nid, altmap)
@@ -130,10 +130,10 @@ def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = N
     """Remove the leaves of [start, end) and the tables that are empty then; vmemmap pages go back to where they came from."""
     low, high = (align_down(start, PMD), align_up(end, PMD)) if vmemmap else (start, end)
     for a, b, leaf in list(mm.leaves.items(low, high)):
-        if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_fills_partly_removed_leaf"):
+        if not vmemmap and leaf.size == PUD and mm.features.bug.x86_fills_partly_removed_leaf:
             remove_gigantic_leaves(mm, a, b)
             continue
-        if not vmemmap and leaf.size == PUD and mm.feature("bug.x86_partly_removed_leaf_is_table"):
+        if not vmemmap and leaf.size == PUD and mm.features.bug.x86_partly_removed_leaf_is_table:
             remove_pud_table(mm, a, b)
             continue
         if not vmemmap:

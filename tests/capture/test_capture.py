@@ -14,8 +14,8 @@ from memshell.errors import RecordingError
 from memshell.machine import Machine
 from memshell.mm.invariants import violations
 from memshell.mm.mmzone import ZONE_BY_LABEL
-from memshell.mm.profile import find_profile
 from memshell.modes.capture import as_text
+from memshell.profiles import find_profile
 from memshell.scenario.suite import shared_plugins
 from memshell.verify.replay import Replay
 from memshell.verify.report import TIMED_OUT

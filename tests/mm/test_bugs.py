@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from memshell.mm.profile import FEATURES, PROFILES, RELEASES
-from memshell.mm.profile_bugs import BUGS
+from memshell.mm.features import Features
+from memshell.mm.profile import RELEASES
+from memshell.profiles import PROFILES
 from memshell.scenario.suite import play_case
 
+BUGS = {name: known for name, known in Features.declared().items() if name.startswith("bug.")}
 ROOT = Path(__file__).parent.parent.parent
 REGRESS = ROOT / "scenarios" / "regress"
 ROW = re.compile(r"^\| ([BL][\d, BL]*) \| `(bug\.\w+)` \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
@@ -19,7 +21,7 @@ ELSEWHERE = {
 
 def test_the_table_in_the_document_is_the_table_in_the_code():
     rows = ROW.findall((ROOT / "docs" / "bugs.md").read_text(encoding="utf-8"))
-    assert [row[:2] for row in rows] == [(bug.id, name) for name, bug in BUGS.items()]
+    assert [row[:2] for row in rows] == [(bug.number, name) for name, bug in BUGS.items()]
     for _, name, where, scenario in rows:
         on = [release for release in RELEASES if PROFILES[release].features[name]]
         assert where == ("all" if on == list(RELEASES) else ", ".join(on) or "none")
@@ -49,9 +51,3 @@ def test_a_scenario_shows_the_bug_on_and_off_and_fails_with_the_switch_the_wrong
     wrong.write_text(flipped(text, name), encoding="utf-8")
     assert wrong.read_text(encoding="utf-8") != text
     assert not play_case(str(wrong)).ok
-
-
-def test_the_series_before_released_kernels_keeps_its_own_values():
-    """The profiles of 2017 to 2019 start from v5.15; what the series did otherwise is said there."""
-    assert FEATURES["bug.offline_counts_page_offline"].values["v5.15"]
-    assert not PROFILES["rfc-2018"].features["bug.offline_counts_page_offline"]

@@ -12,8 +12,8 @@ from memshell.machine import boot
 from memshell.mm.invariants import rules, violations
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.page import Owner
-from memshell.mm.profile import PROFILES
 from memshell.mm.state import SECTION_ONLINE
+from memshell.profiles import PROFILES
 
 MOVABLE = (0, ZoneType.MOVABLE)
 PFN = 0x100000  # memory32: memmap on itself; memory33 comes from the buddy

@@ -16,10 +16,10 @@ from memshell.mm.memory_hotplug.memmap_on_memory import memmap_request
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.params import Params
 from memshell.mm.pfn import GiB, MiB, TiB
-from memshell.mm.profile import find_profile
 from memshell.mm.sparse import mem_section_usage_size
 from memshell.mm.state import Mm
 from memshell.plugins import load_plugins
+from memshell.profiles import find_profile
 
 CASES = json.loads((Path(__file__).parent.parent / "vectors" / "upstream.json").read_text())
 LATER = ("arm64/4K", "arm64/16K", "arm64/64K")  # no plugin for arm64 comes with the package

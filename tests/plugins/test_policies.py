@@ -10,8 +10,8 @@ from memshell.machine import Machine, boot
 from memshell.mm.memory_hotplug.memmap_on_memory import memmap_request
 from memshell.mm.page import Owner
 from memshell.mm.pfn import GiB
-from memshell.mm.profile import PROFILES
 from memshell.policy import Placement
+from memshell.profiles import PROFILES
 
 
 class Asked:

@@ -15,8 +15,8 @@ from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.pfn import GiB, MiB
-from memshell.mm.profile import find_profile
 from memshell.plugins import load_plugins
+from memshell.profiles import find_profile
 
 LMB = 256 * MiB
 START = 2 * GiB

@@ -14,9 +14,9 @@ from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import alloc_pages, nr_free_pages
 from memshell.mm.pfn import GiB, MiB
-from memshell.mm.profile import find_profile
 from memshell.mm.sparse_vmemmap import free_vmemmap_pages
 from memshell.plugins import load_plugins
+from memshell.profiles import find_profile
 
 START = 2 * GiB
 

@@ -21,8 +21,8 @@ from memshell.mm.memory_hotplug.remove import offline_and_remove_memory, remove_
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import alloc_bulk
 from memshell.mm.params import Params
-from memshell.mm.profile import PROFILES
 from memshell.mm.programs import allocations, free_bulk, set_pinned
+from memshell.profiles import PROFILES
 
 RELEASES = [name for name in PROFILES if name.startswith("v")]
 POLICIES = {policy.name: policy for policy in (Buddy(), MemmapOnMemory(), MemmapOnMemoryForce())}

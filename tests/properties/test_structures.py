@@ -21,11 +21,11 @@ from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import alloc_bulk, alloc_pages, free_range
 from memshell.mm.page_alloc.free_area import FreeArea
 from memshell.mm.pfn import order_of
-from memshell.mm.profile import PROFILES
 from memshell.mm.programs import free_bulk
 from memshell.mm.ranges import RangeMap
 from memshell.mm.sorted_map import SortedMap
 from memshell.mm.state import Resource, Resources
+from memshell.profiles import PROFILES
 
 SMALL = st.integers(0, 60)
 EDITS = st.lists(st.tuples(st.booleans(), SMALL, SMALL, st.sampled_from("abc")), max_size=25)

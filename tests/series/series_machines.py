@@ -13,7 +13,7 @@ from memshell.errors import KernelCrash, KernelError
 from memshell.machine import boot
 from memshell.mm.memory_hotplug.add import add_memory
 from memshell.mm.memory_hotplug.remove import remove_memory
-from memshell.mm.profile import find_profile
+from memshell.profiles import find_profile
 
 GIB = 1 << 30
 MIB = 1 << 20

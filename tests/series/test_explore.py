@@ -9,7 +9,7 @@ from series_machines import Buddy, machine
 
 from memshell.experiment.explore import digest, explore, scenario
 from memshell.experiment.mutate import show
-from memshell.mm.profile import PROFILES
+from memshell.profiles import PROFILES
 from memshell.scenario.player import Player
 
 ASCENDING = "crash: unable to handle kernel paging request in free_pagetable"

@@ -1,25 +1,36 @@
-"""The four versions of the series are values of features that exist, each with a line of text."""
+"""The four versions of the series are kernels of their own: v4.20 with features that no released kernel has."""
 
-import pytest
+from memshell.mm.features import Features
+from memshell.mm.profile import RELEASES
+from memshell.profiles import PROFILES
+from memshell.series.features import CHECKS, SeriesFeatures
+from memshell.series.profiles import NAMES
 
-from memshell.mm.profile import FEATURES, PROFILES, RELEASES
-from memshell.series.features import BUGS, CHECKS, CHOICES, SERIES_PROFILES
-
-
-@pytest.mark.parametrize("name", SERIES_PROFILES)
-def test_a_profile_changes_features_that_exist(name):
-    assert set(SERIES_PROFILES[name]) <= set(FEATURES)
-    assert set(PROFILES[name].features) == set(PROFILES[RELEASES[0]].features)
-    assert all(PROFILES[name].features[check] for check in CHECKS)
-    for feature, choices in CHOICES.items():
-        assert PROFILES[name].features[feature] in choices
+OWN = set(SeriesFeatures.declared()) - set(Features.declared())
 
 
-def test_each_fault_is_on_in_a_version_and_off_in_released_kernels():
-    for bug in BUGS:
-        assert any(PROFILES[name].features[bug] for name in SERIES_PROFILES), bug
-        assert not any(PROFILES[release].features[bug] for release in RELEASES), bug
+def test_only_the_series_has_its_features():
+    assert set(CHECKS) < OWN
+    assert all(set(PROFILES[name].features) >= OWN for name in NAMES)
+    assert not any(set(PROFILES[name].features) & OWN for name in RELEASES)
 
 
-def test_every_switch_has_a_line_of_text():
-    assert all(FEATURES[name].text for name in (*BUGS, *CHECKS, *CHOICES))
+def test_all_checks_are_on_and_each_fault_is_on_in_a_version():
+    assert all(PROFILES[name].features[check] for name in NAMES for check in CHECKS)
+    for bug in (name for name in OWN if name.startswith("bug.")):
+        assert any(PROFILES[name].features[bug] for name in NAMES), bug
+
+
+def test_a_check_whose_name_python_would_mangle_is_switched_by_the_name_that_the_kernel_gave_it():
+    kernel = PROFILES["rfc-2018"].with_feature("check.__kfree_section_memmap", value=False)
+    assert kernel.features["check.__kfree_section_memmap"] is False
+    assert PROFILES["rfc-2018"].features["check.__kfree_section_memmap"] is True
+
+
+def test_what_came_after_v4_20_is_off_in_all_of_them():
+    for name in NAMES:
+        features = PROFILES[name].features
+        assert not features.memmap_on_memory.exists
+        assert not features.mhp.driver_managed
+        assert not features.s390.removes_memory
+        assert not features.bug.offline_counts_page_offline

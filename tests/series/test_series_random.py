@@ -7,7 +7,8 @@ from series_machines import MIB, Buddy, machine, run
 
 from memshell.drivers.base.memory.state import valid_zones
 from memshell.experiment.explore import broken, digest, first_address, operations
-from memshell.series.features import BUGS, CHECKS
+from memshell.mm.features import Features
+from memshell.series.features import SeriesFeatures
 from memshell.series.page_alloc import put_page
 from memshell.series.processes import process_runs, use_memory
 from memshell.views.pages import altmaps, page_text
@@ -18,16 +19,17 @@ OPTIONS = {
     "s390": ({},),
     "arm64": ({"block": "1G"},),
 }
+SWITCHES = [
+    name
+    for name, known in SeriesFeatures.declared().items()
+    if known.type is bool and name not in Features.declared() and name.startswith(("check.", "bug.", "config."))
+]
 CONTENT = (None, "zero", "poison", "random:3", "count:63", "byte:170")
 PROFILES = ("rfc-2017", "rfc-2018", "rfc-2018", "rfc-v2-2019", "patch-v1-2019")
 
 
 def random_machine(dice):
-    switched = {
-        name.replace(".", "__", 1): dice.random() < 0.5
-        for name in (*CHECKS, *BUGS, "config.debug_vm")
-        if dice.random() < 0.15
-    }
+    switched = {name.replace(".", "__", 1): dice.random() < 0.5 for name in SWITCHES if dice.random() < 0.15}
     arch = dice.choice(sorted(OPTIONS))
     policy = dice.choice([None, None, Buddy()])
     return machine(arch, dice.choice(PROFILES), dice.choice(OPTIONS[arch]), policy, dice.choice(CONTENT), **switched)

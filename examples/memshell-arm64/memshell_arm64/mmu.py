@@ -26,8 +26,6 @@ from memshell import (
     vmemmap_populate_hugepages,
 )
 
-LEAF_BUG = "bug.arm64_subsection_leaf"
-
 
 def levels(mm: Mm) -> tuple[tuple[str, int], ...]:
     """Return the levels of tables, the lowest first: (name, bytes that one table spans)."""
@@ -119,7 +117,7 @@ def vmemmap_populate(mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap 
     Until 6.1.131 and 6.12.19 parts of a section got a leaf as well (bug.arm64_subsection_leaf).
     """
     whole = end - start >= mm.arch.pages_per_section * mm.arch.struct_page_size
-    if mm.arch.page_shift != 12 or not (whole or mm.feature(LEAF_BUG)):
+    if mm.arch.page_shift != 12 or not (whole or mm.features.bug.arm64_subsection_leaf):
         vmemmap_populate_basepages(mm, start, end, nid, altmap)
     else:
         vmemmap_populate_hugepages(mm, start, end, nid, altmap)
@@ -135,7 +133,7 @@ def vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> Non
     """Unmap [start, end), give the pages back to where they came from, free empty tables."""
     for a, b, leaf in list(mm.leaves.items(start, end)):
         for va in range(align_down(a, leaf.size), b, leaf.size):
-            if struct_pages_in_use(mm, va, va + leaf.size) and not mm.feature(LEAF_BUG):
+            if struct_pages_in_use(mm, va, va + leaf.size) and not mm.features.bug.arm64_subsection_leaf:
                 continue
             mm.leaves.delete(va, va + leaf.size)
             free_vmemmap_pages(mm, leaf_pfn(mm, va, leaf), leaf.size >> mm.arch.page_shift, leaf.owner, altmap)

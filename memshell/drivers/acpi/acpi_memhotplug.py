@@ -16,11 +16,11 @@ from memshell.mm.state import Mm
 def acpi_memory_device_add(mm: Mm, nid: int, start: int, size: int) -> None:
     """Add a DIMM. Asks for the memmap on the memory (until v6.5 only when the core supports it); one static group per DIMM."""
     flags = MHP_MEMMAP_ON_MEMORY
-    if not mm.feature("mhp.memory_groups"):
+    if not mm.features.mhp.memory_groups:
         add_memory(mm, nid, start, size, flags)
         return
     if (
-        mm.feature("memmap_on_memory.caller_checks")
+        mm.features.memmap_on_memory.caller_checks
         and not mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages
     ):
         flags = 0

@@ -14,7 +14,7 @@ def acpi_bus_scan(mm: Mm, nid: int, start: int, size: int) -> None:
     Raises what the add of this DIMM raises; it stays plugged then, without memory. Source: drivers/acpi/scan.c:acpi_bus_scan.
     """
     mm.failed_dimms = tuple(dimm for dimm in mm.failed_dimms if dimm[1:] != (start, size))  # plugged anew
-    if mm.feature("acpi.retries_failed"):
+    if mm.features.acpi.retries_failed:
         for dimm in mm.failed_dimms:
             try:
                 acpi_memory_device_add(mm, *dimm)

@@ -328,7 +328,7 @@ def virtio_mem_memory_notifier_cb(mm: Mm, action: str, start_pfn: int, nr_pages:
     Going offline, its PageOffline pages give up their reference; where the core would take them off managed again
     (until v6.10), the driver adds them first.
     """
-    if action == "MEM_GOING_OFFLINE" and mm.feature("bug.offline_counts_page_offline"):
+    if action == "MEM_GOING_OFFLINE" and mm.features.bug.offline_counts_page_offline:
         for start, end, page in list(mm.pages.items(start_pfn, start_pfn + nr_pages)):
             if page.owner is Owner.OFFLINE:
                 key = (page.nid, page.zone)

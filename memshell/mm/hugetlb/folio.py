@@ -68,7 +68,7 @@ def hugepage_movable_supported(mm: Mm, order: int) -> bool:
         return False
     if not is_gigantic(mm, order):
         return True
-    return bool(mm.feature("hugetlb.movable_gigantic_pages")) and mm.params.movable_gigantic_pages
+    return mm.features.hugetlb.movable_gigantic_pages and mm.params.movable_gigantic_pages
 
 
 def is_gigantic(mm: Mm, order: int) -> bool:
@@ -107,7 +107,7 @@ def release(mm: Mm, start: int, end: int, isolated: tuple[int, int] = (0, 0)) ->
 
 def dissolve_free_hugetlb_folios(mm: Mm, start_pfn: int, end_pfn: int) -> None:
     """Take the free huge pages that meet the isolated range [start_pfn, end_pfn) out of their pools: the pools shrink."""
-    mm.enter(mm.feature("offline.dissolve"))
+    mm.enter(mm.features.offline.dissolve)
     for found in [f for f in folios(mm, start_pfn, end_pfn) if f.page.owner is Owner.HUGETLB] if mm.hugetlb else ():
         dissolve_free_hugetlb_folio(mm, found, (start_pfn, end_pfn))
 

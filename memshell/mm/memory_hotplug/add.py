@@ -53,14 +53,14 @@ def create_altmaps_and_memory_blocks(
 
 def _add_block_with_altmap(mm: Mm, nid: int, group: int | None, start: int, placement: Placement) -> None:
     pfn = start >> mm.arch.page_shift
-    free = mm.block_pages if mm.feature("altmap.whole_block") else placement.reserve_pages
+    free = mm.block_pages if mm.features.altmap.whole_block else placement.reserve_pages
     altmap = VmemAltmap(pfn, pfn + mm.block_pages - 1, free)
     mm.arch.arch_add_memory(mm, nid, start, mm.block_size, altmap)
-    used = altmap if altmap.alloc or mm.feature("bug.ppc_premapped_waste") else None
+    used = altmap if altmap.alloc or mm.features.bug.ppc_premapped_waste else None
     try:
         create_memory_block_devices(mm, start, mm.block_size, nid, used, group)
     except KernelError:
-        passed = None if mm.feature("bug.error_path_frees_altmap_to_buddy") else altmap
+        passed = None if mm.features.bug.error_path_frees_altmap_to_buddy else altmap
         mm.arch.arch_remove_memory(mm, start, mm.block_size, passed)
         raise
 
@@ -99,7 +99,7 @@ def add_memory_resource(mm: Mm, nid: int, resource: Resource, flags: int, group:
 def place_and_add(mm: Mm, nid: int, start: int, size: int, flags: int, group: int | None) -> None:
     """Choose where the memmap goes, and add the sections and blocks with it."""
     placement = mm.placement = choose_placement(mm, nid, start, size, flags)
-    if placement.reserve_pages and size == mm.block_size and mm.feature("memmap_on_memory.single_block"):
+    if placement.reserve_pages and size == mm.block_size and mm.features.memmap_on_memory.single_block:
         _add_block_with_altmap(mm, nid, group, start, placement)
     elif placement.reserve_pages:
         create_altmaps_and_memory_blocks(mm, nid, group, start, size, placement)

@@ -32,12 +32,12 @@ def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) ->
         struct_page_size=mm.arch.struct_page_size,
         offered=offered,
         hvo_enabled=mm.params.hugetlb_free_vmemmap,
-        config=mm.arch.has_memmap_on_memory(mm.profile) and mm.feature("memmap_on_memory.exists"),
-        from_range=mm.feature("mhp.from_range"),
-        predicate=mm.feature("memmap_on_memory.predicate"),
-        single_block=mm.feature("memmap_on_memory.single_block"),
-        needs_hvo_off=mm.feature("memmap_on_memory.needs_hvo_off"),
-        force_known=mm.feature("memmap_on_memory.force"),
+        config=mm.arch.has_memmap_on_memory(mm.profile) and mm.features.memmap_on_memory.exists,
+        from_range=mm.seam.memmap_from_range,
+        predicate=mm.features.memmap_on_memory.predicate,
+        single_block=mm.features.memmap_on_memory.single_block,
+        needs_hvo_off=mm.features.memmap_on_memory.needs_hvo_off,
+        force_known=mm.features.memmap_on_memory.force,
         arch_refusal=mm.arch.supports_memmap_on_memory(block_memmap, mm.profile),
         free_pages=tuple(sorted(free.items())),
         cpu_nodes=tuple(sorted(node for node, record in mm.nodes.items() if record.has_cpu)),
@@ -75,7 +75,7 @@ def mhp_supports_memmap_on_memory(mm: Mm, nid: int, start: int, size: int) -> Pl
 @mirrors("mm/memory_hotplug.c:get_memmap_mode", "v6.12", "complete")
 def get_memmap_mode(mm: Mm) -> str:
     """Return what /sys/module/memory_hotplug/parameters/memmap_on_memory reads: the policy's N, Y or force."""
-    if mm.policy.parameter == "Y" and mm.arch.big_endian and mm.feature("bug.memmap_mode_read_as_bool"):
+    if mm.policy.parameter == "Y" and mm.arch.big_endian and mm.features.bug.memmap_mode_read_as_bool:
         return "N"
     return mm.policy.parameter
 
@@ -102,7 +102,7 @@ def placement_fault(mm: Mm, placement: object) -> str:
     reserve, nodes = placement.reserve_pages, placement.nodes
     if not isinstance(reserve, int) or not isinstance(nodes, tuple):
         return f"reserve_pages is a number and nodes a tuple, not {reserve!r} and {nodes!r}"
-    if placement.from_range and not mm.feature("mhp.from_range"):
+    if placement.from_range and not mm.seam.memmap_from_range:
         return f"the kernel {mm.profile.name} cannot take the memmap of a whole add from the range"
     needed = -(-mm.block_pages * mm.arch.struct_page_size // mm.arch.page_size)
     if reserve and not needed <= reserve < mm.block_pages:
@@ -120,7 +120,7 @@ def choose_placement(mm: Mm, nid: int, start: int, size: int, flags: int) -> Pla
     """
     if not flags & MHP_MEMMAP_ON_MEMORY:
         return Placement(nodes=ask_policy(mm, nid, start, size, offered=False).nodes)
-    if not mm.feature("memmap_on_memory.caller_checks"):
+    if not mm.features.memmap_on_memory.caller_checks:
         return mhp_supports_memmap_on_memory(mm, nid, start, size)
     placement = ask_policy(mm, nid, start, size, offered=True)
     if not placement.reserve_pages:

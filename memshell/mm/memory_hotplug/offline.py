@@ -23,7 +23,7 @@ from memshell.mm.state import Mm, ZoneKey
 
 def _stuck(mm: Mm, text: str, function: str) -> KernelError:
     """Return what ends a loop: a signal, EINTR; or EBUSY where it gives up (bug.offline_retries_forever off)."""
-    if mm.feature("bug.offline_retries_forever"):
+    if mm.features.bug.offline_retries_forever:
         return KernelError(f"{text}: retried until a signal", "EINTR", where=f"mm/memory_hotplug.c:{function}")
     return KernelError(text, "EBUSY", where=f"mm/memory_hotplug.c:{function}")
 
@@ -57,7 +57,7 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 def offline_isolated_range(mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
     """Take the isolated pages out; return how many managed and how many present pages go with them."""
     managed, nr_pages = offline_isolated_pages(mm, start_pfn, end_pfn), end_pfn - start_pfn
-    return nr_pages if mm.feature("bug.offline_counts_page_offline") else managed, nr_pages
+    return nr_pages if mm.features.bug.offline_counts_page_offline else managed, nr_pages
 
 
 def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:

@@ -58,7 +58,7 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
         )
     move_pfn_range_to_zone(mm, key, pfn, nr_pages, MigrateType.MOVABLE)
     first_memory = not mm.nodes[key[0]].n_memory
-    if first_memory and mm.feature("node_notifier"):
+    if first_memory and mm.features.node_notifier:
         mm.enter("node_notify")
     try:
         memory_notify(mm, "MEM_GOING_ONLINE", pfn, nr_pages)
@@ -83,7 +83,7 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
     init_per_zone_wmark_min(mm)
     mm.enter("kswapd_run")
     mm.enter("kcompactd_run")
-    if first_memory and mm.feature("node_notifier"):
+    if first_memory and mm.features.node_notifier:
         mm.enter("node_notify")
     mm.enter("writeback_set_ratelimit")
     memory_notify(mm, "MEM_ONLINE", pfn, nr_pages)

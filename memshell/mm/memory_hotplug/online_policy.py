@@ -90,7 +90,7 @@ def zone_for_pfn_range(
     mm: Mm, online_type: str, nid: int, group: int | None, start_pfn: int, nr_pages: int
 ) -> ZoneType:
     """Return the zone that onlining [start_pfn, +nr_pages) with *online_type* goes to."""
-    if mm.feature("bug.zone_for_pfn_range_32bit"):
+    if mm.features.bug.zone_for_pfn_range_32bit:
         start_pfn &= 0xFFFFFFFF
     if online_type == "online_kernel":
         return default_kernel_zone_for_pfn(mm, nid, start_pfn, nr_pages)

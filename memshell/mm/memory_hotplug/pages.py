@@ -45,7 +45,7 @@ def add_sections(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap |
         try:
             sparse_add_section(mm, nid, pfn, step, altmap)
         except KernelError:
-            if pfn > first and not mm.feature("bug.add_pages_no_unwind"):
+            if pfn > first and not mm.features.bug.add_pages_no_unwind:
                 remove_pages(mm, first, pfn - first, altmap)
             raise
         pfn += step

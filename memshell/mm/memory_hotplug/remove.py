@@ -27,7 +27,7 @@ def remove_memory_blocks_and_altmaps(mm: Mm, start: int, size: int) -> None:
         if block is None:
             continue  # find_memory_block_by_id() found none: a WARN_ON_ONCE
         altmap = block.altmap.copy() if block.altmap else None
-        if altmap is not None and mm.feature("bug.memory_block_reference_leak"):
+        if altmap is not None and mm.features.bug.memory_block_reference_leak:
             mm.counters["memory_blocks.leaked"] = mm.counters.get("memory_blocks.leaked", 0) + 1
         mm.arch.arch_remove_memory(mm, at, mm.block_size, altmap)
         if altmap is not None and altmap.alloc:
@@ -68,7 +68,7 @@ def try_remove_memory(mm: Mm, start: int, size: int) -> None:
     altmaps = [block for block in blocks if block.altmap is not None]
     if mm.policy.parameter != "N":
         walk_memory_blocks(mm, start, size)
-    if altmaps and mm.feature("memmap_on_memory.single_block") and size != mm.block_size:
+    if altmaps and mm.features.memmap_on_memory.single_block and size != mm.block_size:
         raise KernelError("refused to remove: wrong granularity", "EINVAL", where=where, hint="remove block by block")
     if altmaps and len(altmaps) != len(blocks):
         raise KernelError("some blocks of the range have their memmap on the memory, some not", "EINVAL", where=where)

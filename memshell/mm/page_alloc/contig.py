@@ -36,7 +36,7 @@ def alloc_contig_range(mm: Mm, start: int, end: int, key: ZoneKey) -> None:
         give_back(mm, start, end, key)
         undo_isolate_page_range(mm, start, end)
         raise
-    if not mm.feature("pageblock.isolate_bit"):
+    if not mm.features.pageblock.isolate_bit:
         mm.pageblocks.set(start, end, MigrateType.MOVABLE)
     undo_isolate_page_range(mm, start, end)
 

@@ -55,7 +55,7 @@ def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None,
     if block_id in mm.blocks:
         raise KernelError(f"memory{block_id} exists already", "EEXIST", where="drivers/base/memory.c:add_memory_block")
     if mm.fault("device_register"):
-        if altmap is not None and mm.feature("bug.altmap_set_before_registration"):
+        if altmap is not None and mm.features.bug.altmap_set_before_registration:
             where, text = (
                 "drivers/base/memory.c:memory_block_release",
                 f"WARNING: memory{block_id} has its altmap still",
@@ -65,7 +65,7 @@ def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None,
         raise KernelError(text, "ENOMEM", where="drivers/base/memory.c:add_memory_block")
     kept = 0
     if altmap is not None:
-        kept = altmap.alloc if mm.feature("altmap.whole_block") else altmap.free
+        kept = altmap.alloc if mm.features.altmap.whole_block else altmap.free
     mm.blocks[block_id] = MemoryBlock(block_id, nid, altmap=altmap, group=group, nr_vmemmap_pages=kept)
 
 

@@ -24,7 +24,7 @@ def memory_notify(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
 
 def prepare_notify(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
     """Tell MEM_PREPARE_ONLINE or MEM_FINISH_OFFLINE, in kernels that have them (v6.9)."""
-    if mm.feature("hotplug.prepare_online"):
+    if mm.features.hotplug.prepare_online:
         mm.arch.memory_notify(mm, action, start_pfn, nr_pages)
         if mm.memory_notifier is not None:
             mm.memory_notifier(mm, action, start_pfn, nr_pages)

@@ -19,7 +19,7 @@ ONLINE_TYPES = ("online", "online_kernel", "online_movable")
 
 def _unlocked(mm: Mm, block_id: int, function: str) -> None:
     """Say that *function* changes a zone outside of mem_hotplug_lock (bug.altmap_accounting_unlocked)."""
-    if mm.feature("bug.altmap_accounting_unlocked"):
+    if mm.features.bug.altmap_accounting_unlocked:
         text = f"{function}() for memory{block_id} without mem_hotplug_lock"
         mm.event("Race", f"drivers/base/memory.c:{function}", text, block=block_id)
 

@@ -1,0 +1,258 @@
+"""What released kernels do differently from each other, each a feature with its value from which version on.
+
+The model never asks which version it plays: it asks for a feature (``mm.features.memmap_on_memory.force``).
+Every feature can be switched alone. Sources stand beside each value; "read in" names the kernel text.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memshell.mm.bugs import Bugs
+from memshell.mm.feature import Named, feature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemmapOnMemory:
+    """``memmap_on_memory.*``: where the memmap may go."""
+
+    exists: bool = feature("the parameter memory_hotplug.memmap_on_memory (v5.13)", False, {"v5.13": True})
+    force: bool = feature("the parameter knows 'force' (pads the memmap to a pageblock)", False, {"v6.6": True})
+    predicate: Literal["pmd", "pageblock"] = feature(
+        "what mhp_supports_memmap_on_memory() tests: 'pmd' (memmap is whole PMDs, one block per add) or 'pageblock'",
+        "pmd",
+        {"v6.6": "pageblock"},
+    )
+    needs_hvo_off: bool = feature(
+        "refused while hugetlb_free_vmemmap is on (v5.14, v5.15)", False, {"v5.14": True, "v6.1": False}
+    )
+    single_block: bool = feature(
+        "the add must be exactly one memory block (until commit 6b8f0798b85a, v6.8, made one altmap per block)",
+        True,
+        {"v6.8": False},
+    )
+    caller_checks: bool = feature(
+        "the driver asks mhp_supports_memmap_on_memory() first; the core refuses instead of falling back (until v6.5)",
+        False,
+        {"v5.13": True, "v6.6": False},
+    )
+    s390: bool = feature("s390 can put the memmap on the memory (since v6.9)", False, {"v6.9": True})
+    powerpc: bool = feature("powerpc with the radix MMU can (since v6.6)", False, {"v6.6": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mhp:
+    """``mhp.*``: who adds memory, and how."""
+
+    driver_managed: bool = feature("add_memory_driver_managed() exists (v5.8)", False, {"v5.8": True})
+    memory_groups: bool = feature("drivers put their memory into groups (v5.15)", False, {"v5.15": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Altmap:
+    """``altmap.*``: the allocator in front of a memory block."""
+
+    whole_block: bool = feature(
+        "altmap.free is the whole block, not the memmap's pages (until v6.5)", True, {"v6.6": False}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hotplug:
+    """``hotplug.*``: what the notifiers are told."""
+
+    prepare_online: bool = feature("MEM_PREPARE_ONLINE and MEM_FINISH_OFFLINE exist (v6.9)", False, {"v6.9": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemmapInit:
+    """``memmap_init.*``: new struct pages."""
+
+    page_offline: bool = feature(
+        "memmap_init_range() marks hot-added pages PageOffline, not PG_reserved (v6.11)", False, {"v6.11": True}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemmapSelf:
+    """``memmap_self.*``: the pages of a block that hold its own memmap."""
+
+    reserved: bool = feature("the memmap pages in a block are PG_reserved too (until v6.10)", True, {"v6.11": False})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offline:
+    """``offline.*``: offline_pages()."""
+
+    dissolve: str = feature(
+        "the function that dissolves free huge pages of a range",
+        "dissolve_free_huge_pages",
+        {"v6.12": "dissolve_free_hugetlb_folios"},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pageblock:
+    """``pageblock.*``: the flags of a pageblock."""
+
+    isolate_bit: bool = feature(
+        "isolation is a bit of its own, the pageblock keeps its type (v6.17)", False, {"v6.17": True}
+    )
+    flag_bits: int = feature("NR_PAGEBLOCK_BITS: bits of flags for each pageblock", 4, {"v6.17": 8})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparse:
+    """``sparse.*``: sections."""
+
+    usage_rcu: bool = feature("struct mem_section_usage has an rcu_head (v6.8, 6.6.15, 6.1.76)", False, {"v6.1": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Isolate:
+    """``isolate.*``: pageblocks that are isolated, and back."""
+
+    undo_to_head: bool = feature(
+        "undone isolation puts blocks of four pageblocks or more on the list heads: memory just onlined is used first (v6.10)",
+        False,
+        {"v6.10": True},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kpageflags:
+    """``kpageflags.*``: what /proc/kpageflags shows."""
+
+    absent: int = feature(
+        "what /proc/kpageflags shows for a pfn that is not online: NOPAGE, or no flag at all (v7.2, recorded)",
+        1 << 20,
+        {"v7.2": 0},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acpi:
+    """``acpi.*``: DIMMs."""
+
+    retries_failed: bool = feature(
+        "plugging a DIMM also retries those whose add failed (recorded on v6.12 and v7.2, not on v6.1)",
+        False,
+        {"v6.12": True},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dax:
+    """``dax.*``: device memory."""
+
+    compound_vmemmap: bool = feature(
+        "compound pages of a DAX device share the memmap of their tail pages (v5.18; powerpc radix v6.6)",
+        False,
+        {"v5.18": True},
+    )
+    memmap_on_memory: bool = feature(
+        "a dax device has the attribute memmap_on_memory, and kmem passes MHP_MEMMAP_ON_MEMORY with it (v6.8)",
+        False,
+        {"v6.8": True},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hugetlb:
+    """``hugetlb.*``: pools of huge pages."""
+
+    movable_gigantic_pages: bool = feature(
+        "the sysctl vm.movable_gigantic_pages lets gigantic pages lie in ZONE_MOVABLE (v7.0)", False, {"v7.0": True}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vmstat:
+    """``vmstat.*``: counters."""
+
+    nr_memmap_pages: bool = feature(
+        "/proc/vmstat has nr_memmap_pages and nr_memmap_boot_pages (v6.11)", False, {"v6.11": True}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thp:
+    """``thp.*``: transparent huge pages."""
+
+    raises_min_free_kbytes: bool = feature(
+        "khugepaged raises min_free_kbytes (the recorded builds of v4.20 have none)", False, {"v5.10": True}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class X86:
+    """``x86.*``."""
+
+    block_size_by_advice: bool = feature(
+        "the block size follows advice (CFMWS) and is halved until it divides the end of RAM, on bare metal too (v6.17)",
+        False,
+        {"v6.17": True},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Powerpc:
+    """``powerpc.*``."""
+
+    radix_vmemmap_walk: bool = feature(
+        "radix builds the vmemmap by walking its tables: 2M leaves where one fits, else pages; before, 2M always (v6.6)",
+        False,
+        {"v6.6": True},
+    )
+    altmap_cross_boundary: bool = feature(
+        "an altmap backs only mappings that describe nothing but its own range (v4.20 did not ask)",
+        False,
+        {"v5.15": True},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S390:
+    """``s390.*``."""
+
+    removes_memory: bool = feature("arch_remove_memory() works; before it was EBUSY (v5.3)", False, {"v5.3": True})
+    section_size_bits: int = feature("SECTION_SIZE_BITS", 28, {"v7.2": 27})
+    mappable: Literal["vmemmap", "memory"] = feature(
+        "what can be mapped ends where the vmemmap begins ('vmemmap'), or with the memory, at 512G at least ('memory': v6.10)",
+        "vmemmap",
+        {"v6.10": "memory"},
+    )
+    half_page_tables: bool = feature("two page tables of the kernel's own mapping share a page", True, {"v6.12": False})
+    standby: Literal["added", "config"] = feature(
+        "standby memory is 'added' at boot, offline, or must be configured first ('config': firmware/memory/memoryN/config)",
+        "added",
+        {"v7.2": "config"},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features(Named):
+    """Every feature of a released kernel."""
+
+    memmap_on_memory: MemmapOnMemory
+    mhp: Mhp
+    altmap: Altmap
+    hotplug: Hotplug
+    memmap_init: MemmapInit
+    memmap_self: MemmapSelf
+    offline: Offline
+    pageblock: Pageblock
+    sparse: Sparse
+    isolate: Isolate
+    node_notifier: bool = feature(
+        "NODE_ADDING_FIRST_MEMORY and its kin replace status_change_nid (v6.17)", False, {"v6.17": True}
+    )
+    kpageflags: Kpageflags
+    acpi: Acpi
+    dax: Dax
+    hugetlb: Hugetlb
+    vmstat: Vmstat
+    thp: Thp
+    x86: X86
+    powerpc: Powerpc
+    s390: S390
+    bug: Bugs
