@@ -31,12 +31,12 @@ SITE CHECK                             FIRST            FUNCTION                
 4    online_pages_range                bad page state   bad_page                    3           0x100001
 5a   init_single_page_zero             NULL dereference free_unref_page_prepare     6                0x0
 5b   init_single_page_count            page fault       free_pagetable              6 0xffffea0004008000
-6    isolate_migratepages_block        no difference
+6    isolate_migratepages_block        redundant
 7    free_pages_check                  no difference
 8    has_unmovable_pages               WARN_ON          has_unmovable_pages         3           0x100000
 9    do_migrate_range                  no difference
 10   __test_page_isolated_in_pageblock EINTR            offline_pages               5
-11   test_pages_isolated               no difference
+11   test_pages_isolated               redundant
 12   __offline_isolated_pages          BUG              __offline_isolated_pages    5
 13   __kfree_section_memmap            page fault       free_pagetable              6 0xffffea0004008000
 """,
@@ -46,7 +46,7 @@ def mutate(shell: Shell, args: Namespace) -> Result:
 
     "What happens when we get one wrong?" (Dave Hansen, 2018-11-16). After each step a process runs that reads
     the memory blocks and the free lists, in every play. "silent" means that numbers differ and nothing
-    complains.
+    complains, "redundant" that the check decides nothing, wherever it is.
     """
     from memshell.experiment.mutate import mutate as play
     from memshell.experiment.mutate import rows

@@ -12,10 +12,10 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memshell.errors import KernelCrash, KernelError
+from memshell.errors import KernelCrash, KernelError, UsageError
 from memshell.experiment.trouble import Trouble, troubles
 from memshell.mm.state import Mm
-from memshell.series.features import CHECKS
+from memshell.series.features import CHECKS, REDUNDANT
 from memshell.series.processes import process_runs
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Shown:
 
     troubles: tuple[Trouble, ...]
     numbers: tuple[tuple[int, str, dict[str, int]], ...]  # (step, command, numbers)
+    marks: bool = True  # a machine was one of the series: it had the checks
 
 
 class Mutant(NamedTuple):
@@ -97,12 +98,14 @@ class Watcher:
     player: Player | None = None
     found: list[Trouble] = field(default_factory=list)
     numbers: list[tuple[int, str, dict[str, int]]] = field(default_factory=list)
+    marks: bool = False  # a machine of the series was seen
 
     def __call__(self, played: Played) -> None:
         """Look at one finished step."""
         machine = self.player.shell.machine if self.player is not None else None
         if machine is None:
             return
+        self.marks |= machine.mm.seam.marks_memmap
         steps = list(played.steps)
         if not machine.mm.crashed:
             mark = len(machine.steps)
@@ -131,15 +134,18 @@ def show(path: str, features: Mapping[str, Any], fresh: Fresh) -> Shown:
     watcher = Watcher(features)
     watcher.player = fresh(watcher)
     watcher.player.play_file(path)
-    return Shown(tuple(watcher.found), tuple(watcher.numbers))
+    return Shown(tuple(watcher.found), tuple(watcher.numbers), watcher.marks)
 
 
 def mutate(path: str, fresh: Fresh, *, pairs: bool = False, jobs: int | None = None) -> list[Mutant]:
     """Play *path* with all checks, then without each (or each two), and return what differed first.
 
-    *fresh* gives a player that shows its steps to what it is given.
+    *fresh* gives a player that shows its steps to what it is given. Raises `UsageError` where no machine of the
+    scenario has the checks.
     """
     plain = show(path, {}, fresh)
+    if not plain.marks:
+        raise UsageError(f"{path} plays no kernel with checks", hint="use x86_64 profile=rfc-2018")
     wanted = sites(pairs)
     shown = in_parallel(partial(_without, path, fresh), wanted, jobs or os.cpu_count() or 1)
     return [judge(names, plain, mutant) for names, mutant in zip(wanted, shown, strict=True)]
@@ -187,7 +193,22 @@ def _short(trouble: Trouble) -> str:
 
 
 def rows(found: Sequence[Mutant]) -> list[dict[str, Any]]:
-    """Return the table: site, what went wrong first, in which function, at which step, at which address."""
+    """Return the table: site, what went wrong first, in which function, at which step, at which address.
+
+    Of single sites it has all, those that decide nothing among them.
+    """
+    table = _rows(found)
+    if any(len(mutant.sites) > 1 for mutant in found):
+        return table
+    blank = {"function": "", "step": None, "command": "", "address": None, "silent": ""}
+    table += [
+        {"site": number, "check": check, "short": "redundant", "first": "redundant", **blank, "text": why}
+        for number, (check, why) in REDUNDANT.items()
+    ]
+    return sorted(table, key=lambda row: (int(row["site"].rstrip("ab")), row["site"]))
+
+
+def _rows(found: Sequence[Mutant]) -> list[dict[str, Any]]:
     table = []
     for mutant in found:
         first, silent = mutant.first, mutant.silent

@@ -107,7 +107,6 @@ class Checks:
     online_pages_range: bool = site("4", "online_pages_range(): marked pages stay out of the buddy")
     init_single_page_zero: bool = site("5a", "__init_single_page(): a marked struct page is not zeroed")
     init_single_page_count: bool = site("5b", "__init_single_page(): a marked struct page keeps its refcount")
-    isolate_migratepages_block: bool = site("6", "isolate_migratepages_block(): compaction passes over marked pages")
     free_pages_check: bool = site("7", "free_pages_check(): a marked page that is freed is no bad page")
     has_unmovable_pages: bool = site(
         "8", "has_unmovable_pages(): marked pages do not keep a pageblock from being isolated"
@@ -116,7 +115,6 @@ class Checks:
     test_page_isolated_in_pageblock: bool = site(
         "10", "__test_page_isolated_in_pageblock(): marked pages count as isolated", "__test_page_isolated_in_pageblock"
     )
-    test_pages_isolated: bool = site("11", "test_pages_isolated(): marked pages are passed one by one")
     offline_isolated_pages: bool = site(
         "12", "__offline_isolated_pages(): marked pages are passed over", "__offline_isolated_pages"
     )
@@ -199,6 +197,13 @@ class SeriesFeatures(upstream.Features):
 # The check sites in their order, and the faults, by the names that a user types.
 CHECKS: Mapping[str, Feature] = {
     name: known for name, known in SeriesFeatures.declared().items() if name.startswith("check.")
+}
+
+# The sites that decide nothing, by number: they are no switches. Their recordings, D-6-1G-compact and D-11-1G, are as with
+# all checks.
+REDUNDANT = {
+    "6": ("isolate_migratepages_block", "compaction takes what is on the LRU or movable: a marked page is neither"),
+    "11": ("test_pages_isolated", "the pageblocks of the memmap are as isolated as the others of the range"),
 }
 
 

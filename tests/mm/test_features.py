@@ -1,5 +1,6 @@
 """Features: one declaration each, read by attribute in the model, by name in what users type."""
 
+import ast
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -94,3 +95,22 @@ def test_features_read_like_a_mapping():
     assert len(features) == len(list(features)) == len(Features.declared())
     assert features.get("no.such") is None
     assert "bug.force_asks_arch" in features
+
+
+def chains(tree):
+    """Yield the attributes behind one another: ``mm.features.bug.x`` is ("features", "bug", "x")."""
+    for node in ast.walk(tree):
+        parts = []
+        while isinstance(node, ast.Attribute):
+            parts.insert(0, node.attr)
+            node = node.value  # noqa: PLW2901 - the chain is walked to its root
+        if parts:
+            yield tuple(parts)
+
+
+def test_every_feature_has_a_reader():
+    asked = {chain for path in code() for chain in chains(ast.parse(path.read_text(encoding="utf-8")))}
+    ends = {chain[-length:] for chain in asked for length in (1, 2)}
+    for name, known in ALL.items():
+        path = known.path if len(known.path) > 1 else ("features", *known.path)
+        assert path in ends, f"nothing asks for {name}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from memshell.errors import UsageError
 from memshell.experiment.mutate import mutate, rows, show
 from memshell.scenario.player import Player
 from memshell.scenario.transcript import Recorder
@@ -35,7 +36,14 @@ def test_a_missing_check(table, site):
     if site in RECORDED:
         assert (row["first"], row["function"], row["address"]) == RECORDED[site]
     else:
-        assert row["first"] == "no difference"
+        assert row["first"] == ("redundant" if site in {"6", "11"} else "no difference")
+
+
+def test_a_scenario_without_a_kernel_of_the_series_has_no_checks_to_forget(tmp_path):
+    path = tmp_path / "plain.mem"
+    path.write_text("use x86_64 ram=2G\nadd 1G\n")
+    with pytest.raises(UsageError, match="plays no kernel with checks; use x86_64 profile=rfc-2018"):
+        mutate(str(path), Player().fresh, jobs=1)
 
 
 def test_5a_is_silent_at_online(table):
