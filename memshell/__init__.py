@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from memshell.mm.fault import page_fault as page_fault
     from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY as MHP_MEMMAP_ON_MEMORY
     from memshell.mm.memory_hotplug.add import add_memory as add_memory
-    from memshell.mm.memory_hotplug.pages import add_pages as add_pages
-    from memshell.mm.memory_hotplug.pages import remove_pages as remove_pages
+    from memshell.mm.memory_hotplug.add import add_pages as add_pages
     from memshell.mm.memory_hotplug.remove import remove_memory_locked as remove_memory_locked
+    from memshell.mm.memory_hotplug.remove import remove_pages as remove_pages
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
     from memshell.mm.mmzone import ZoneType as ZoneType
     from memshell.mm.pfn import GiB as GiB
@@ -96,9 +96,8 @@ _MODULES = {
     "memshell.mm": "mirrors",
     "memshell.mm.fault": "page_fault",
     "memshell.mm.memory_hotplug": "MHP_MEMMAP_ON_MEMORY",
-    "memshell.mm.memory_hotplug.add": "add_memory",
-    "memshell.mm.memory_hotplug.pages": "add_pages remove_pages",
-    "memshell.mm.memory_hotplug.remove": "remove_memory_locked",
+    "memshell.mm.memory_hotplug.add": "add_memory add_pages",
+    "memshell.mm.memory_hotplug.remove": "remove_memory_locked remove_pages",
     "memshell.mm.memremap": "VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from memshell.mm.memory_hotplug.add import add_sections
 from memshell.mm.memory_hotplug.add import place_and_add as _place_and_add
 from memshell.mm.memory_hotplug.offline import offline_isolated_range
 from memshell.mm.memory_hotplug.online import free_online_range
-from memshell.mm.memory_hotplug.pages import add_sections
 from memshell.mm.memory_hotplug.remove import remove_blocks as _remove_blocks
 from memshell.mm.memory_hotplug.zone import shrink_zone_span
 from memshell.mm.sparse import sparse_remove_section

@@ -15,11 +15,17 @@ from memshell.kernel.resource import drop_resource, merge_system_ram_resource, r
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug import MHP_MERGE_RESOURCE, MHP_NID_IS_MGID
 from memshell.mm.memory_hotplug.memmap_on_memory import choose_placement
-from memshell.mm.memory_hotplug.node import try_offline_node, try_online_node
-from memshell.mm.memory_hotplug.pages import check_hotplug_memory_range
-from memshell.mm.memory_hotplug.remove import remove_memory_blocks_and_altmaps
+from memshell.mm.memory_hotplug.remove import (
+    check_hotplug_memory_range,
+    remove_memory_blocks_and_altmaps,
+    remove_pages,
+    try_offline_node,
+)
 from memshell.mm.memremap import VmemAltmap
-from memshell.mm.pfn import format_size
+from memshell.mm.mm_init import add_zones
+from memshell.mm.mmzone import Node
+from memshell.mm.pfn import align_down, format_size
+from memshell.mm.sparse import sparse_add_section
 from memshell.mm.state import Mm, Resource
 from memshell.policy import Placement
 
@@ -35,6 +41,53 @@ def register_memory_resource(mm: Mm, start: int, size: int, name: str) -> Resour
             where="mm/memory_hotplug.c:mhp_range_allowed",
         )
     return request_region(mm, start, size, name)
+
+
+@mirrors("mm/memory_hotplug.c:__try_online_node", "v6.12", "complete")
+def try_online_node(mm: Mm, nid: int) -> bool:
+    """Make sure that node *nid* is online; return whether it was new."""
+    node = mm.nodes.get(nid)
+    if node is not None and node.online:
+        return False
+    mm.enter("hotadd_init_pgdat")
+    mm.enter("build_all_zonelists")
+    mm.nodes[nid] = node._replace(online=True) if node else Node(nid)
+    add_zones(mm, nid)
+    return True
+
+
+def add_pages(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """__add_pages(), for the architectures: add the sections of [pfn, +nr_pages) as the kernel that is modelled does."""
+    mm.seam.add_pages(mm, nid, pfn, nr_pages, altmap)
+
+
+@mirrors("mm/memory_hotplug.c:__add_pages", "v6.12", "complete")
+def add_sections(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Add the sections of [pfn, +nr_pages). What was added before an error stays (bug.add_pages_no_unwind).
+
+    Raises EINVAL for an altmap that does not fit or a range that is not whole subsections, else what sparse_add_section raises.
+    """
+    where = "mm/memory_hotplug.c:__add_pages"
+    if altmap is not None:
+        if altmap.base_pfn != pfn or altmap.offset > nr_pages:
+            raise KernelError("memory add fail, invalid altmap", "EINVAL", where=where)
+        altmap.alloc = 0
+    if (pfn | nr_pages) % mm.arch.pages_per_subsection:
+        raise KernelError(f"pfns {pfn:#x}+{nr_pages:#x} are not whole subsections", "EINVAL", where=where)
+    end, first = pfn + nr_pages, pfn
+    while pfn < end:
+        step = min(end, align_down(pfn, mm.arch.pages_per_section) + mm.arch.pages_per_section) - pfn
+        try:
+            sparse_add_section(mm, nid, pfn, step, altmap)
+        except KernelError:
+            if pfn > first and not mm.features.bug.add_pages_no_unwind:
+                remove_pages(mm, first, pfn - first, altmap)
+            raise
+        pfn += step
+    source = "nothing new" if not nr_pages else "the altmap" if altmap is not None else "existing memory"
+    mm.event(
+        "SectionsAdded", where, f"pfns {first:#x}-{end - 1:#x}, memmap from {source}", start_pfn=first, end_pfn=end
+    )
 
 
 @mirrors("mm/memory_hotplug.c:create_altmaps_and_memory_blocks", "v6.12", "complete")

@@ -12,10 +12,45 @@ from memshell.drivers.base.memory.state import memory_subsys_offline, memory_sub
 from memshell.errors import KernelError
 from memshell.kernel.resource import release_mem_region_adjustable
 from memshell.mm import mirrors
-from memshell.mm.memory_hotplug.node import try_offline_node
-from memshell.mm.memory_hotplug.pages import check_hotplug_memory_range
-from memshell.mm.pfn import format_size
+from memshell.mm.memremap import VmemAltmap
+from memshell.mm.pfn import align_down, format_size
 from memshell.mm.state import Mm
+
+
+def check_hotplug_memory_range(mm: Mm, start: int, size: int) -> None:
+    """Raise EINVAL unless the range is one or more whole memory blocks."""
+    if not size or start % mm.block_size or size % mm.block_size:
+        raise KernelError(
+            f"block size {format_size(mm.block_size)}: unaligned hotplug range: start {start:#x}, size {size:#x}",
+            "EINVAL",
+            where="mm/memory_hotplug.c:check_hotplug_memory_range",
+            hint=f"use multiples of {format_size(mm.block_size)}",
+        )
+
+
+@mirrors("mm/memory_hotplug.c:__remove_pages", "v6.12", "complete")
+def remove_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
+    """Remove the sections of [pfn, +nr_pages), ascending."""
+    end, first = pfn + nr_pages, pfn
+    while pfn < end:
+        step = min(end, align_down(pfn, mm.arch.pages_per_section) + mm.arch.pages_per_section) - pfn
+        mm.seam.remove_section(mm, pfn, step, altmap)
+        pfn += step
+    mm.event(
+        "SectionsRemoved",
+        "mm/memory_hotplug.c:__remove_pages",
+        f"pfns {first:#x}-{end - 1:#x}",
+        start_pfn=first,
+        end_pfn=end,
+    )
+
+
+@mirrors("mm/memory_hotplug.c:try_offline_node", "v6.12", "complete")
+def try_offline_node(mm: Mm, nid: int) -> None:
+    """Offline node *nid* when it has neither a span nor a block nor a CPU."""
+    node = mm.nodes[nid]
+    if not node.spanned and not node.has_cpu and not any(block.nid == nid for block in mm.blocks.values()):
+        mm.nodes[nid] = node._replace(online=False)
 
 
 @mirrors("mm/memory_hotplug.c:remove_memory_blocks_and_altmaps", "v6.12", "complete")
