@@ -25,8 +25,6 @@ MODE = choice(
     },
 )
 MAP = choice("map", {"mem": "the memmap is in existing memory", "dev": "the memmap is on the device itself"})
-NAME = "Persistent Memory"
-KMEM = "dax0.0"
 REGION = 4 << 30  # bytes that a virtio-mem device may grow to, unless region= says
 
 
@@ -71,10 +69,7 @@ def probe(shell: Shell, args: Namespace) -> str:
 
 
 def _bind(mm: Mm, args: Namespace) -> str:
-    from memshell.drivers.nvdimm.pfn_devs import pfn_device
-    from memshell.errors import KernelError
-    from memshell.kernel.resource import drop_resource, request_region
-    from memshell.mm.memremap import memremap_pages, refuse_conflicts
+    from memshell.drivers.nvdimm.namespace import bind_namespace
     from memshell.mm.pfn import format_size
 
     if not args.size:
@@ -83,48 +78,35 @@ def _bind(mm: Mm, args: Namespace) -> str:
         raise UsageError("a device is whole pages", hint=f"a page has {mm.arch.page_size} bytes")
     if args.align % mm.arch.page_size or args.align & (args.align - 1) or not args.align:
         raise UsageError(f"align={args.align} cannot be", hint="a power of two of pages, such as 2M or 1G")
-    shift = (args.align // mm.arch.page_size).bit_length() - 1 if args.mode == "devdax" else 0
     if args.mode == "kmem":
         return _bind_kmem(mm, args)
-    refuse_conflicts(mm, args.address, args.address + args.size)
-    resource = request_region(mm, args.address, args.size, NAME)
-    try:
-        if args.mode == "raw" or args.map == "mem":
-            memremap_pages(mm, args.node, args.address, args.size, vmemmap_shift=shift)
-        else:
-            pfn_device(mm, args.node, args.address, args.size, align=args.align, on_device=True)
-    except KernelError:
-        drop_resource(mm, resource)
-        raise
-    where = "in memory" if args.mode == "raw" or args.map == "mem" else "on the device"
-    return f"{format_size(args.size)} of {args.mode} at {resource.start:#x}-{resource.end:#x}, memmap {where}"
+    on_device = args.mode != "raw" and args.map == "dev"
+    bound = bind_namespace(mm, args.mode, args.node, args.address, args.size, align=args.align, on_device=on_device)
+    where = "on the device" if on_device else "in memory"
+    return f"{format_size(args.size)} of {args.mode} at {bound.start:#x}-{bound.end:#x}, memmap {where}"
 
 
 def _bind_kmem(mm: Mm, args: Namespace) -> str:
-    from memshell.drivers.dax.bus import dax_memmap_on_memory
-    from memshell.drivers.dax.kmem import dev_dax_kmem_probe
+    from memshell.drivers.callers import DAX, Request, caller
+    from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
     from memshell.mm.pfn import format_size
 
-    asked = args.map == "dev" and mm.features.dax.memmap_on_memory
-    on_memory = asked and dax_memmap_on_memory(mm, args.node, args.address, args.size)
-    outer = dev_dax_kmem_probe(mm, args.node, args.address, args.size, KMEM, memmap_on_memory=on_memory)
-    where = "on the device" if on_memory else "in memory"
+    flags = MHP_MEMMAP_ON_MEMORY if args.map == "dev" else 0
+    caller(mm, "kmem").adds(mm, Request(args.node, args.address, args.size, flags))
+    outer = next(r for r in mm.resources if r.name == DAX and r.end >= args.address)
+    where = "on the device" if mm.blocks[outer.start // mm.block_size].altmap is not None else "in memory"
     return f"{format_size(outer.end + 1 - outer.start)} of kmem at {outer.start:#x}-{outer.end:#x}, memmap {where}"
 
 
 def _unbind(mm: Mm, address: int) -> str:
-    from memshell.drivers.dax.kmem import dev_dax_kmem_remove
-    from memshell.kernel.resource import drop_resource
-    from memshell.mm.memremap import memunmap_pages
+    from memshell.drivers.callers import DAX, caller
+    from memshell.drivers.nvdimm.namespace import unbind_namespace
 
-    kmem = next((r for r in mm.resources if r.name == KMEM and r.start <= address <= r.end), None)
-    if kmem is not None:
-        dev_dax_kmem_remove(mm, kmem)
-        return _unbound(kmem)
-    memunmap_pages(mm, address)
-    resource = next(r for r in mm.resources if r.start == address and r.name == NAME)
-    drop_resource(mm, resource)
-    return _unbound(resource)
+    kmem = next((r for r in mm.resources if r.name == DAX and r.start <= address <= r.end), None)
+    if kmem is None or address in mm.pagemaps:
+        return _unbound(unbind_namespace(mm, address))
+    caller(mm, "kmem").removes(mm, kmem.start, kmem.end + 1 - kmem.start)
+    return _unbound(kmem)
 
 
 def _unbound(resource: Resource) -> str:
@@ -160,7 +142,8 @@ def virtio_mem(shell: Shell, args: Namespace) -> str:
     Errors: EINVAL for a size that is not whole subblocks or above the region, ENOMEM when an add fails,
     EBUSY when pages in use keep it from shrinking.
     """
-    from memshell.drivers.virtio.virtio_mem import device_of, own_blocks, plugged_pages, probe, refuse_size, request
+    from memshell.drivers.callers import Request, caller
+    from memshell.drivers.virtio.virtio_mem import device_of, own_blocks, plugged_pages
     from memshell.mm.page_alloc.allocation import nr_free_pages
     from memshell.mm.pfn import format_size
 
@@ -168,11 +151,12 @@ def virtio_mem(shell: Shell, args: Namespace) -> str:
         free = nr_free_pages(mm)
         if mm.virtio_mem is None:
             region = REGION if args.region is None else args.region
-            refuse_size(mm, args.size, region)
-            probe(mm, args.node or 0, free_place(mm, region) if args.at is None else args.at, region)
+            place = free_place(mm, region) if args.at is None else args.at
+            caller(mm, "virtio-mem").resizes(mm, Request(args.node or 0, place, region), args.size)
         elif (args.at, args.region, args.node) != (None, None, None):
             raise UsageError("the virtio-mem device is there already", hint="only its size can change: virtio-mem SIZE")
-        request(mm, args.size)
+        else:
+            caller(mm, "virtio-mem").resizes(mm, None, args.size)
         device = device_of(mm)
         plugged = format_size(plugged_pages(mm) << mm.arch.page_shift)
         text = f"plugged {plugged} of {format_size(args.size)}"

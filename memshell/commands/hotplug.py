@@ -1,7 +1,8 @@
-"""The commands that plug memory: ``add``, ``online``, ``offline``, ``remove``, ``eject``."""
+"""The commands that plug memory: ``add``, ``online``, ``offline``, ``remove``, ``eject``, ``write``."""
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +41,21 @@ def _callers(shell: Shell) -> Mapping[str, str]:
 
 
 VIA = named("caller", _callers)
+FLAGS = {"merge_resource": "MHP_MERGE_RESOURCE", "memmap_on_memory": "MHP_MEMMAP_ON_MEMORY"}
+
+
+def _flags(word: str, _shell: Shell) -> int:
+    from memshell.mm import memory_hotplug
+
+    flags = 0
+    for name in word.split(","):
+        if name not in FLAGS:
+            raise UsageError(f"{name!r} is no flag of add_memory()", hint=did_you_mean(name, FLAGS) or ", ".join(FLAGS))
+        flags |= int(getattr(memory_hotplug, FLAGS[name]))
+    return flags
+
+
+FLAG_WORDS = ArgType("FLAGS", _flags, lambda _shell, _prefix: FLAGS.items())
 
 
 def _text(mm: Mm, size: int) -> str:
@@ -88,6 +104,8 @@ def free_place(mm: Mm, size: int) -> int:
     arg("size", SIZE, "how much"),
     arg("node=", INT, "the NUMA node", default=0),
     arg("via=", VIA, "who adds it: acpi on x86_64, a driver elsewhere, if nothing is said"),
+    arg("flags=", FLAG_WORDS, "what via=module passes to add_memory(): merge_resource, memmap_on_memory", default=0),
+    arg("name=", TEXT, "the resource's name in iomem, of via=module and via=driver", default=""),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -108,7 +126,8 @@ def add(shell: Shell, args: Namespace) -> str:
 
     ``via=acpi`` is a DIMM, ``via=driver`` a module that calls add_memory_driver_managed(): one static memory
     group, and the memmap on the memory itself is asked for where the policy allows it. So do ``via=dlpar``,
-    which onlines each block before the next comes, and ``via=sclp``. ``via=probe`` does not ask. Errors: EINVAL
+    which onlines each block before the next comes, and ``via=sclp``. ``via=probe`` does not ask, and
+    ``via=module`` asks with ``flags=memmap_on_memory``. Errors: EINVAL
     for what is not whole blocks, EEXIST where something is already, E2BIG beyond what can be mapped, ENOMEM when
     the memmap cannot be had.
     """
@@ -119,8 +138,9 @@ def add(shell: Shell, args: Namespace) -> str:
         if not args.size:
             raise UsageError("add needs a size", hint="such as: add 1G")
         before, free = mm.blocks.copy(), sum(zone.free for zone in mm.zones.values())
+        request = Request(args.node, start, args.size, args.flags, args.name)
         try:
-            caller(mm, args.via or mm.arch.hotplug_driver).add(mm, Request(args.node, start, args.size))
+            caller(mm, args.via or mm.arch.hotplug_driver).adds(mm, request)
         except OutOfMemory as error:
             raise _with_sums(mm, error, args.size, free) from error
         used = free - sum(zone.free for zone in mm.zones.values())
@@ -330,31 +350,22 @@ def offline(shell: Shell, args: Namespace) -> str:
 # --- remove ---
 
 
-class Device(NamedTuple):
-    """A range of blocks that one driver call removes; *whole* if that is all of its DIMM."""
+class Range(NamedTuple):
+    """What one driver call takes away: bytes."""
 
     start: int
     size: int
-    whole: bool
 
 
-def _group_members(mm: Mm, group: int, member: int) -> list[int]:
-    """Return the blocks of a memory group, one of which is *member*; a DIMM is as large as its group says."""
-    record = mm.groups[group]
-    reach = -(-record.pages // mm.block_pages)
-    near = mm.blocks.between(member - reach, member + reach) if record.static else mm.blocks
-    return [number for number in near if mm.blocks[number].group == group]
+def _by_device(mm: Mm, numbers: Iterable[int]) -> list[Range]:
+    """Split blocks into what was plugged together, as far as it lies side by side."""
+    from memshell.drivers.callers import device_at
 
-
-def devices(mm: Mm, numbers: Iterable[int]) -> list[Device]:
-    """Split blocks into what was added together, as far as it lies side by side."""
     found = []
-    for (_, group), run in groupby(
-        enumerate(sorted(numbers)), lambda pair: (pair[1] - pair[0], mm.blocks[pair[1]].group)
-    ):
+    devices = {number: device_at(mm, number * mm.block_size) for number in numbers}
+    for _, run in groupby(enumerate(sorted(devices)), lambda pair: (pair[1] - pair[0], devices[pair[1]])):
         ids = [number for _, number in run]
-        whole = group is not None and ids == _group_members(mm, group, ids[0])
-        found.append(Device(ids[0] * mm.block_size, len(ids) * mm.block_size, whole))
+        found.append(Range(ids[0] * mm.block_size, len(ids) * mm.block_size))
     return found
 
 
@@ -362,19 +373,20 @@ def _is_address(word: str) -> bool:
     return not word.isdecimal() and "-" not in word and not word.startswith("memory")
 
 
-def _ranges(mm: Mm, words: list[str], shell: Shell) -> list[Device]:
-    """Return what ``remove`` is to remove: ``ADDR SIZE`` as it stands, or blocks."""
-    if len(words) == 2 and all(_is_address(word) for word in words):
-        try:
-            return [Device(ADDRESS.convert(words[0], shell), SIZE.convert(words[1], shell), whole=False)]
-        except UsageError:
-            pass
-    return devices(mm, block_ids(words, shell))
+def _exact(words: list[str], shell: Shell) -> Range | None:
+    """Return ``ADDR SIZE`` as it stands; None where blocks are named."""
+    if len(words) != 2 or not all(_is_address(word) for word in words):
+        return None
+    try:
+        return Range(ADDRESS.convert(words[0], shell), SIZE.convert(words[1], shell))
+    except UsageError:
+        return None
 
 
 @command(
     "hotplug",
     arg("blocks", ArgType("BLOCKS", TEXT.convert, OFFLINE_BLOCKS.complete), "blocks, or ADDR SIZE", nargs="+"),
+    arg("via=", VIA, "who removes it, if not the one that added it"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -386,23 +398,23 @@ removed 1G: memory32-39
 """,
 )
 def remove(shell: Shell, args: Namespace) -> str:
-    """Remove memory that is offline, as its driver does: a whole DIMM, or a part of it.
+    """Remove memory that is offline, as the one that added it does: a DIMM, LMBs, a driver's memory.
 
-    ``remove ADDR SIZE`` passes exactly this range on. EBUSY while a block of it is online (``eject``
-    offlines first), EINVAL for what is not whole blocks.
+    What only goes as a whole, and in part shall go, is removed as a module would that calls remove_memory()
+    (``via=module``). ``remove ADDR SIZE`` passes exactly this range on. EBUSY while a block of it is online
+    (``eject`` offlines first), EINVAL for what is not whole blocks.
     """
-    from memshell.drivers.callers import caller
+    from memshell.drivers.callers import caller, remover
 
     with shell.change() as mm:
         before = mm.blocks.copy()
-        wanted = _ranges(mm, args.blocks, shell)
+        exact = _exact(args.blocks, shell)
+        wanted = [exact] if exact else _by_device(mm, block_ids(args.blocks, shell))
         if not wanted:
             return "nothing to do: there is no such block"
-        for device in wanted:
-            if device.whole:
-                caller(mm, "acpi").removes(mm, device.start, device.size)
-            else:
-                caller(mm, "module").removes(mm, device.start, device.size)
+        for start, size in wanted:
+            one = caller(mm, args.via) if args.via else remover(mm, start, size)
+            one.removes(mm, start, size)
         return _removed(mm, before)
 
 
@@ -413,26 +425,10 @@ def _removed(mm: Mm, before: SortedMap[int, MemoryBlock]) -> str:
     return f"removed {_text(mm, len(gone) * mm.block_pages)}: {named_blocks(gone)}"
 
 
-def _old_dimms(mm: Mm, blocks: Iterable[int]) -> list[tuple[int, int]]:
-    """Return (start, size) of the DIMMs of *blocks* in kernels before memory groups: what one add added."""
-    if mm.features.mhp.memory_groups:
-        return []
-    from memshell.kernel.resource import holders
-
-    found = {
-        (r.start, r.end + 1 - r.start)
-        for number in blocks
-        if not mm.blocks[number].early
-        for r in holders(mm, number * mm.block_size, number * mm.block_size)
-        if r.depth == 0
-    }
-    return sorted(found)
-
-
 @command(
     "hotplug",
-    arg("blocks", BLOCKS, "any block of the DIMMs", nargs="+"),
-    arg("via=", VIA, "who does it", default="acpi"),
+    arg("blocks", ArgType("BLOCKS", TEXT.convert, BLOCKS.complete), "any block of the DIMMs, or ADDR SIZE", nargs="+"),
+    arg("via=", VIA, "who does it, if not the one that added the memory"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -446,28 +442,105 @@ removed 1G: memory32-39
 """,
 )
 def eject(shell: Shell, args: Namespace) -> str:
-    """Eject whole DIMMs: offline the blocks that are online, then remove them.
+    """Eject memory: offline the blocks that are online, then remove them.
 
-    When a block cannot be offlined, the eject is rejected and the blocks that were offlined come back
-    online, each in the zone that the kernel chooses then, which may be another one. ``via=dlpar`` takes the
-    named LMBs away one after the other; when one cannot go, those before it are added and onlined again.
+    A DIMM goes as a whole, whichever block of it is named, or its first address. When a block cannot be
+    offlined, the eject is rejected and the blocks that were offlined come back online, each in the zone that
+    the kernel chooses then, which may be another one. Of other memory what is named goes. ``via=dlpar``
+    takes LMBs away one after the other; when one cannot go, those before it are added and onlined again.
+    ``eject ADDR SIZE`` passes exactly this range on.
     """
     from memshell.drivers.callers import caller
 
     with shell.change() as mm:
         before = mm.blocks.copy()
-        one = caller(mm, args.via)
-        if not one.whole:
-            for first, count in _runs(args.blocks):
-                one.ejects(mm, first * mm.block_size, count * mm.block_size)
-            return _removed(mm, before)
-        for start, size in _old_dimms(mm, args.blocks):
+        exact = _exact(args.blocks, shell)
+        addresses = [exact.start] if exact else _addresses(mm, args.blocks, shell)
+        if not addresses:
+            return "nothing to do: there is no such block"
+        one = caller(mm, args.via or _ejector(mm, addresses[0]))
+        for start, size in [exact] if exact else _ejected(mm, addresses, whole=one.whole):
             one.ejects(mm, start, size)
-        for group in dict.fromkeys(mm.blocks[n].group for n in args.blocks if n in mm.blocks):
-            if group is None:
-                stranger = next(number for number in args.blocks if mm.blocks[number].group is None)
-                raise CommandError(f"memory{stranger} is on no DIMM", hint="offline and remove take it away")
-            members = _group_members(mm, group, next(n for n in args.blocks if mm.blocks[n].group == group))
-            start, end = min(members) * mm.block_size, (max(members) + 1) * mm.block_size
-            one.ejects(mm, start, end - start)
         return _removed(mm, before)
+
+
+def _addresses(mm: Mm, words: list[str], shell: Shell) -> list[int]:
+    """Return where the blocks that are named begin, and where a DIMM is plugged that has none."""
+    from memshell.drivers.callers import device_at
+
+    found: list[int] = []
+    for word in words:
+        address = ADDRESS.convert(word, shell) if word.startswith("0x") and _is_address(word) else None
+        if address is not None and device_at(mm, address) is not None:
+            found.append(address)
+        else:
+            found += [number * mm.block_size for number in block_ids([word], shell)]
+    return found
+
+
+def _ejector(mm: Mm, address: int) -> str:
+    """Return who ejects what is at *address*: who plugged it, where that one ejects at all."""
+    from memshell.drivers.callers import callers, device_at
+
+    device = device_at(mm, address)
+    return device.caller if device is not None and callers(mm)[device.caller].eject is not None else "acpi"
+
+
+def _ejected(mm: Mm, addresses: list[int], *, whole: bool) -> list[Range]:
+    """Return what goes with *addresses*: DIMMs as a *whole*, or runs of blocks. Raises `CommandError` for a block on no DIMM."""
+    from memshell.drivers.callers import device_at
+
+    if not whole:
+        runs = _runs(dict.fromkeys(address // mm.block_size for address in addresses))
+        return [Range(first * mm.block_size, count * mm.block_size) for first, count in runs]
+    found: dict[Range, None] = {}
+    for address in addresses:
+        device = device_at(mm, address)
+        if device is None:
+            stranger = f"memory{address // mm.block_size}"
+            raise CommandError(f"{stranger} is on no DIMM", hint="offline and remove take it away")
+        found[Range(device.start, device.size)] = None
+    return list(found)
+
+
+# --- sysfs, as it is ---
+
+
+def _state_file(word: str, _shell: Shell) -> int:
+    found = re.fullmatch(r"memory(\d+)/state", word)
+    if found is None:
+        raise UsageError(f"{word!r} is no file that can be written", hint="such as: memory32/state")
+    return int(found[1])
+
+
+def _state_files(shell: Shell, _prefix: str) -> Suggestions:
+    for block in shell.machine.mm.blocks.values() if shell.machine is not None else ():
+        yield f"memory{block.id}/state", str(block.state)
+
+
+@command(
+    "hotplug",
+    arg("file", ArgType("FILE", _state_file, _state_files), "memoryN/state, below /sys/devices/system/memory"),
+    arg("value", TEXT, "what is written; the kernel takes offline, online, online_kernel, online_movable"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 128M
+128M at <...>
+memmap <...>
+> write memory32/state online_movable
+memory32 online in Movable
+> ! write memory32/state on
+failed as it should: 'on' is no state (EINVAL <...>
+""",
+)
+def write(shell: Shell, args: Namespace) -> str:
+    """Write a word to a file of sysfs, right or wrong: ``online`` and ``offline`` write what the kernel understands.
+
+    EINVAL for a word that is no state, and for the state that the block is in already.
+    """
+    from memshell.drivers.base.memory.state import state_store
+
+    with shell.change() as mm:
+        state_store(mm, args.file, args.value)
+        return named_states(mm, [args.file])

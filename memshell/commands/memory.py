@@ -1,10 +1,10 @@
-"""The commands that use memory: ``alloc``, ``free``, ``pin``, ``unpin``, ``migrate``."""
+"""The commands that use memory: ``alloc``, ``free``, ``pin``, ``unpin``, ``migrate``, ``hold``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import CommandError, UsageError, nearest
+from memshell.errors import CommandError, UsageError, did_you_mean, nearest
 from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import ADDRESS, INT, SIZE, choice
@@ -332,3 +332,71 @@ def migrate(shell: Shell, args: Namespace) -> str:
 def _check_node(mm: Mm, nid: int) -> None:
     if nid not in mm.nodes:
         raise UsageError(f"there is no node {nid}", hint=f"nodes: {', '.join(map(str, sorted(mm.nodes)))}")
+
+
+# --- what runs on a machine ---
+
+
+def _held(word: str, _shell: Shell) -> list[tuple[int, int, Owner]]:
+    """Read ``OWNER=PFN,PFN-PFN``."""
+    from memshell.mm.held import HOLDERS
+
+    name, _equals, ranges = word.partition("=")
+    if name not in HOLDERS or not ranges:
+        hint = did_you_mean(name, HOLDERS) or f"OWNER=PFN or OWNER=FIRST-LAST, the owner one of {', '.join(HOLDERS)}"
+        raise UsageError(f"{word!r} says nobody's pages", hint=hint)
+    return [(*_pfns(part), HOLDERS[name]) for part in ranges.split(",")]
+
+
+def _pfns(word: str) -> tuple[int, int]:
+    first, dash, last = word.partition("-")
+    try:
+        start, end = int(first, 0), int(last if dash else first, 0) + 1
+    except ValueError as error:
+        raise UsageError(f"{word!r} is no page frame number", hint="such as 0x100200 or 0x100200-0x1003ff") from error
+    if start >= end:
+        raise UsageError(f"{word!r} ends before it begins")
+    return start, end
+
+
+def _holders(_shell: Shell, _prefix: str) -> Suggestions:
+    from memshell.mm.held import HOLDERS
+
+    yield from ((f"{name}=", "PFN or FIRST-LAST, more behind commas") for name in HOLDERS)
+
+
+@command(
+    "memory",
+    arg("held", ArgType("OWNER=PFNS", _held, _holders), "who has which page frames, as kernel=0x100200", nargs="+"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> add 128M
+128M at <...>
+memmap <...>
+> online 32
+memory32 online in Normal: 128M
+> hold kernel=0x102000 user=0x104000-0x1047ff
+2049 pages have another owner
+> ! offline 32
+failed as it should: <...>
+> hold free=0x102000
+1 page has another owner
+> offline 32
+memory32 offline: 128M
+""",
+)
+def hold(shell: Shell, args: Namespace) -> str:
+    """Say what runs on the machine: who has which pages, as /proc/kpageflags and /proc/kpagecount would show it.
+
+    The owners: free (the buddy), user (movable: the LRU), pinned (movable, with a reference that stays),
+    kernel, slab, pagetable (these keep a block from going offline) and offline (PageOffline). What is not
+    named stays as it is.  Where the model has a page of a memmap, or a page table, on a page that somebody
+    else is said to have, it moves to another page of the kernel's.
+    """
+    from memshell.mm.held import hold as hold_pages
+
+    with shell.change() as mm:
+        pages = hold_pages(mm, args.held)
+        mm.event("PagesHeld", "mm/page_alloc.c:__alloc_pages", f"{pages} pages have another owner", pages=pages)
+        return "1 page has another owner" if pages == 1 else f"{pages} pages have another owner"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memshell.errors import UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
-from memshell.shell.types import FILE, INT, PFN, SCENARIO, TEXT
+from memshell.shell.types import FILE, INT, PFN, SCENARIO, SIZE, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -214,6 +214,7 @@ def _use(shell: Shell, kernel: str) -> str:
 
 @command(
     "what if",
+    arg("size", SIZE, "new memory that a process touches, as far as there is any", nargs="?"),
     arg("times=", INT, "how often", default=1),
     examples="""
 > use x86_64 profile=rfc-2018
@@ -226,12 +227,18 @@ nobody stumbled
 """,
 )
 def touch(shell: Shell, args: Namespace) -> str:
-    """Let a process run that reads the blocks and the free lists: there a memmap that was lost is noticed."""
-    from memshell.series.processes import process_runs
+    """Let a process run that reads the blocks and the free lists: there a memmap that was lost is noticed.
+
+    With a size, a process touches so much new anonymous memory instead, pageblock by pageblock.
+    """
+    from memshell.series.processes import process_runs, use_memory
 
     with shell.change() as mm:
         for _ in range(args.times):
-            process_runs(mm)
+            if args.size is None:
+                process_runs(mm)
+            else:
+                use_memory(mm, args.size)
     return "nobody stumbled"
 
 

@@ -1,18 +1,22 @@
 """Who adds and removes memory: one registry of the callers of add_memory() and remove_memory().
 
-The core's callers stand here; an architecture brings its own (`Arch.callers`). Everything that adds or removes memory,
-at the prompt, in a scenario or in the replay of a recording, goes through `caller`.
+The core's callers stand here; an architecture brings its own (`Arch.callers`). Every command that adds or removes memory
+goes through `caller`, and so does a recording, which is played as commands. What a caller has plugged is remembered
+(`Mm.devices`): it decides how that memory goes again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_remove
 from memshell.drivers.acpi.scan import acpi_bus_scan, acpi_scan_hot_remove
 from memshell.drivers.base.memory.blocks import register_group
 from memshell.drivers.base.memory.probe import probe_store
+from memshell.drivers.dax.bus import dax_memmap_on_memory
+from memshell.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
+from memshell.drivers.virtio import virtio_mem
 from memshell.errors import KernelError, UsageError
 from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
 from memshell.mm.memory_hotplug.add import add_memory, add_memory_driver_managed
@@ -26,46 +30,93 @@ if TYPE_CHECKING:
     from memshell.mm.state import Mm
 
 
+DRIVER = "System RAM (driver)"  # in iomem, where nobody names it
+DAX = "dax0.0"  # the device of which kmem makes RAM
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a caller is asked to add: [start, +size) bytes on node *nid*.
 
-    *flags* are the MHP_* of a module that calls add_memory() itself, *name* its resource in iomem.
+    *flags* are the MHP_* of a module that calls add_memory() itself, or the wish of a dax device; *name* is the resource's
+    in iomem, where the caller has a choice.
     """
 
     nid: int
     start: int
     size: int
     flags: int = 0
-    name: str = "System RAM (driver)"
+    name: str = ""
+
+
+class Device(NamedTuple):
+    """What a caller has plugged, bytes. A DIMM that could not be added is plugged all the same."""
+
+    caller: str
+    nid: int
+    start: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One caller. *remove* takes memory away that is offline, *eject* offlines it first; None: it never does.
 
-    *whole*: it ejects what was plugged as one device, whatever part is named.
+    *whole*: it ejects what was plugged as one device, whatever part is named. *resize* gives a device that grows and
+    shrinks another size; the request says where it is, and stands only until the device is there.
     """
 
     name: str
     text: str
-    add: Callable[[Mm, Request], None]
+    add: Callable[[Mm, Request], None] | None = None
     remove: Callable[[Mm, int, int], None] | None = None
     eject: Callable[[Mm, int, int], None] | None = None
     whole: bool = False
+    resize: Callable[[Mm, Request | None, int], None] | None = None
+
+    def adds(self, mm: Mm, request: Request) -> None:
+        """Add memory, and remember it. Raises `UsageError` where the caller never does."""
+        if self.add is None:
+            raise self._never("adds")
+        end = request.start + request.size
+        device = Device(self.name, request.nid, request.start, request.size)
+        try:
+            self.add(mm, request)
+        except KernelError:
+            for start, stop in list(mm.devices.gaps(request.start, end)) if self.whole else ():
+                mm.devices.set(start, stop, device)
+            raise
+        if request.size:
+            mm.devices.set(request.start, end, device)
 
     def removes(self, mm: Mm, start: int, size: int) -> None:
         """Remove [start, +size) bytes, whose blocks are offline. Raises `UsageError` where it never does."""
-        self._can(self.remove, "removes")(mm, start, size)
+        if self.remove is None:
+            raise self._never("removes")
+        self.remove(mm, start, size)
+        self._unplugged(mm, start, size)
 
     def ejects(self, mm: Mm, start: int, size: int) -> None:
         """Offline and remove [start, +size) bytes. Raises `UsageError` where it never does."""
-        self._can(self.eject, "ejects")(mm, start, size)
+        if self.eject is None:
+            raise self._never("ejects")
+        self.eject(mm, start, size)
+        self._unplugged(mm, start, size)
 
-    def _can(self, action: Callable[[Mm, int, int], None] | None, what: str) -> Callable[[Mm, int, int], None]:
-        if action is None:
-            raise UsageError(f"via={self.name} never {what} memory", hint=self.text)
-        return action
+    def resizes(self, mm: Mm, request: Request | None, size: int) -> None:
+        """Ask the device for another size, bytes. Raises `UsageError` where it has but one."""
+        if self.resize is None:
+            raise self._never("resizes")
+        self.resize(mm, request, size)
+
+    def _never(self, what: str) -> UsageError:
+        return UsageError(f"via={self.name} never {what} memory", hint=self.text)
+
+    def _unplugged(self, mm: Mm, start: int, size: int) -> None:
+        """Forget what went; a DIMM stays plugged until it is ejected as one."""
+        for a, b, device in list(mm.devices.items(start, start + size)):
+            if device.caller == self.name if self.whole else not callers(mm)[device.caller].whole:
+                mm.devices.delete(a, b)
 
 
 def _acpi(mm: Mm, request: Request) -> None:
@@ -92,14 +143,41 @@ def _driver(mm: Mm, request: Request) -> None:
         flags = flags if wanted else 0
     group = register_group(mm, request.nid, request.size >> mm.arch.page_shift, static=True)
     try:
-        add_memory_driver_managed(mm, request.nid, request.start, request.size, flags, group, request.name)
+        add_memory_driver_managed(mm, request.nid, request.start, request.size, flags, group, request.name or DRIVER)
     except KernelError:
         del mm.groups[group]
         raise
 
 
 def _module(mm: Mm, request: Request) -> None:
-    add_memory(mm, request.nid, request.start, request.size, request.flags, name=request.name)
+    """A module with flags of its own; before v5.7 there was but one name in iomem."""
+    name = (request.name or DRIVER) if mm.features.mhp.driver_managed else "System RAM"
+    add_memory(mm, request.nid, request.start, request.size, request.flags, name=name)
+
+
+def _kmem(mm: Mm, request: Request) -> None:
+    """The dax kmem driver; the memmap goes on the device where that is asked for and can be (since v6.8)."""
+    asked = request.flags & MHP_MEMMAP_ON_MEMORY and mm.features.dax.memmap_on_memory
+    on_memory = bool(asked) and dax_memmap_on_memory(mm, request.nid, request.start, request.size)
+    name = request.name or DAX
+    dev_dax_kmem_probe(mm, request.nid, request.start, request.size, name, memmap_on_memory=on_memory)
+
+
+def _remove_kmem(mm: Mm, start: int, size: int) -> None:
+    """Unbind kmem; *start* and *size* may be those of the device, of which whole blocks are RAM."""
+    outer = next((r for r in mm.resources if r.name == DAX and r.start < start + size and r.end >= start), None)
+    if outer is None:
+        where = "drivers/dax/kmem.c:dev_dax_kmem_remove"
+        raise KernelError(f"no kmem device is at {start:#x}", "EINVAL", where=where)
+    dev_dax_kmem_remove(mm, outer)
+
+
+def _virtio_mem(mm: Mm, request: Request | None, size: int) -> None:
+    """The virtio-mem driver: the device appears with the first request."""
+    if mm.virtio_mem is None and request is not None:
+        virtio_mem.refuse_size(mm, size, request.size)
+        virtio_mem.probe(mm, request.nid, request.start, request.size)
+    virtio_mem.request(mm, size)
 
 
 CORE = (
@@ -116,6 +194,8 @@ CORE = (
         "driver", "add_memory_driver_managed(), as dax/kmem does", _driver, remove_memory, offline_and_remove_memory
     ),
     Caller("module", "a module that calls add_memory() itself", _module, remove_memory, offline_and_remove_memory),
+    Caller("kmem", "the dax kmem driver: device memory as RAM", _kmem, _remove_kmem),
+    Caller("virtio-mem", "the virtio-mem driver: memory that grows and shrinks", resize=_virtio_mem),
 )
 
 
@@ -130,3 +210,20 @@ def caller(mm: Mm, name: str) -> Caller:
     if name not in known:
         raise UsageError(f"via={name}: {mm.arch.name} has no such caller", hint=f"it has {', '.join(known)}")
     return known[name]
+
+
+def device_at(mm: Mm, address: int) -> Device | None:
+    """Return what was plugged at *address* bytes: rather what could be added than what could not."""
+    return mm.devices.get(address)
+
+
+def remover(mm: Mm, start: int, size: int) -> Caller:
+    """Return who removes [start, +size) bytes: who added it, or else a module that calls remove_memory() itself.
+
+    That is the case of callers that never remove memory, and of a part of what goes only as a whole.
+    """
+    device = device_at(mm, start)
+    one = callers(mm).get(device.caller) if device is not None else None
+    if one is None or one.remove is None or (one.whole and device is not None and (start, size) != device[2:]):
+        return caller(mm, "module")
+    return one

@@ -10,7 +10,7 @@ from memshell.mm.memory_hotplug.zone import move_pfn_range_to_zone, remove_pfn_r
 from memshell.mm.mm_init import memmap_init_zone_device
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.pfn import align_up, format_size
-from memshell.mm.state import Mm
+from memshell.mm.state import Mm, Resource
 
 
 @dataclass(slots=True)
@@ -67,6 +67,7 @@ class Pagemap:
     nid: int
     altmap: VmemAltmap | None = None
     vmemmap_shift: int = 0  # order of the device's compound pages
+    regions: tuple[Resource, ...] = ()  # what binding it put into iomem
 
 
 def refuse_conflicts(mm: Mm, start: int, end: int) -> None:

@@ -16,6 +16,7 @@ from memshell.mm.sorted_map import SortedMap
 if TYPE_CHECKING:
     from memshell.arch import Arch
     from memshell.drivers.base.memory.blocks import MemoryBlock
+    from memshell.drivers.callers import Device
     from memshell.drivers.virtio.virtio_mem import VirtioMem
     from memshell.mm.features import Features
     from memshell.mm.hugetlb.folio import Hstate
@@ -156,6 +157,7 @@ class Mm:
     failed_dimms: tuple[
         tuple[int, int, int], ...
     ] = ()  # (nid, start, size) of DIMMs that are plugged and could not be added
+    devices: RangeMap[Device] = field(default_factory=RangeMap)  # bytes -> what is plugged there, and by whom
     struct_pages: RangeMap[Content] = field(
         default_factory=RangeMap
     )  # physical address -> what the struct pages there hold
@@ -185,6 +187,7 @@ class Mm:
             blocks=self.blocks.copy(),
             groups=self.groups.copy(),
             resources=self.resources.copy(),
+            devices=self.devices.copy(),
             leaves=self.leaves.copy(),
             tables=self.tables.copy(),
             storage=self.storage.copy(),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from memshell.mm.held import used_ranges
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
 from memshell.mm.page import (
     KPF_ANON,
@@ -23,17 +24,6 @@ from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
 from memshell.verify import series
-
-
-def used_ranges(mm: Mm) -> list[tuple[int, int, Page]]:
-    """Return the online hot-added runs that a guest can have put something into."""
-    hot = [
-        (b.id * mm.block_pages, (b.id + 1) * mm.block_pages)
-        for b in mm.blocks.values()
-        if not b.early and b.state == "online"
-    ]
-    kinds = (Owner.MEMMAP_SELF, Owner.OFFLINE, Owner.RESERVED, Owner.VMEMMAP, Owner.BAD)
-    return [run for start, end in hot for run in mm.pages.items(start, end) if run[2].owner not in kinds]
 
 
 def owner_of(flags: int) -> Owner:

@@ -84,7 +84,7 @@ def _add(replay: Replay, step: dict[str, Any], op: dict[str, Any]) -> Answer:
         via, request = "module", Request(nid, start, size, op.get("flags", 0), _driver_name(mm, step, start))
     if via not in callers(mm):
         return Answer(played=False)
-    return _answer(replay.attempt(step["action"], lambda mm: caller(mm, via).add(mm, request)))
+    return _answer(replay.attempt(step["action"], lambda mm: caller(mm, via).adds(mm, request)))
 
 
 def _driver_name(mm: Mm, step: dict[str, Any], start: int) -> str:

@@ -11,11 +11,11 @@ from memshell.capture.reader import read_params
 from memshell.capture.recording import Recording, boot_recording
 from memshell.errors import RecordingError
 from memshell.machine import Machine
+from memshell.mm.held import hold
 from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.state import Mm
 from memshell.policy import Policy
 from memshell.verify import series
-from memshell.verify.backing import settle_backing
 from memshell.verify.calls import compare_calls, first_difference, visible_names
 from memshell.verify.inputs import read_dumped, read_pages
 from memshell.verify.pages import page_quantities
@@ -134,7 +134,7 @@ def _verify_step(
         return
     with machine.transaction("what the guest has") as mm:
         read_pages(mm, step)
-        settle_backing(mm)
+        hold(mm, [])
         read_params(mm, step["state"])
 
 
