@@ -110,9 +110,11 @@ class S390(Arch):
         """Read EDAT from the lines that /proc/meminfo has."""
         del cmdline, qemu_args
         meminfo = state.get("meminfo_kb", {})
+        edat = 2 if "DirectMap2G" in meminfo else 1 if "DirectMap1M" in meminfo else 0
         return replace(
             self,
-            edat=2 if "DirectMap2G" in meminfo else 1 if "DirectMap1M" in meminfo else 0,
+            edat=edat,
+            hugepage_shifts=self.hugepage_shifts[:edat],
             section_size_bits=profile.features.s390.section_size_bits,
             mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16,
         )
