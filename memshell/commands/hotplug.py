@@ -127,20 +127,28 @@ def add(shell: Shell, args: Namespace) -> str:
     ``via=acpi`` is a DIMM, ``via=driver`` a module that calls add_memory_driver_managed(): one static memory
     group, and the memmap on the memory itself is asked for where the policy allows it. So do ``via=dlpar``,
     which onlines each block before the next comes, and ``via=sclp``. ``via=probe`` does not ask, and
-    ``via=module`` asks with ``flags=memmap_on_memory``. Errors: EINVAL
-    for what is not whole blocks, EEXIST where something is already, E2BIG beyond what can be mapped, ENOMEM when
-    the memmap cannot be had.
+    ``via=module`` asks with ``flags=memmap_on_memory``. ``via=hv_balloon`` adds whole blocks of which only what was
+    asked for comes online, ``via=xen`` whole sections: the rest is PageOffline and keeps its block online. The next
+    request of Hyper-V goes on where this one ended.
+
+    Errors: EINVAL for what is not whole blocks, EEXIST where something is already, E2BIG beyond what can be
+    mapped, ENOMEM when the memmap cannot be had.
     """
     from memshell.drivers.callers import Request, caller
 
     with shell.change() as mm:
-        start = free_place(mm, args.size) if args.address is None else args.address
+        one = caller(mm, args.via or mm.arch.hotplug_driver)
+        start = args.address
+        if start is None and one.place is not None:
+            start = one.place(mm)
+        if start is None:
+            start = free_place(mm, args.size)
         if not args.size:
             raise UsageError("add needs a size", hint="such as: add 1G")
         before, free = mm.blocks.copy(), sum(zone.free for zone in mm.zones.values())
         request = Request(args.node, start, args.size, args.flags, args.name)
         try:
-            caller(mm, args.via or mm.arch.hotplug_driver).adds(mm, request)
+            one.adds(mm, request)
         except OutOfMemory as error:
             raise _with_sums(mm, error, args.size, free) from error
         used = free - sum(zone.free for zone in mm.zones.values())
@@ -310,9 +318,26 @@ def online(shell: Shell, args: Namespace) -> str:
 
 def _onlined(mm: Mm, members: list[int]) -> str:
     kept = sum(mm.blocks[number].nr_vmemmap_pages for number in members)
-    pages = len(members) * mm.block_pages
+    held = _page_offline(mm, members)
+    pages = len(members) * mm.block_pages - kept - held
     memmap = f" and {_text(mm, kept)} memmap" if kept else ""
-    return f"{named_blocks(members)} {_state(mm, members[0])}: {_text(mm, pages - kept)}{memmap}"
+    memmap += f", {_text(mm, held)} PageOffline" if held else ""
+    return f"{named_blocks(members)} {_state(mm, members[0])}: {_text(mm, pages)}{memmap}"
+
+
+def _page_offline(mm: Mm, members: list[int]) -> int:
+    """Return how many pages of the blocks their driver keeps from the buddy."""
+    from memshell.mm.page import Owner
+
+    if mm.online_page_callback is None:
+        return 0
+    size, held = mm.block_pages, (Owner.OFFLINE, Owner.BALLOON)
+    return sum(
+        b - a
+        for first, count in _runs(members)
+        for a, b, page in mm.pages.items(first * size, (first + count) * size)
+        if page.owner in held
+    )
 
 
 @command(

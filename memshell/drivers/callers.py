@@ -16,7 +16,9 @@ from memshell.drivers.base.memory.blocks import register_group
 from memshell.drivers.base.memory.probe import probe_store
 from memshell.drivers.dax.bus import dax_memmap_on_memory
 from memshell.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
+from memshell.drivers.hv.hv_balloon import hot_add_req, next_place
 from memshell.drivers.virtio import virtio_mem
+from memshell.drivers.xen.balloon import reserve_additional_memory
 from memshell.errors import KernelError, UsageError
 from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
 from memshell.mm.memory_hotplug.add import add_memory, add_memory_driver_managed
@@ -63,7 +65,8 @@ class Caller:
     """One caller. *remove* takes memory away that is offline, *eject* offlines it first; None: it never does.
 
     *whole*: it ejects what was plugged as one device, whatever part is named. *resize* gives a device that grows and
-    shrinks another size; the request says where it is, and stands only until the device is there.
+    shrinks another size; the request says where it is, and stands only until the device is there. *place* is where the
+    hypervisor goes on, if that is not the first gap.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Caller:
     remove: Callable[[Mm, int, int], None] | None = None
     eject: Callable[[Mm, int, int], None] | None = None
     whole: bool = False
+    place: Callable[[Mm], int | None] | None = None
     resize: Callable[[Mm, Request | None, int], None] | None = None
 
     def adds(self, mm: Mm, request: Request) -> None:
@@ -139,7 +143,6 @@ def _driver(mm: Mm, request: Request) -> None:
         return
     flags = MHP_MEMMAP_ON_MEMORY
     if mm.features.memmap_on_memory.caller_checks:
-        # Until v6.5 the core refuses a flag that it cannot keep, so the driver asks before; since v6.6 it falls back.
         wanted = mhp_supports_memmap_on_memory(mm, request.nid, request.start, request.size).reserve_pages
         flags = flags if wanted else 0
     group = register_group(mm, request.nid, request.size >> mm.arch.page_shift, static=True)
@@ -181,6 +184,14 @@ def _virtio_mem(mm: Mm, request: Request | None, size: int) -> None:
     virtio_mem.request(mm, size)
 
 
+def _hv_balloon(mm: Mm, request: Request) -> None:
+    hot_add_req(mm, request.nid, request.start, request.size)
+
+
+def _xen(mm: Mm, request: Request) -> None:
+    reserve_additional_memory(mm, request.nid, request.start, request.size)
+
+
 CORE = (
     Caller(
         "acpi",
@@ -197,6 +208,10 @@ CORE = (
     Caller("module", "a module that calls add_memory() itself", _module, remove_memory, offline_and_remove_memory),
     Caller("kmem", "the dax kmem driver: device memory as RAM", _kmem, _remove_kmem),
     Caller("virtio-mem", "the virtio-mem driver: memory that grows and shrinks", resize=_virtio_mem),
+    Caller(
+        "hv_balloon", "Hyper-V: whole blocks are added, of which the host backs a part", _hv_balloon, place=next_place
+    ),
+    Caller("xen", "the Xen balloon: sections are added, whose pages it keeps until they are populated", _xen),
 )
 
 

@@ -157,6 +157,17 @@ class Dax:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HvBalloon:
+    """``hv_balloon.*``: Hyper-V."""
+
+    chunk_is_block: bool = feature(
+        "memory is hot-added by memory blocks of any size; before, by 128M, which larger blocks refuse (v6.10)",
+        False,
+        {"v6.10": True},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hugetlb:
     """``hugetlb.*``: pools of huge pages."""
 
@@ -250,6 +261,7 @@ class Features(Named):
     acpi: Acpi
     dax: Dax
     hugetlb: Hugetlb
+    hv_balloon: HvBalloon
     vmstat: Vmstat
     thp: Thp
     x86: X86

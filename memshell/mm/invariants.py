@@ -21,7 +21,7 @@ from memshell.mm.state import SECTION_ONLINE, Leaf, Mm, ZoneKey
 
 Rule = Callable[[Mm], Iterator[str]]
 Spans = list[tuple[int, int]]
-NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.OFFLINE, Owner.DEVICE})
+NOT_MANAGED = frozenset({Owner.RESERVED, Owner.MEMMAP_SELF, Owner.VMEMMAP, Owner.OFFLINE, Owner.BALLOON, Owner.DEVICE})
 
 
 def violations(mm: Mm) -> list[str]:

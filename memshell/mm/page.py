@@ -26,6 +26,7 @@ class Owner(Enum):
     HUGETLB = "hugetlb"  # a free page of a pool of huge pages; those in use are a program's
     PINNED = "pinned"  # movable by its flags, but with a reference that migration cannot drop
     OFFLINE = "offline"  # PageOffline: inflated, unplugged, or not yet given to the buddy
+    BALLOON = "balloon"  # PageOffline with a reference that its driver never drops: not backed, or not populated
     DEVICE = "device"  # ZONE_DEVICE
 
     __hash__ = object.__hash__  # Enum's own goes through the name, each time
@@ -63,5 +64,6 @@ KPAGEFLAGS = {
     Owner.HUGETLB: KPF_HUGE,
     Owner.PINNED: KPF_UPTODATE | KPF_LRU | KPF_MMAP | KPF_ANON | KPF_SWAPBACKED,
     Owner.OFFLINE: KPF_OFFLINE,
+    Owner.BALLOON: KPF_OFFLINE,
     Owner.DEVICE: KPF_RESERVED,
 }

@@ -136,7 +136,6 @@ def test_pages_isolated(mm: Mm, start_pfn: int, end_pfn: int) -> bool:
 
 
 def movable_runs(mm: Mm, start_pfn: int, end_pfn: int) -> list[tuple[int, int, Page]]:
-    """Return the runs of pages that an offline has to migrate away."""
-    return [
-        (a, b, page) for a, b, page in mm.pages.items(start_pfn, end_pfn) if page.owner in (Owner.USER, Owner.PINNED)
-    ]
+    """Return the runs of pages that an offline has to migrate away, or cannot pass."""
+    kinds = (Owner.USER, Owner.PINNED, Owner.BALLOON)
+    return [(a, b, page) for a, b, page in mm.pages.items(start_pfn, end_pfn) if page.owner in kinds]

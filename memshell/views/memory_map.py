@@ -31,6 +31,7 @@ LETTERS = {
     Owner.USER: "U",
     Owner.HUGETLB: "H",
     Owner.OFFLINE: "O",
+    Owner.BALLOON: "O",
     Owner.DEVICE: "D",
 }
 NAMES = {

@@ -80,6 +80,7 @@ PFN_TYPES = {  # what a page is to people
     Owner.HUGETLB: "a free huge page of a pool",
     Owner.PINNED: "movable, pinned",
     Owner.OFFLINE: "PageOffline",
+    Owner.BALLOON: "PageOffline, referenced by its driver",
     Owner.DEVICE: "device memory",
 }
 

@@ -36,6 +36,7 @@ KINDS = {
     Owner.RESERVED: "reserved",
     Owner.BAD: "reserved",
     Owner.OFFLINE: "reserved",
+    Owner.BALLOON: "reserved",
     Owner.DEVICE: "device",
 }
 PER_ROW, WIDTH, HEIGHT, LEFT, TOP = 8, 96, 22, 130, 44

@@ -27,7 +27,6 @@ def dev_dax_kmem_probe(mm: Mm, nid: int, start: int, size: int, name: str, *, me
     group = register_group(mm, nid, last - first >> mm.arch.page_shift, static=True)
     outer = request_region(mm, first, last - first, name)
     try:
-        # The flag comes with the device's attribute memmap_on_memory (v6.8); before, kmem never sets it.
         add_memory_driver_managed(
             mm, nid, first, last - first, MHP_MEMMAP_ON_MEMORY if memmap_on_memory else 0, group, "System RAM (kmem)"
         )

@@ -40,6 +40,12 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
         mm.enter("do_migrate_range")
     others = tuple(n for n, node in sorted(mm.nodes.items()) if n != key[0] and node.n_memory)
     for start, end, page in runs:
+        if page.owner is Owner.BALLOON:
+            raise KernelError(
+                f"pfn {start:#x} is PageOffline, and its driver keeps a reference",
+                "EBUSY",
+                where="mm/memory_hotplug.c:scan_movable_pages",
+            )
         if page.owner is Owner.PINNED:
             raise _stuck(mm, f"pfn {start:#x} is pinned and cannot be migrated", "do_migrate_range")
         failed = migrate_pages(mm, start, end, page, others, (start_pfn, end_pfn))
@@ -57,7 +63,6 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 def offline_isolated_range(mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
     """Take the isolated pages out; return how many managed and how many present pages go with them."""
     managed, nr_pages = offline_isolated_pages(mm, start_pfn, end_pfn), end_pfn - start_pfn
-    # Managed loses every page until v6.10, since v6.11 those that were not PageOffline already; present every page.
     return nr_pages if mm.features.bug.offline_counts_page_offline else managed, nr_pages
 
 
