@@ -63,10 +63,9 @@ def struct_pages_in_use(mm: Mm, start: int, end: int) -> bool:
 
 
 def free_vmemmap_leaf(mm: Mm, va: int, size: int, altmap: VmemAltmap | None) -> bool:
-    """Unmap the leaf of *size* bytes at *va* as the kernel that is modelled does, and free what backed it.
+    """Unmap the leaf of *size* bytes at *va* as the kernel that is modelled does; return whether it went.
 
-    For the architectures' vmemmap_free(). Returns whether it went: one that still holds the struct page of a valid pfn
-    stays.
+    For the architectures' vmemmap_free(): what backed it is freed. One that still holds the struct page of a valid pfn stays.
     """
     return mm.seam.free_vmemmap_leaf(mm, va, size, altmap)
 

@@ -1,7 +1,4 @@
-"""The questions of the reviewers, E1 to E30: each a scenario that says why.
-
-The scenarios themselves are collected by pytest.
-"""
+"""The questions of the reviewers, E1 to E30: each a scenario that says why, and that pytest plays by itself."""
 
 from pathlib import Path
 

@@ -1,7 +1,4 @@
-"""The search finds, unaided, the faults that reviewers and recordings found.
-
-And none in a released kernel.
-"""
+"""The search finds, unaided, the faults that reviewers and recordings found, and none in a released kernel."""
 
 import pytest
 from memshell_plugins.memmap_policies import MemmapOnMemory, MemmapOnMemoryForce

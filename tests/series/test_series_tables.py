@@ -1,6 +1,4 @@
-"""The worked tables of the 2018 series beyond the vectors.
-
-Content, free orders, powerpc, s390, failures, partial removals.
+"""The worked tables of the 2018 series beyond the vectors: content, orders, powerpc, s390, failures, partial removals.
 
 Sources: the recordings of a 4.20 kernel with the series (x86_64), and for powerpc and s390 the table that was
 computed from its mails.

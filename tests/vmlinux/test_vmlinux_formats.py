@@ -1,5 +1,4 @@
-"""Every format of every target gives the same answer: a wrong offset in one of them would mislead every
-experiment."""
+"""Every format of every target gives the same answer: a wrong offset in one of them would mislead all experiments."""
 
 import bz2
 import shutil

@@ -1,5 +1,4 @@
-"""Thousands of damaged images: each gives an ImageError, the right answer, or what its changed bytes really
-say.
+"""Thousands of damaged images: each gives an ImageError, the right answer, or what its changed bytes really say.
 
 The last is judged by a second, simple reader of the same bytes (``vmlinux_naive``). All is seeded: a failure
 comes back.

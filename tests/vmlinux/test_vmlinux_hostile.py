@@ -1,5 +1,4 @@
-"""A damaged or hostile file gives one line, soon and in little memory; never a traceback, never a wrong
-number."""
+"""A damaged or hostile file gives one line, soon and in little memory; never a traceback or a wrong number."""
 
 import gzip
 import lzma

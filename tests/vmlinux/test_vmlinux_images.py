@@ -1,5 +1,4 @@
-"""Every file that people have leads to the same kernel: boot images, compressed files, BTF on its own,
-modules."""
+"""Every file that people have leads to the same kernel: boot images, compressed files, BTF on its own, modules."""
 
 import gzip
 import lzma

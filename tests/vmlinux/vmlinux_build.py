@@ -1,5 +1,4 @@
-"""Writes small kernel images byte by byte, for any byte order: ELF, BTF and DWARF, so that no compiler is
-needed."""
+"""Writes small kernel images byte by byte, for any byte order: ELF, BTF and DWARF, so that no compiler is needed."""
 
 from __future__ import annotations
 
