@@ -37,11 +37,15 @@ class BootZone:
 
 @dataclass(frozen=True, slots=True)
 class BootBlock:
-    """What sysfs shows of a memory block: its one zone, where it is online in one, and its node, where that was read."""
+    """What sysfs shows of a memory block: its one zone, where it is online in one, and its node, where that was read.
+
+    *added*: it is online and came after boot.
+    """
 
     offline: bool
     zone: ZoneType | None = None
     nid: int | None = None
+    added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class BootMemory:
     """A machine as it stands after boot: read from a real one, or made by `Arch.boot_memory`.
 
     *ram*: (first pfn, pfn behind the last, nid) of what is "System RAM", rising. *iomem*: (depth, start, end inclusive, name).
+    *nomap*: likewise of what is present, reserved and no System RAM, as firmware's memory is (MEMBLOCK_NOMAP).
     """
 
     ram: tuple[tuple[int, int, int], ...]
@@ -60,6 +65,7 @@ class BootMemory:
     nr_memmap_boot_pages: int = 0
     standby: tuple[tuple[int, int], ...] = ()  # bytes [start, end) of s390 storage that is there but not assigned
     blocks: Mapping[int, BootBlock] = field(default_factory=dict)  # by id, where they were read
+    nomap: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,7 @@ class Arch(ABC):
     hugepage_migration: bool = True  # CONFIG_ARCH_ENABLE_HUGEPAGE_MIGRATION
     possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
     hotplug_driver: str = "acpi"  # who adds memory when nobody is named: acpi, driver, dlpar, sclp
+    dimm_floor: int | None = None  # bytes: no DIMM is put below; None: where ZONE_DMA32 ends
     options: tuple[Option, ...] = ()
     big_endian: bool = False
     callers: tuple[Caller, ...] = ()  # who adds memory on this architecture alone
@@ -114,8 +121,8 @@ class Arch(ABC):
     image_defaults: ArchDefaults | None = None  # facts that no kernel image of it holds
 
     def is_machine(self, machine: str | None) -> bool:
-        """Whether *machine*, as `uname -m` has it, is of this architecture."""
-        return machine in (self.machines or (self.name,))
+        """Whether *machine*, its own name or what `uname -m` gives, is of this architecture."""
+        return machine in (self.name, *self.machines)
 
     def has_option(self, name: str) -> bool:
         """Whether ``use`` takes the key *name* for this architecture."""

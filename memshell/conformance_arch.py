@@ -81,9 +81,11 @@ def _overlap(mm: Mm) -> Iterator[str]:
 
 
 def _boot_maps(mm: Mm) -> Iterator[str]:
-    """Yield the boot memory that the early direct map does not cover."""
+    """Yield the System RAM that the early direct map does not cover."""
     base, shift = mm.arch.page_offset, mm.arch.page_shift
-    for start, end, _page in mm.pages.items():
-        if not mm.leaves.covers(base + (start << shift), base + (end << shift)):
-            yield f"boot_mappings() left the pages {start:#x}-{end:#x} out of the direct map"
+    for resource in mm.resources:
+        start, end = -(-resource.start >> shift) << shift, resource.end + 1 >> shift << shift
+        if resource.name.startswith("System RAM") and not mm.leaves.covers(base + start, base + end):
+            pages = f"{start >> shift:#x}-{end >> shift:#x}"
+            yield f"boot_mappings() left the pages {pages} out of the direct map"
             return

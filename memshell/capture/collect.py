@@ -112,7 +112,9 @@ def _from_lsmem(path: Path, arch: str | None) -> dict[str, Any]:
         raise RecordingError(f"cannot read {path}")
     state, notes = lsmem_state(data, str(path))
     if arch is None:
-        raise RecordingError(f"{path}: lsmem does not say the architecture", hint="give --arch x86_64, powerpc or s390")
+        raise RecordingError(
+            f"{path}: lsmem does not say the architecture", hint="give --arch x86_64, arm64, powerpc or s390"
+        )
     return _machine(arch, "", {}, "", {}, {}, state, notes)
 
 
@@ -122,7 +124,8 @@ def _arch_name(tree: Tree, cpu: dict[str, str], given: str | None, *, live: bool
     found = os.uname().machine if live else formats.cpu_arch(cpu)
     if found is None:
         raise RecordingError(
-            f"{tree.root}: proc/cpuinfo does not say the architecture", hint="give --arch x86_64, powerpc or s390"
+            f"{tree.root}: proc/cpuinfo does not say the architecture",
+            hint="give --arch x86_64, arm64, powerpc or s390",
         )
     return found
 
@@ -298,7 +301,8 @@ def _judge(tree: Tree, state: dict[str, Any], facts: dict[str, int]) -> None:
         )
     if any(zone["zone"] == "Device" and zone["spanned"] for zone in state.get("zones", ())):
         tree.notes.append("/proc/zoneinfo: ZONE_DEVICE memory is left out")
-    tree.notes.append("/sys: which online blocks were added after boot is not shown; they count as memory of boot")
+    if not state["vmstat"].get("nr_memmap_boot_pages"):
+        tree.notes.append("/sys: which online blocks were added after boot is not shown; they count as memory of boot")
     if state.get("params", {}).get("memmap_on_memory", "N") != "N":
         tree.notes.append(
             "/sys: which blocks hold their own memmap is not shown; those of zone Movable do if its counts fit"

@@ -10,6 +10,7 @@ import json
 import lzma
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,9 @@ def boot_memory(arch: Arch, state: Mapping[str, Any]) -> BootMemory:
         for z in spanned
     )
     ram = _ram(arch, iomem, spanned, blocks, block_pages)
+    blocks = _mark_added(arch, state, ram, blocks)
     nodes = tuple(sorted({z["node"] for z in lines}))
+    nomap = tuple(run for z in spanned for run in _nomap(z, ram, blocks, block_pages))
     return BootMemory(
         ram,
         zones,
@@ -99,7 +102,49 @@ def boot_memory(arch: Arch, state: Mapping[str, Any]) -> BootMemory:
         cpu_nodes=_cpu_nodes(state, nodes),
         nr_memmap_boot_pages=state.get("vmstat", {}).get("nr_memmap_boot_pages", 0),
         blocks=blocks,
+        nomap=tuple(sorted(nomap)),
     )
+
+
+def _mark_added(
+    arch: Arch, state: Mapping[str, Any], ram: tuple[tuple[int, int, int], ...], blocks: dict[int, BootBlock]
+) -> dict[int, BootBlock]:
+    """Mark the online blocks that came after boot, where /proc/vmstat counts the memmap of boot (v6.11 and later).
+
+    The lowest sections are those of boot, as many as that memmap describes; what has holes is of boot too.
+    """
+    section = arch.pages_per_section
+    left = state.get("vmstat", {}).get("nr_memmap_boot_pages", 0) * arch.page_size // arch.struct_page_size // section
+    if not left:
+        return blocks
+    block_pages, marked = state["block_size_bytes"] // arch.page_size, dict(blocks)
+    whole: RangeMap[int] = RangeMap()
+    for start, end, nid in ram:
+        whole.set(start, end, nid)
+    for number, block in sorted(blocks.items()):
+        if block.offline:
+            continue
+        first, last = number * block_pages, (number + 1) * block_pages
+        if left <= 0 and whole.covers(first, last):
+            marked[number] = replace(block, added=True)
+        left -= sum(whole.intersects(at, at + section) for at in range(first, last, section)) or 1
+    return marked
+
+
+def _nomap(
+    z: Mapping[str, Any], ram: tuple[tuple[int, int, int], ...], blocks: Mapping[int, BootBlock], block_pages: int
+) -> Iterator[tuple[int, int, int]]:
+    """Yield what is present in a zone and no System RAM, where that is all that its blocks have besides RAM."""
+    low, high = z["start_pfn"], z["start_pfn"] + z["spanned"]
+    missing = z["present"] - sum(max(min(b, high) - max(a, low), 0) for a, b, nid in ram if nid == z["node"])
+    found: RangeMap[int] = RangeMap()
+    for number, block in blocks.items():
+        if not block.offline and block.zone in (None, ZONE_BY_LABEL[z["zone"]]):
+            found.set(max(number * block_pages, low), min((number + 1) * block_pages, high), z["node"])
+    for start, end, _ in ram:
+        found.delete(start, end)
+    if missing == sum(b - a for a, b, _ in found.items()):
+        yield from found.items()
 
 
 def _block(shown: Mapping[str, Any]) -> BootBlock:

@@ -81,12 +81,14 @@ def free_place(mm: Mm, size: int) -> int:
 
     Device memory begins behind boot memory, at or above 4 GiB where the zones say that there is a hole
     below, aligned to 1 GiB; the DIMM is aligned to a memory block, since the kernel refuses others. Source:
-    QEMU hw/i386/pc.c, hw/mem/memory-device.c.
+    QEMU hw/i386/pc.c, hw/arm/virt.c, hw/mem/memory-device.c.
     """
     from memshell.mm.mmzone import ZoneType
     from memshell.mm.pfn import GiB, align_up
 
     floor = dict(mm.arch.zone_limits).get(ZoneType.DMA32, 0)
+    if mm.arch.dimm_floor is not None:
+        floor = mm.arch.dimm_floor >> mm.arch.page_shift
     place = align_up(max(floor, mm.boot_end) << mm.arch.page_shift, max(GiB, mm.block_size))
     taken = mm.resources.taken.copy()
     for _, start, length in mm.failed_dimms:  # they are plugged all the same

@@ -34,6 +34,18 @@ def holders(mm: Mm, start: int, end: int) -> Iterator[Resource]:
             return
 
 
+def is_system_ram(mm: Mm, start: int, end: int) -> bool:
+    """Whether all of [start, end) bytes is System RAM: what walk_system_ram_range() walks over."""
+    for r in mm.resources.down_from(end - 1):
+        if r.name.startswith("System RAM") and r.end >= end - 1:
+            end = min(end, r.start)
+        if end <= start:
+            return True
+        if not r.depth and r.start <= start:
+            break
+    return False
+
+
 @mirrors("kernel/resource.c:__request_region", "v6.12", "complete")
 def request_region(mm: Mm, start: int, size: int, name: str) -> Resource:
     """Insert [start, start+size) as *name*, inside whatever device already spans it. Raises EEXIST on a conflict."""

@@ -71,7 +71,13 @@ def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
     holes = max(present - boot.present, 0) if boot.present else 0  # where RAM is known by whole blocks only
     area = mm.free[key]
     free = place_free_blocks(ranges, _with_pcp(boot.orders, boot.pcp, mm.arch.max_order), mm.arch.max_order)
-    reserved = max(boot.present - boot.managed - sum(end - start for start, end in own), 0)
+    zone_end = boot.start_pfn + boot.spanned
+    clipped = [(max(a, boot.start_pfn), min(b, zone_end)) for a, b, nid in memory.nomap if nid == boot.nid]
+    nomap = [(a, b) for a, b in clipped if a < b]
+    reserved = max(boot.present - boot.managed - sum(end - start for start, end in own + nomap), 0)
+    for start, end in nomap:
+        mm.pages.set(start, end, Page(Owner.RESERVED, *key))
+        mm.pageblocks.set(start, end, MigrateType.MOVABLE)
     for start, end in own:
         mm.pages.set(start, end, Page(Owner.MEMMAP_SELF, *key))
         mm.pageblocks.set(start, end, MigrateType.UNMOVABLE)
@@ -103,10 +109,16 @@ def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
         present=boot.present or present,
         managed=boot.managed,
         free=nr_free,
-        present_early=boot.present,
+        present_early=boot.present - _added_pages(mm, boot, memory),
         initialized=True,
         pageset=bool(boot.present),
     )
+
+
+def _added_pages(mm: Mm, boot: BootZone, memory: BootMemory) -> int:
+    """Return how many pages of a zone came after boot, as far as that was read."""
+    added = [block for block in memory.blocks.values() if block.added and block.zone is boot.type]
+    return mm.block_pages * sum(block.nid in (None, boot.nid) for block in added)
 
 
 def own_memmaps(mm: Mm, boot: BootZone, memory: BootMemory) -> list[tuple[int, int]]:
@@ -208,7 +220,7 @@ def _boot_sections(mm: Mm, memory: BootMemory) -> None:
     size = mm.arch.pages_per_subsection
     per_root = mm.arch.page_size // mm.arch.mem_section_size
     roots: set[int] = set()
-    for start, end, nid in memory.ram:
+    for start, end, nid in (*memory.ram, *memory.nomap):
         mm.sections.set(align_down(start, size), align_up(end, size), EARLY_SECTION)
         first, last = start // mm.arch.pages_per_section, (end - 1) // mm.arch.pages_per_section
         roots.update(range(first // per_root, last // per_root + 1))
@@ -221,11 +233,14 @@ def _boot_sections(mm: Mm, memory: BootMemory) -> None:
             mm.blocks.setdefault(block_id, block)
     kept = max((block.nr_vmemmap_pages for block in mm.blocks.values()), default=0)  # offline ones do as the others
     for block_id, read in memory.blocks.items():
+        first = block_id * mm.block_pages
         if read.offline:
-            first = block_id * mm.block_pages
             mm.sections.set(first, first + mm.block_pages, SECTION_PRESENT | SECTION_HAS_MEM_MAP)
-            block = mm.blocks[block_id]
-            mm.blocks[block_id] = block._replace(state="offline", zone=None, early=False, nr_vmemmap_pages=kept)
+            offline = mm.blocks[block_id]._replace(state="offline", zone=None, early=False, nr_vmemmap_pages=kept)
+            mm.blocks[block_id] = offline
+        elif read.added:
+            mm.sections.set(first, first + mm.block_pages, EARLY_SECTION & ~SECTION_EARLY)
+            mm.blocks[block_id] = mm.blocks[block_id]._replace(early=False)
     mm.section_roots = SortedMap(dict.fromkeys(roots))
 
 

@@ -110,9 +110,8 @@ class Bugs:
         number="B15",
     )
     arm64_subsection_leaf: bool = feature(
-        "arm64: subsections get a whole leaf, and removing one frees its neighbours' memmap; only an "
-        'arm64 plugin asks (fixed in 6.1.132 and 6.12.20: "arm64: mm: Populate '
-        'vmemmap at the page level if not section aligned")',
+        "arm64: subsections get a whole leaf, and removing one frees its neighbours' memmap (fixed in 6.1.132 and "
+        '6.12.20: "arm64: mm: Populate vmemmap at the page level if not section aligned")',
         False,
         {"v5.15": True, "v6.1": False, "v6.2": True, "v6.12": False},
         number="B16",
@@ -191,4 +190,12 @@ class Bugs:
         "phys_*_init(), 2025). Off: ENOMEM",
         True,
         number="L10",
+    )
+    arm64_offline_splits_leaf: bool = feature(
+        "arm64: a block whose memmap lies in it never goes offline, EPERM: what is offlined begins behind the memmap, and "
+        "its struct pages inside of a 2M leaf of the vmemmap. So does no block in a 1G leaf of the direct map (v7.1, not "
+        'fixed: commit 95a58852b0e5 "arm64/mm: Reject memory removal that splits a kernel leaf mapping")',
+        False,
+        {"v7.1": True},
+        number="L11",
     )

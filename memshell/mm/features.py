@@ -206,6 +206,17 @@ class X86:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Arm64:
+    """``arm64.*``."""
+
+    rodata_noalias: bool = feature(
+        "rodata=on has the direct map in pages, as rodata=full had, and rodata=noalias is what on was (v6.18)",
+        False,
+        {"v6.18": True},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Powerpc:
     """``powerpc.*``."""
 
@@ -265,6 +276,7 @@ class Features(Named):
     vmstat: Vmstat
     thp: Thp
     x86: X86
+    arm64: Arm64
     powerpc: Powerpc
     s390: S390
     bug: Bugs

@@ -10,6 +10,7 @@ POWER = "processor\t: 0\ncpu\t\t: POWER9 (architected), altivec supported\n\npla
 CPUINFO = {
     "x86_64": "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu pae lm nx pdpe1gb hypervisor\n\n",
     "ppc64le": POWER + "machine\t\t: CHRP IBM pSeries\nMMU\t\t: {mmu}\n",
+    "arm64": "processor\t: 0\nBogoMIPS\t: 125.00\nFeatures\t: fp asimd cpuid\nCPU implementer\t: 0x41\nCPU part\t: 0xd07\n\n",
     "s390x": "vendor_id       : IBM/S390\n# processors    : 1\nfeatures\t: esan3 zarch stfle msa ldisp eimm\n",
 }
 

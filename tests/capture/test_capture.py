@@ -23,7 +23,7 @@ from memshell.verify.state import state_quantities
 
 PLUGINS = shared_plugins()
 RECORDINGS = Path(__file__).parent.parent / "recordings"
-PLUGIN_NAME = {"x86_64": "x86_64", "ppc64le": "powerpc", "s390x": "s390"}
+PLUGIN_NAME = {"x86_64": "x86_64", "ppc64le": "powerpc", "s390x": "s390", "arm64": "arm64"}
 # Each kernel, page size, MMU; two nodes; blocks of 2G; EDAT off; no 1G pages.
 BOOTED = [
     "x86_64-k61-N-128M-kernel",
@@ -39,6 +39,8 @@ BOOTED = [
     "ppc64le-p72-64k-radix-N",
     "s390x-s612-boot4g",
     "s390x-s72-boot-mm1",
+    "arm64-a612-Y",
+    "arm64-a73-N",
 ]
 # Machines that run for a while: offline and Movable blocks, interleaving zones, several DIMMs, two nodes.
 RUNNING = [
@@ -47,6 +49,8 @@ RUNNING = [
     "x86_64-k72-Y-kernel-in-use",
     "ppc64le-p612-64k-radix-force",
     "s390x-s612-addmem-N",
+    "arm64-a612-Y",
+    "arm64-a73-N",
 ]
 
 
@@ -146,6 +150,8 @@ NEXT = {
     "ppc64le-p612-64k-radix-force": False,
     "s390x-s612-addmem-N": True,
     "s390x-s72-addmem-force": False,
+    "arm64-a612-Y": False,
+    "arm64-a73-N": True,
 }
 
 
@@ -184,6 +190,17 @@ def test_blocks_belong_to_the_node_that_links_them(tmp_path):
     mm = boot(capture(tmp_path), tmp_path)
     assert {block.nid for block in mm.blocks.values() if block.state == "offline"} == {1}
     assert differing(step, mm) == []
+
+
+@pytest.mark.parametrize("name, first", [("arm64-a612-Y", 24), ("x86_64-k612-N-1G-movable", 32)])
+def test_what_came_after_boot_is_told_by_the_memmap_of_boot(name, first, tmp_path):
+    """/proc/vmstat has its size since v6.11: arm64 never lets boot memory go, and what was added it does."""
+    recording, found = steps(name)
+    step = next(s for s in found if any(b["valid_zones"] == "Movable" for b in s["state"]["memory_blocks"].values()))
+    machine = capture(write_tree(tmp_path, recording, step["state"]))
+    assert not any("added after boot" in note for note in machine["notes"])
+    mm = boot(machine, tmp_path)
+    assert {number for number, block in mm.blocks.items() if not block.early} == {n for n in mm.blocks if n >= first}
 
 
 def test_a_reader_without_root_gets_the_same_zones(tmp_path):

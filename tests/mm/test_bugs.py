@@ -14,9 +14,6 @@ BUGS = {name: known for name, known in Features.declared().items() if name.start
 ROOT = Path(__file__).parent.parent.parent
 REGRESS = ROOT / "scenarios" / "regress"
 ROW = re.compile(r"^\| ([BL][\d, BL]*) \| `(bug\.\w+)` \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
-ELSEWHERE = {
-    "bug.arm64_subsection_leaf": "examples/memshell-arm64/scenarios/subsection_leaf.mem"
-}  # its plugin tests it
 
 
 def test_the_table_in_the_document_is_the_table_in_the_code():
@@ -25,12 +22,11 @@ def test_the_table_in_the_document_is_the_table_in_the_code():
     for _, name, where, scenario in rows:
         on = [release for release in RELEASES if PROFILES[release].features[name]]
         assert where == ("all" if on == list(RELEASES) else ", ".join(on) or "none")
-        assert scenario == f"`{ELSEWHERE.get(name, name[4:] + '.mem')}`"
-    assert all((ROOT / path).is_file() for path in ELSEWHERE.values())
+        assert scenario == f"`{name[4:]}.mem`"
 
 
 def test_every_bug_has_a_scenario_that_says_why_and_every_scenario_is_one_of_a_bug():
-    assert {path.stem for path in REGRESS.glob("*.mem")} == {name[4:] for name in set(BUGS) - set(ELSEWHERE)}
+    assert {path.stem for path in REGRESS.glob("*.mem")} == {name[4:] for name in BUGS}
     for path in REGRESS.glob("*.mem"):
         assert path.read_text(encoding="utf-8").startswith("# why: ")
 
@@ -42,7 +38,7 @@ def flipped(text, name):
     return re.sub(rf"({re.escape(name)}[ =])(on|off)\b", lambda match: match[1] + other[match[2]], text)
 
 
-@pytest.mark.parametrize("name", sorted(set(BUGS) - set(ELSEWHERE)))
+@pytest.mark.parametrize("name", sorted(BUGS))
 def test_a_scenario_shows_the_bug_on_and_off_and_fails_with_the_switch_the_wrong_way(name, tmp_path):
     path = REGRESS / f"{name[4:]}.mem"
     assert play_case(str(path)).ok

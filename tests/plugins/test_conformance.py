@@ -16,7 +16,7 @@ INSTALLED = load_plugins()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["x86_64", "powerpc", "s390"])
+@pytest.mark.parametrize("name", ["x86_64", "powerpc", "s390", "arm64"])
 def test_the_architectures_of_memshell_conform(name):
     arch_conformance(INSTALLED.arches()[name], examples=2).assert_ok()
 

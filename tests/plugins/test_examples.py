@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-EXAMPLES = {"memshell-arm64": "arm64", "memshell-fastnode": "fastnode"}
+EXAMPLES = {"memshell-fastnode": "fastnode"}
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memshell.drivers.base.memory.notifier import memory_notify
 from memshell.errors import KernelError
+from memshell.kernel.resource import is_system_ram
 from memshell.mm import mirrors
 from memshell.mm.hugetlb.folio import dissolve_free_hugetlb_folios
 from memshell.mm.memory_hotplug.zone import adjust_present_page_count, remove_pfn_range_from_zone
@@ -99,7 +100,8 @@ def offline_pages(
     where = "mm/memory_hotplug.c:offline_pages"
     if not nr_pages or start_pfn % mm.arch.pageblock_nr_pages or end_pfn % mm.arch.pages_per_section:
         raise KernelError(f"pfns {start_pfn:#x}-{end_pfn:#x} are not aligned", "EINVAL", where=where)
-    if not mm.pages.covers(start_pfn, end_pfn):
+    start, end = start_pfn << mm.arch.page_shift, end_pfn << mm.arch.page_shift
+    if not mm.pages.covers(start_pfn, end_pfn) or (early and not is_system_ram(mm, start, end)):
         raise KernelError(f"pfns {start_pfn:#x}-{end_pfn:#x} have memory holes", "EINVAL", where=where)
     if mm.trace is not None:
         with mm.trace.call("zone_pcp_disable", "mm/page_alloc.c:zone_pcp_disable", ()):

@@ -6,9 +6,12 @@ tables below the PGD; with 64K pages there is no PUD level.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from memshell import (
     KernelError,
     Mm,
+    Profile,
     VmemAltmap,
     add_pages,
     align_down,
@@ -25,6 +28,8 @@ from memshell import (
     vmemmap_populate_basepages,
     vmemmap_populate_hugepages,
 )
+
+CONT_PMD_SHIFT = {12: 4, 14: 5, 16: 5}  # by page shift: pgtable-hwdef.h, and CONFIG_ARM64_CONT_PMD_SHIFT
 
 
 def levels(mm: Mm) -> tuple[tuple[str, int], ...]:
@@ -52,37 +57,76 @@ def free_empty_tables(mm: Mm, start: int, end: int) -> None:
         below = level, span
 
 
+def force_pte_mapping(config: Mapping[str, str], cmdline: str, profile: Profile) -> bool:
+    """Whether the direct map is in pages: force_pte_mapping(), until v6.17 can_set_direct_map().
+
+    rodata=full is the default, which v6.18 calls on; and KFENCE, if it may be switched on later, needs pages. A CPU with
+    BBML2 and a realm's guest cannot be told here.
+    """
+    words = dict(word.partition("=")[::2] for word in cmdline.split())
+    full = "on" if profile.features.arm64.rodata_noalias else "full"
+    interval = words.get("kfence.sample_interval", config.get("CONFIG_KFENCE_SAMPLE_INTERVAL", "0"))
+    late_kfence = "CONFIG_KFENCE" in config and interval == "0"
+    return words.get("rodata", full) == full or late_kfence
+
+
+def leaf_sizes(mm: Mm) -> tuple[tuple[int, str], ...]:
+    """Return the sizes of the direct map's blocks, and the level of the tables that they stand in.
+
+    PUDs only with pages of 4K. PMDs that the contiguous bit joins are one leaf here: they cannot be split one by one.
+    """
+    bits = mm.arch.page_shift - 3
+    pmd, cont = 1 << mm.arch.pmd_shift, 1 << CONT_PMD_SHIFT[mm.arch.page_shift]
+    sizes = ((pmd * cont, "pmd"), (pmd, "pmd"))
+    return ((pmd << bits, "pud"), *sizes) if mm.arch.page_shift == 12 else sizes
+
+
 def create_mapping(mm: Mm, start: int, end: int, *, blocks: bool, early: bool = False) -> None:
-    """Put [start, end) bytes in the direct map: pages, or with *blocks* PUDs (4K pages only) and PMDs."""
+    """Put [start, end) bytes in the direct map: in pages, or with *blocks* in the largest leaves that fit."""
     arch, pmd = mm.arch, 1 << mm.arch.pmd_shift
-    pud = pmd << (arch.page_shift - 3)
+    sizes = leaf_sizes(mm) if blocks else ()
     at = start
     while at < end:
         va = arch.page_offset + at
-        if blocks and arch.page_shift == 12 and at % pud == 0 and at + pud <= end:
-            size, lowest = pud, "pud"
-        elif blocks and at % pmd == 0 and at + pmd <= end:
-            size, lowest = pmd, "pmd"
-        else:
-            size, lowest = arch.page_size, "pte"
-        stop = min(end, at + max(size, pmd))
+        size, lowest = next(((n, level) for n, level in sizes if at % n == 0 and at + n <= end), (0, "pte"))
+        stop = at + size if size else min(end, align_down(at, pmd) + pmd)
         make_tables(mm, va, 0, lowest, early=early)
-        set_leaf(mm, va, arch.page_offset + stop, size, at >> arch.page_shift, "ram")
+        set_leaf(mm, va, arch.page_offset + stop, size or arch.page_size, at >> arch.page_shift, "ram")
         at = stop
 
 
+@mirrors("arch/arm64/mm/mmu.c:__remove_pgd_mapping", "v7.3", "complete")
 def remove_mapping(mm: Mm, start: int, end: int) -> None:
-    """Take [start, end) bytes out of the direct map, and free the tables that are empty then."""
+    """Take [start, end) bytes out of the direct map, and free the tables that are empty then.
+
+    A 1G leaf goes whole, also when only a part of it was to go (fixed in v7.1: such a part cannot be offlined).
+    """
     low, high = mm.arch.page_offset + start, mm.arch.page_offset + end
+    for _, _, leaf in list(mm.leaves.items(low, high)):
+        if leaf_sizes(mm)[0] != (leaf.size, "pud"):
+            continue
+        for a, b in ((align_down(low, leaf.size), low), (high, align_up(high, leaf.size))):
+            lose_mapping(mm, a, b)
     mm.leaves.delete(low, high)
     free_empty_tables(mm, low, high)
 
 
+def lose_mapping(mm: Mm, low: int, high: int) -> None:
+    """Unmap what is left of a leaf of the direct map at the addresses [low, high): nobody asked for it."""
+    if not mm.leaves.intersects(low, high):
+        return
+    start, end = low - mm.arch.page_offset, high - mm.arch.page_offset
+    mm.leaves.delete(low, high)
+    where = "arch/arm64/mm/mmu.c:unmap_hotplug_pud_range"
+    mm.event("DirectMapLost", where, f"{start:#x}-{end - 1:#x} is mapped no more", start=start, end=end)
+
+
 def early_vmemmap(mm: Mm, first: int, last: int) -> None:
-    """Map the struct pages of the boot memory [first, last), in pfns."""
-    arch, pmd = mm.arch, 1 << mm.arch.pmd_shift
+    """Map the struct pages of the sections that boot memory [first, last), in pfns, lies in."""
+    arch, pmd, size = mm.arch, 1 << mm.arch.pmd_shift, mm.arch.pages_per_section
     leaf, lowest = (pmd, "pmd") if arch.page_shift == 12 else (arch.page_size, "pte")
-    low, high = align_down(arch.vmemmap_address(first), leaf), align_up(arch.vmemmap_address(last), leaf)
+    low = align_down(arch.vmemmap_address(align_down(first, size)), leaf)
+    high = align_up(arch.vmemmap_address(align_up(last, size)), leaf)
     for va in range(align_down(low, pmd), high, pmd):
         make_tables(mm, va, 0, lowest, early=True)
     set_early_leaves(mm, low, high, leaf)
@@ -140,12 +184,39 @@ def vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> Non
     free_empty_tables(mm, start, end)
 
 
-@mirrors("arch/arm64/mm/mmu.c:prevent_bootmem_remove_notifier", "v6.12", "complete")
-def prevent_bootmem_remove(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
-    """Veto that boot memory goes offline. Raises EPERM."""
+@mirrors("arch/arm64/mm/mmu.c:prevent_memory_remove_notifier", "v7.3", "complete")
+def prevent_memory_remove(mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
+    """Veto that boot memory goes offline, and (bug.arm64_offline_splits_leaf) a part of a leaf. Raises EPERM.
+
+    Until v7.0 it was prevent_bootmem_remove_notifier().
+    """
     if action != "MEM_GOING_OFFLINE":
         return
+    where = "arch/arm64/mm/mmu.c:prevent_memory_remove_notifier"
     for number in range(start_pfn // mm.block_pages, (start_pfn + nr_pages - 1) // mm.block_pages + 1):
         if mm.blocks[number].early:
-            where = "arch/arm64/mm/mmu.c:prevent_bootmem_remove_notifier"
             raise KernelError(f"memory{number} is boot memory", "EPERM", where=where)
+    if mm.features.bug.arm64_offline_splits_leaf and not can_unmap_without_split(mm, start_pfn, nr_pages):
+        start, end = start_pfn << mm.arch.page_shift, start_pfn + nr_pages << mm.arch.page_shift
+        what = "linear map" if splits_linear_map(mm, start_pfn, start_pfn + nr_pages) else "vmemmap"
+        raise KernelError(f"{start:#x}-{end - 1:#x} splits a leaf entry in the {what}", "EPERM", where=where)
+
+
+@mirrors("arch/arm64/mm/mmu.c:can_unmap_without_split", "v7.3", "complete")
+def can_unmap_without_split(mm: Mm, start_pfn: int, nr_pages: int) -> bool:
+    """Whether no leaf of the direct map or of the vmemmap lies across an edge of the range."""
+    edges = (start_pfn, start_pfn + nr_pages)
+    vmemmap = any(addr_splits_kernel_leaf(mm, mm.arch.vmemmap_address(pfn)) for pfn in edges)
+    return not splits_linear_map(mm, *edges) and not vmemmap
+
+
+def splits_linear_map(mm: Mm, *edges: int) -> bool:
+    """Whether one of these pfns lies inside of a leaf of the direct map."""
+    return any(addr_splits_kernel_leaf(mm, mm.arch.page_offset + (pfn << mm.arch.page_shift)) for pfn in edges)
+
+
+@mirrors("arch/arm64/mm/mmu.c:addr_splits_kernel_leaf", "v7.3", "complete")
+def addr_splits_kernel_leaf(mm: Mm, va: int) -> bool:
+    """Whether a leaf that is mapped begins before the address *va* and ends behind it."""
+    leaf = mm.leaves.get(va)
+    return leaf is not None and va % leaf.size != 0
