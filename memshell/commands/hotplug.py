@@ -400,7 +400,7 @@ def _is_address(word: str) -> bool:
     return not word.isdecimal() and "-" not in word and not word.startswith("memory")
 
 
-def _exact(words: list[str], shell: Shell) -> Range | None:
+def exact_range(words: list[str], shell: Shell) -> Range | None:
     """Return ``ADDR SIZE`` as it stands; None where blocks are named."""
     if len(words) != 2 or not all(_is_address(word) for word in words):
         return None
@@ -435,7 +435,7 @@ def remove(shell: Shell, args: Namespace) -> str:
 
     with shell.change() as mm:
         before = mm.blocks.copy()
-        exact = _exact(args.blocks, shell)
+        exact = exact_range(args.blocks, shell)
         wanted = [exact] if exact else _by_device(mm, block_ids(args.blocks, shell))
         if not wanted:
             return "nothing to do: there is no such block"
@@ -481,8 +481,8 @@ def eject(shell: Shell, args: Namespace) -> str:
 
     with shell.change() as mm:
         before = mm.blocks.copy()
-        exact = _exact(args.blocks, shell)
-        addresses = [exact.start] if exact else _addresses(mm, args.blocks, shell)
+        exact = exact_range(args.blocks, shell)
+        addresses = [exact.start] if exact else named_addresses(mm, args.blocks, shell)
         if not addresses:
             return "nothing to do: there is no such block"
         one = caller(mm, args.via or _ejector(mm, addresses[0]))
@@ -491,7 +491,7 @@ def eject(shell: Shell, args: Namespace) -> str:
         return _removed(mm, before)
 
 
-def _addresses(mm: Mm, words: list[str], shell: Shell) -> list[int]:
+def named_addresses(mm: Mm, words: list[str], shell: Shell) -> list[int]:
     """Return where the blocks that are named begin, and where a DIMM is plugged that has none."""
     from memshell.drivers.callers import device_at
 

@@ -98,7 +98,7 @@ BOARDS: Mapping[str, Board] = {
         "ttyS1",
         "qemu-system-x86",
         # Fixed addresses of the direct map and the vmemmap, and one set of page tables: read from outside.
-        words=("nokaslr", "nopti"),
+        words=("nokaslr", "nopti", "no_timer_check"),  # the last: a host that is busy is not a broken timer
     )
 }
 

@@ -45,7 +45,7 @@ class Judge:
         for outcome in ran.outcomes:
             step = outcome.step
             if isinstance(step, Action):
-                if step.cannot and step.errno is None:
+                if outcome.missing or (step.cannot and step.errno is None):
                     apart = apart or f"{step.text!r} was not played"
                 if step.must_fail:
                     error = _errno_name(outcome)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from memshell.commands.hotplug import ONLINE_AS, free_place, left_to_do
+from memshell.commands.hotplug import exact_range, free_place, left_to_do, named_addresses
 from memshell.errors import CommandError, KernelCrash, KernelError
 from memshell.lab.hardware import Hardware
 from memshell.mm.params import PARAMETERS, boot_words
@@ -22,6 +22,7 @@ from memshell.scenario.player import Player, StepFailed
 from memshell.scenario.syntax import Expect, Let, Run, Statement, Subtest, Where
 from memshell.shell.dispatch import parse
 from memshell.shell.shell import Output
+from memshell.shell.types import block_ids
 
 if TYPE_CHECKING:
     from memshell.mm.state import Mm
@@ -65,6 +66,7 @@ class Boot:
     hardware: Hardware
     policy: str
     profile: str
+    block_size: int  # of the model: the kernel chooses its own
     steps: list[Action | Check] = field(default_factory=list)
     dimms: dict[str, tuple[int, int]] = field(default_factory=dict)  # what is plugged: id -> (start, size)
 
@@ -144,7 +146,7 @@ class Planner(Player):
             if isinstance(op, Cannot):
                 self.boot.steps.append(Action(where, text, {}, failed, op.why, must_fail))
             elif op["op"] == "reboot":
-                self.plan.boots.append(Boot(self.boot.hardware, op["policy"], self.boot.profile))
+                self.plan.boots.append(Boot(self.boot.hardware, op["policy"], self.boot.profile, self.boot.block_size))
             else:
                 self.boot.steps.append(Action(where, text, op, failed, must_fail=must_fail))
                 self._keep_dimms(op)
@@ -164,7 +166,7 @@ class Planner(Player):
         mm = machine.mm
         options = dict(word.split("=", 1) for word in args.options or ())
         hardware = hardware_of(mm, options)
-        self.plan.boots.append(Boot(hardware, mm.policy.parameter, mm.profile.name))
+        self.plan.boots.append(Boot(hardware, mm.policy.parameter, mm.profile.name, mm.block_size))
         del text
 
     def _model(self) -> Mm:
@@ -206,7 +208,7 @@ class Planner(Player):
     def _copy(self) -> Boot:
         boot = self.boot
         done = [step for step in boot.steps if isinstance(step, Action) or step.name]
-        return Boot(boot.hardware, boot.policy, boot.profile, done, dict(boot.dimms))
+        return Boot(boot.hardware, boot.policy, boot.profile, boot.block_size, done, dict(boot.dimms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +222,8 @@ Ops = list["Mapping[str, Any] | Cannot"]
 
 
 def hardware_of(mm: Mm, options: Mapping[str, str]) -> Hardware:
-    """Return the hardware that ``use`` describes.  Raises CommandError for what no machine has."""
+    """Return the hardware that ``use`` describes."""
     known = {option.name: option.default for option in mm.arch.options} | dict(options)
-    if known.get("block"):
-        raise CommandError(
-            f"block={known['block']}: the kernel chooses its block size itself", hint="leave it out, or give ram=64G"
-        )
     words = boot_words(mm.params)
     if known.get("gbpages") == "off":
         words.append("nogbpages")
@@ -254,8 +252,9 @@ def _add(planner: Planner, args: Namespace) -> Ops:
 
 def _online(planner: Planner, args: Namespace) -> Ops:
     kinds = [word for word in args.blocks if isinstance(word, str)]
-    kind = ONLINE_AS[args.kind] if args.kind else (kinds or ["online"])[0]
-    return _states(planner, [word for word in args.blocks if not isinstance(word, str)], kind, "online")
+    return _states(
+        planner, [word for word in args.blocks if not isinstance(word, str)], (kinds or ["online"])[0], "online"
+    )
 
 
 def _offline(planner: Planner, args: Namespace) -> Ops:
@@ -267,39 +266,35 @@ def _states(planner: Planner, numbers: list[int], value: str, state: str) -> Ops
     return [{"op": value, "value": value, "blocks": blocks}] if blocks else []
 
 
-def _plugged(planner: Planner, numbers: Iterable[int]) -> dict[str, list[int]]:
-    """Return the DIMMs that blocks lie on: id -> all blocks of it.  What lies on none is under ''."""
+def _plugged(planner: Planner, addresses: Iterable[int]) -> dict[str, list[int]]:
+    """Return the DIMMs at *addresses*: id -> all blocks of it.  What lies on none is under ''."""
     size = planner.shell.need_machine().mm.block_size
     found: dict[str, list[int]] = {}
-    for number in numbers:
-        name = next(
-            (name for name, (start, length) in planner.boot.dimms.items() if start <= number * size < start + length),
-            "",
-        )
-        start, length = planner.boot.dimms.get(name, (number * size, size))
+    for address in addresses:
+        dimms = planner.boot.dimms.items()
+        name = next((name for name, (start, length) in dimms if start <= address < start + length), "")
+        start, length = planner.boot.dimms.get(name, (address, size))
         found[name] = list(range(start // size, (start + length) // size))
     return found
 
 
 def _eject(planner: Planner, args: Namespace) -> Ops:
-    if args.via != "acpi":
-        return [Cannot(f"via={args.via} needs a driver of its own")]
+    if args.via not in (None, "acpi") or exact_range(args.blocks, planner.shell) is not None:
+        return [Cannot("a range is taken away by a driver of its own")]
+    addresses = named_addresses(planner.shell.need_machine().mm, args.blocks, planner.shell)
     return [
         {"op": "eject", "via": "acpi", "dimm": name} if name else Cannot("these blocks are on no DIMM")
-        for name in _plugged(planner, args.blocks)
+        for name in _plugged(planner, addresses)
     ]
 
 
 def _remove(planner: Planner, args: Namespace) -> Ops:
-    from memshell.shell.types import block_ids
-
-    mm = planner.shell.need_machine().mm
-    try:
-        numbers = block_ids(args.blocks, planner.shell)
-    except CommandError:
+    if args.via not in (None, "acpi") or exact_range(args.blocks, planner.shell) is not None:
         return [Cannot("a range is removed by a module only")]
+    mm = planner.shell.need_machine().mm
+    numbers = block_ids(args.blocks, planner.shell)
     found: Ops = []
-    for name, blocks in _plugged(planner, numbers).items():
+    for name, blocks in _plugged(planner, [number * mm.block_size for number in numbers]).items():
         if not name or not set(blocks) <= set(numbers):
             found.append(Cannot("a part of a DIMM is removed by a module only"))
         elif any(mm.blocks[number].state != "offline" for number in blocks if number in mm.blocks):
@@ -307,6 +302,11 @@ def _remove(planner: Planner, args: Namespace) -> Ops:
         else:
             found.append({"op": "eject", "via": "acpi", "dimm": name})
     return found
+
+
+def _write(planner: Planner, args: Namespace) -> Ops:
+    del planner
+    return [{"op": "write_state", "value": args.value, "blocks": [args.file]}]
 
 
 def _set(planner: Planner, args: Namespace) -> Ops:
@@ -342,7 +342,7 @@ def _reboot(planner: Planner, parameter: str) -> Ops:
         return [Cannot("memmap_on_memory is read at boot: nothing may be plugged when it changes")]
     if not boot.actions():
         planner.plan.boots.pop()
-        planner.plan.boots.append(Boot(boot.hardware, parameter, boot.profile, boot.steps))
+        planner.plan.boots.append(Boot(boot.hardware, parameter, boot.profile, boot.block_size, boot.steps))
         return []
     return [{"op": "reboot", "policy": parameter}]
 
@@ -354,6 +354,7 @@ TRANSLATIONS: Mapping[str, Callable[[Planner, Namespace], Ops]] = {
     "eject": _eject,
     "remove": _remove,
     "set": _set,
+    "write": _write,
     "policy": _policy,
 }
 

@@ -16,6 +16,7 @@ from memshell.lab.image import Image
 from memshell.lab.plan import MEMORY, Action, Boot, Check, Plan
 from memshell.lab.qemu import Qemu, QemuFailed
 from memshell.lab.record import Recorder, start_recording, why_gone
+from memshell.mm.pfn import format_size
 
 WRITE_LIMIT = 20  # seconds; then a signal ends a write
 ADD_LIMIT, EJECT_LIMIT = 30.0, 30.0
@@ -33,6 +34,7 @@ class Outcome:
     step: Action | Check
     recorded: dict[str, Any] | None = None
     number: int = 0  # of the recorded step that a check looked at
+    missing: str = ""  # what it is about is not there on the kernel's side
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Lab:
     image: Image
     busybox: Path
     limit: float = 600.0
+    calls: bool = True  # probe the kernel's functions
     tell: Tell = lambda _text: None
 
     def run(self, plan: Plan) -> list[Ran]:
@@ -77,10 +80,18 @@ class Lab:
             self.tell(f"boots {self.image.kernel.name}")
             with qemu:
                 self.tell(f"booted in {qemu.boot_seconds:.0f} s ({qemu.accel})")
-                recorder = start_recording(qemu, name, about, boot.policy)
+                recorder = start_recording(qemu, name, about, boot.policy, calls=self.calls)
+                _same_blocks(boot, recorder)
                 ran = Ran(boot, recorder.raw, qemu.boot_seconds)
                 Session(recorder, time.monotonic() + self.limit, self.tell).play(ran)
             return ran
+
+
+def _same_blocks(boot: Boot, recorder: Recorder) -> None:
+    size: int = recorder.state["block_size_bytes"]
+    if size != boot.block_size:
+        found, wanted = format_size(size), format_size(boot.block_size)
+        raise CommandError(f"the kernel has blocks of {found}, the scenario of {wanted}", hint="it chooses them itself")
 
 
 def _with_policy(boot: Boot) -> Any:
@@ -97,6 +108,7 @@ class Session:
     recorder: Recorder
     deadline: float
     tell: Tell
+    plugged: set[str] = field(default_factory=set)
 
     @property
     def qemu(self) -> Qemu:
@@ -113,6 +125,9 @@ class Session:
             if time.monotonic() > self.deadline:
                 ran.died = "the time limit was reached"
                 continue
+            outcome.missing = self._missing(step)
+            if outcome.missing:
+                continue
             self.tell(step.text)
             try:
                 PLAYERS[step.op["op"]](self, step)
@@ -121,6 +136,15 @@ class Session:
                 self.recorder.died(step.text, _op(step), error)
             outcome.recorded = self.recorder.steps[-1]
             outcome.number = len(self.recorder.steps) - 1
+
+    def _missing(self, action: Action) -> str:
+        """Return what the action is about and this machine has not, because an earlier step ended otherwise; '' for nothing."""
+        blocks = self.recorder.state["memory_blocks"]
+        for number in action.op.get("blocks", ()):
+            if str(number) not in blocks:
+                return f"memory{number}"
+        dimm = str(action.op.get("dimm"))
+        return dimm if action.op["op"] == "eject" and dimm not in self.plugged else ""
 
     # --- actions ---
 
@@ -140,10 +164,9 @@ class Session:
             self.recorder.step(action.text, op | {"start": None}, -1, note=error.message)
             return
         start = next(d["data"]["addr"] for d in qemu.command("query-memory-devices") if d["data"].get("id") == name)
-        if start != planned:
-            raise CommandError(
-                f"QEMU put {name} at {start:#x}, the model at {planned:#x}", hint=f"add {planned:#x} SIZE"
-            )
+        self.plugged.add(name)
+        note = {"note": f"QEMU put it at {start:#x}, the model at {planned:#x}"} if start != planned else {}
+        op["start"] = start
         events = qemu.events(lambda event: _ost(event) is not None, ADD_LIMIT)
         status = next((ost for event in events if (ost := _ost(event)) is not None), None)
         pfn, pages = start // self.recorder.page_size, op["size"] // self.recorder.page_size
@@ -152,7 +175,7 @@ class Session:
         dimm = {"id": name, "gpa": start, "size": op["size"], "node": op["node"], "pfn": pfn, "pages": pages}
         time.sleep(SETTLE)
         errno = TIMED_OUT if status is None else 0 if status == 0 else -1
-        self.recorder.step(action.text, op, errno, dimm=dimm, ost_status=[] if status is None else [status])
+        self.recorder.step(action.text, op, errno, dimm=dimm, ost_status=[] if status is None else [status], **note)
 
     def _has_nodes(self) -> bool:
         return self.qemu.hardware.nodes > 1
@@ -193,6 +216,7 @@ class Session:
         status = [ost for event in events if (ost := _ost(event)) is not None]
         if outcome == "deleted":
             qemu.command("object-del", id=f"m{name}")
+            self.plugged.discard(name)
         time.sleep(SETTLE)
         if outcome is None:
             self.recorder.step(action.text, op, TIMED_OUT, ost_status=status)
@@ -234,6 +258,7 @@ PLAYERS: Mapping[str, Callable[[Session, Action], None]] = {
     "online_kernel": Session.states,
     "online_movable": Session.states,
     "offline": Session.states,
+    "write_state": Session.states,
     "eject": Session.eject,
     "other": Session.write,
 }

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BOOT_LIMIT = 300  # seconds; a kernel boots in 4 under TCG on a machine with nothing else to do
 COMMAND_LIMIT = 60.0  # seconds that the monitor may take to answer
 DRIVERS = ("virtio_pci", "virtio_mem")
+SILENT = "nothing on its console"
 OOPS = ("BUG:", "Oops", "kernel BUG", "Kernel panic", "general protection fault", "Unable to handle", "WARNING:")
 
 
@@ -203,7 +204,7 @@ def last_words(console: str) -> str:
     """Return the line of a kernel's console that says what it died of, else its last one."""
     lines = [line.partition("] ")[2] or line for line in console.splitlines() if line.strip()]
     bad = [line for line in lines if any(word in line for word in OOPS)]
-    return (bad or lines[-1:] or ["nothing on its console"])[0].strip()
+    return (bad or lines[-1:] or [SILENT])[0].strip()
 
 
 def find_program(names: Sequence[str]) -> Path | None:

@@ -9,9 +9,10 @@ from typing import Any
 from memshell.capture.formats import config
 from memshell.capture.recording import SCHEMA
 from memshell.errors import ImageError
-from memshell.lab.guest import GuestGone
+from memshell.lab import trace
+from memshell.lab.guest import GuestGone, NoAnswer
 from memshell.lab.outside import MOST_PAGES, Outside, add_run
-from memshell.lab.qemu import Qemu, last_words
+from memshell.lab.qemu import SILENT, Qemu, last_words
 from memshell.lab.state import guest_state, online_ranges
 from memshell.lab.struct_page import struct_page_of
 
@@ -28,6 +29,7 @@ class Recorder:
     page_size: int = 4096
     ranges: list[tuple[int, int]] = field(default_factory=list)
     outside: Outside | None = None
+    traced: bool = False
     _lines: int = 0  # of the console that were read
 
     @property
@@ -48,12 +50,24 @@ class Recorder:
             step |= {"errno": errno, "ok": errno == 0}
         step |= {"op": op, **more}
         self.steps.append(step)
+        if self.traced:
+            self._calls(step)
         text, _ = self.qemu.guest.shell("snap", SNAP_LIMIT)
         step["state"] = guest_state(text)
         self._counts(step)
         step |= self._pages(step["state"])
         step["dmesg"] = self.messages()
+        if self.traced:
+            trace.clear(self.qemu.guest)  # what reading the state called
         return step
+
+    def _calls(self, step: dict[str, Any]) -> None:
+        """Add what the step called, and what the kernel answered where the guest is not told."""
+        step["calls"] = trace.read(self.qemu.guest)
+        if step["op"]["op"] == "add" and step["op"]["via"] != "probe":
+            step["kernel_ret"] = trace.answer(step["calls"], trace.RETURNS)
+        elif step.get("outcome") == "rejected":
+            step["kernel_ret"] = trace.answer(step["calls"], trace.REFUSALS, failed=True)
 
     def died(self, action: str, op: dict[str, Any], error: GuestGone) -> None:
         """Append the step that the guest did not survive, with its last words."""
@@ -100,7 +114,7 @@ class Recorder:
         return [re.sub(r"^(<\d+>)?\[ *\d+\.\d+\] ", "", line).strip() for line in new if line.strip()]
 
 
-def start_recording(qemu: Qemu, name: str, about: str, mode: str) -> Recorder:
+def start_recording(qemu: Qemu, name: str, about: str, mode: str, *, calls: bool) -> Recorder:
     """Return the recorder of a guest that has booted, with its first step."""
     version, _ = qemu.guest.shell("cat $R/proc/version")
     hidden = str(qemu.folder)
@@ -120,8 +134,10 @@ def start_recording(qemu: Qemu, name: str, about: str, mode: str) -> Recorder:
     }
     recorder = Recorder(qemu, raw)
     recorder.outside = _outside(qemu)
+    raw["probes"] = trace.install(qemu.guest, trace.probe_names()) if calls else []
     recorder.messages()
     recorder.step("boot", {"op": "boot"})
+    recorder.traced = bool(raw["probes"])
     return recorder
 
 
@@ -139,6 +155,8 @@ def _outside(qemu: Qemu) -> Outside | None:
 
 
 def why_gone(qemu: Qemu, error: GuestGone) -> str:
-    """Return what the guest died of, in a line."""
+    """Return what the guest died of, in a line; of one that only does not answer, that."""
+    if isinstance(error, NoAnswer):
+        return error.message
     words = last_words(qemu.console())
-    return words if words and "nothing" not in words else error.message
+    return error.message if words == SILENT else words

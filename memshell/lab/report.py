@@ -106,6 +106,8 @@ def step_rows(one: Compared) -> Iterator[dict[str, Any]]:
 
 def _kernel_answer(outcome: Outcome) -> str:
     step = outcome.recorded
+    if outcome.missing:
+        return f"not played: there is no {outcome.missing} here"
     if step is None:
         return "not played: the guest is gone"
     if "died" in step:

@@ -73,12 +73,50 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     return 0 if not plan.failures and all(one.ok for one in compared) else 1
 
 
+def _fuzz(args: argparse.Namespace, rest: list[str]) -> int:
+    from memshell.lab.fuzz import Fuzz, Generator, save
+    from memshell.lab.report import difference_rows
+
+    parser = mode_parser(
+        "lab fuzz", "random sequences on the model and on a kernel; what differs is shortened and saved"
+    )
+    add_kernel(parser)
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the first sequence; the next has the next")
+    parser.add_argument("--steps", type=int, default=12, metavar="N", help="commands of a sequence")
+    parser.add_argument("--count", type=int, default=1, metavar="N", help="how many sequences")
+    parser.add_argument("-o", dest="out", type=Path, default=Path("fuzz"), metavar="DIR", help="where findings go")
+    args = parser.parse_args(rest, namespace=args)
+    loader = partial(chosen_plugins, args)
+    plugins = loader()
+    fuzz = Fuzz(make_lab(args), lambda: plugins)
+    bad = 0
+    for seed in range(args.seed, args.seed + args.count):
+        found = fuzz.try_out(Generator(seed, lambda: plugins).scenario(args.steps))
+        fuzz.lab.tell("")
+        total = sum(len(one.quantities) for one in found.compared)
+        if not found.where:
+            print(f"seed {seed}: {total} quantities agree", flush=True)
+            continue
+        bad += 1
+        found = fuzz.shrink(found)
+        path = save(found, args.out, seed)
+        print(f"seed {seed}: {path}", flush=True)
+        for one in found.compared:
+            for row in difference_rows(one):
+                print(f"  {row['step']}: {row['quantity']}: model {row['model']}, kernel {row['kernel']}", flush=True)
+            if one.ran.died:
+                print(f"  the guest died: {one.ran.died}", flush=True)
+    print(f"{args.count - bad} of {args.count} sequences agree")
+    return 1 if bad else 0
+
+
 def add_kernel(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which kernel boots, and how long it may take."""
     parser.add_argument(
         "--kernel", type=Path, metavar="IMAGE", help="a vmlinuz, a Debian package or a built tree; without it /boot's"
     )
     parser.add_argument("--modules", type=Path, metavar="DIR", help="where its modules are, if not beside it")
+    parser.add_argument("--no-calls", action="store_true", help="put no probe on the kernel's functions")
     parser.add_argument("--limit", type=float, default=600, metavar="S", help="seconds that a boot may take; 600")
 
 
@@ -97,7 +135,7 @@ def make_lab(args: argparse.Namespace) -> Lab:
     kernel = args.kernel or default_kernel()
     if kernel is None:
         raise CommandError("there is no kernel in /boot", hint="name one: --kernel IMAGE")
-    return Lab(open_image(kernel, args.modules), find_busybox(), args.limit, _progress())
+    return Lab(open_image(kernel, args.modules), find_busybox(), args.limit, not args.no_calls, _progress())
 
 
 def _progress() -> Callable[[str], None]:
@@ -125,5 +163,6 @@ def write_recordings(out: Path, recordings: list[dict[str, Any]]) -> None:
 
 WORDS: dict[str, tuple[Callable[[argparse.Namespace, list[str]], int], str]] = {
     "doctor": (_doctor, "say what is missing here, and how to install it"),
+    "fuzz": (_fuzz, "random sequences on both; differences are shortened and saved"),
     "run": (_run, "play a scenario on the model and on a kernel, and compare"),
 }

@@ -69,7 +69,12 @@ def fully_probed(names: frozenset[str]) -> bool:
 
 
 def visible_names(recording: Recording) -> frozenset[str]:
-    """Return the functions whose calls this recording shows; of one with a handful of probes, those that it has."""
+    """Return the functions whose calls this recording shows; of one with a handful of probes, those that it has.
+
+    One that says itself which functions had a probe (top key ``probes``) shows these.
+    """
+    if "probes" in recording.raw:
+        return frozenset(recording.raw["probes"])
     seen = shown_names(recording)
     return probed(recording.release) | seen if fully_probed(seen) else seen
 
