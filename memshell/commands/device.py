@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from memshell.commands.hotplug import free_place, named_states
 from memshell.errors import UsageError
+from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
 from memshell.shell.types import ADDRESS, INT, SIZE, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from memshell.mm.state import Mm, Resource
+    from memshell.drivers.dax.bus import DevDax
+    from memshell.mm.state import Mm
     from memshell.shell.shell import Shell
 
 MODE = choice(
@@ -57,8 +59,13 @@ def probe(shell: Shell, args: Namespace) -> str:
     and its memmap goes on them with map=dev where the kernel has the attribute (v6.8) and memmap_on_memory
     allows it; elsewhere it stays in memory, as in the kernel, and the answer says so.
 
-    Errors: ENXIO where it meets System RAM or has no room for data, EINVAL for what is not whole
-    subsections of 2 MiB, ENOMEM when the memmap cannot be had or another device is there.
+    A driver claims the range first: EBUSY ("could not reserve region") over RAM or another driver's device.
+    The device stays when its driver goes (``--off``), and can be bound again, to another driver too; ``devices``
+    lists them. Unbinding kmem is done in one shot: while a block is online it fails with EBUSY, the device is
+    unbound all the same, and its memory stays RAM until the next reboot. Offline the blocks before.
+
+    Errors: EBUSY; ENXIO where no room for data is left; EINVAL for what is not whole subsections of 2 MiB or
+    has no whole memory block (kmem); ENOMEM when the memmap cannot be had; ENODEV with ``--off`` where no driver is.
     """
     from memshell.mm.page_alloc.allocation import nr_free_pages
 
@@ -71,6 +78,7 @@ def probe(shell: Shell, args: Namespace) -> str:
 def _bind(mm: Mm, args: Namespace) -> str:
     from memshell.drivers.nvdimm.namespace import bind_namespace
     from memshell.mm.pfn import format_size
+    from memshell.views.lsmem import human
 
     if not args.size:
         raise UsageError("probe needs a size", hint="such as: probe 0x100000000 1G mode=devdax")
@@ -81,36 +89,110 @@ def _bind(mm: Mm, args: Namespace) -> str:
     if args.mode == "kmem":
         return _bind_kmem(mm, args)
     on_device = args.mode != "raw" and args.map == "dev"
-    bound = bind_namespace(mm, args.mode, args.node, args.address, args.size, align=args.align, on_device=on_device)
+    device = bind_namespace(mm, args.mode, args.node, args.address, args.size, align=args.align, on_device=on_device)
     where = "on the device" if on_device else "in memory"
-    return f"{format_size(args.size)} of {args.mode} at {bound.start:#x}-{bound.end:#x}, memmap {where}"
+    data = f", data {human(device.data_size)} at {device.data_start:#x}" if device.data_size != device.size else ""
+    return f"{format_size(device.size)} of {args.mode}{_span(device.start, device.size)}, memmap {where}{data}"
+
+
+def _span(start: int, size: int) -> str:
+    return f" at {start:#x}-{start + size - 1:#x}"
 
 
 def _bind_kmem(mm: Mm, args: Namespace) -> str:
-    from memshell.drivers.callers import DAX, Request, caller
+    from memshell.drivers.callers import Request, caller
+    from memshell.drivers.dax.bus import find_device
     from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
     from memshell.mm.pfn import format_size
 
     flags = MHP_MEMMAP_ON_MEMORY if args.map == "dev" else 0
     caller(mm, "kmem").adds(mm, Request(args.node, args.address, args.size, flags))
-    outer = next(r for r in mm.resources if r.name == DAX and r.end >= args.address)
-    where = "on the device" if mm.blocks[outer.start // mm.block_size].altmap is not None else "in memory"
-    return f"{format_size(outer.end + 1 - outer.start)} of kmem at {outer.start:#x}-{outer.end:#x}, memmap {where}"
+    device = find_device(mm, args.address)
+    where = "on the device" if mm.blocks[device.data_start // mm.block_size].altmap is not None else "in memory"
+    lost = args.size - device.data_size
+    cut = f"; truncated by {format_size(lost)} to whole blocks of {format_size(mm.block_size)}" if lost else ""
+    ram = _span(device.data_start, device.data_size)
+    return f"{format_size(device.data_size)} of kmem{ram}, memmap {where}{cut}"
 
 
 def _unbind(mm: Mm, address: int) -> str:
-    from memshell.drivers.callers import DAX, caller
+    from memshell.drivers.callers import caller
+    from memshell.drivers.dax.bus import bound_driver, find_device
     from memshell.drivers.nvdimm.namespace import unbind_namespace
 
-    kmem = next((r for r in mm.resources if r.name == DAX and r.start <= address <= r.end), None)
-    if kmem is None or address in mm.pagemaps:
-        return _unbound(unbind_namespace(mm, address))
-    caller(mm, "kmem").removes(mm, kmem.start, kmem.end + 1 - kmem.start)
-    return _unbound(kmem)
+    device = find_device(mm, address)
+    if bound_driver(device) == "kmem":
+        caller(mm, "kmem").removes(mm, device.data_start, device.data_size)
+        return f"unbound{_span(device.data_start, device.data_size).removeprefix(' at')}"
+    unbind_namespace(mm, device)
+    return f"unbound{_span(device.start, device.size).removeprefix(' at')}"
 
 
-def _unbound(resource: Resource) -> str:
-    return f"unbound {resource.start:#x}-{resource.end:#x}"
+@command(
+    "look",
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> probe 0x100000000 1G mode=fsdax map=dev
+1G of fsdax at 0x100000000-0x13fffffff, memmap on the device, data 1006M at 0x101200000; free +0 pages
+> probe 0x140000000 1100M mode=kmem
+1G of kmem at 0x140000000-0x17fffffff, memmap in memory; truncated by 76M to whole blocks of 128M; free -4096 pages
+> devices
+NAME         MODE  DRIVER  NODE START       SIZE  DATA  STATE
+namespace0.0 fsdax nd_pmem    0 0x100000000 1G    1006M
+dax0.0       kmem  kmem       0 0x140000000 1100M 1G    memory40-47 offline
+""",
+)
+def devices(shell: Shell, args: Namespace) -> Result:
+    """List the devices of persistent and CXL memory, as ndctl and daxctl do: their drivers, and what is left for data.
+
+    DATA is what the device offers: less than its size where an info block and the memmap lie on it, or where kmem
+    cuts it to whole memory blocks. A device without a driver can be bound again with ``probe``.
+    """
+    from memshell.drivers.dax.bus import devices as known
+    from memshell.mm.pfn import format_size
+    from memshell.views.lsmem import human
+
+    del args
+    mm = shell.need_machine().mm
+    rows = [
+        {
+            "name": one.name,
+            "mode": one.mode,
+            "driver": one.driver or "-",
+            "node": one.nid,
+            "start": one.start,
+            "size": one.size,
+            "data": one.data_size,
+            "state": _device_state(mm, one),
+        }
+        for one in known(mm)
+    ]
+    shown = [
+        {**row, "start": f"{one.start:#x}", "size": format_size(one.size), "data": human(one.data_size)}
+        for row, one in zip(rows, known(mm), strict=True)
+    ]
+    return Result(rows=shown, columns=DEVICES, data=rows)
+
+
+DEVICES = (
+    Column("NAME"),
+    Column("MODE"),
+    Column("DRIVER"),
+    Column("NODE", right=True),
+    Column("START"),
+    Column("SIZE"),
+    Column("DATA"),
+    Column("STATE"),
+)
+
+
+def _device_state(mm: Mm, device: DevDax) -> str:
+    if device.mode != "kmem" or not (device.driver or device.stuck):
+        return ""
+    first, last = device.data_start // mm.block_size, (device.data_start + device.data_size) // mm.block_size
+    blocks = named_states(mm, [number for number in range(first, last) if number in mm.blocks])
+    return f"{blocks}; RAM until the next reboot" if device.stuck else blocks
 
 
 @command(

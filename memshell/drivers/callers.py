@@ -14,7 +14,7 @@ from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_remove
 from memshell.drivers.acpi.scan import acpi_bus_scan, acpi_scan_hot_remove
 from memshell.drivers.base.memory.blocks import register_group
 from memshell.drivers.base.memory.probe import probe_store
-from memshell.drivers.dax.bus import dax_memmap_on_memory
+from memshell.drivers.dax.bus import bound_driver, dax_memmap_on_memory, find_device
 from memshell.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memshell.drivers.hv.hv_balloon import hot_add_req, next_place
 from memshell.drivers.virtio import virtio_mem
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 
 DRIVER = "System RAM (driver)"  # in iomem, where nobody names it
-DAX = "dax0.0"  # the device of which kmem makes RAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +162,15 @@ def _kmem(mm: Mm, request: Request) -> None:
     """The dax kmem driver; the memmap goes on the device where that is asked for and can be (since v6.8)."""
     asked = request.flags & MHP_MEMMAP_ON_MEMORY and mm.features.dax.memmap_on_memory
     on_memory = bool(asked) and dax_memmap_on_memory(mm, request.nid, request.start, request.size)
-    name = request.name or DAX
-    dev_dax_kmem_probe(mm, request.nid, request.start, request.size, name, memmap_on_memory=on_memory)
+    dev_dax_kmem_probe(mm, request.nid, request.start, request.size, memmap_on_memory=on_memory)
 
 
 def _remove_kmem(mm: Mm, start: int, size: int) -> None:
-    """Unbind kmem; *start* and *size* may be those of the device, of which whole blocks are RAM."""
-    outer = next((r for r in mm.resources if r.name == DAX and r.start < start + size and r.end >= start), None)
-    if outer is None:
-        where = "drivers/dax/kmem.c:dev_dax_kmem_remove"
-        raise KernelError(f"no kmem device is at {start:#x}", "EINVAL", where=where)
-    dev_dax_kmem_remove(mm, outer)
+    """Unbind kmem; *start* may be anywhere in the device, of which whole blocks are RAM."""
+    del size
+    device = find_device(mm, start)
+    bound_driver(device)
+    dev_dax_kmem_remove(mm, device)
 
 
 def _virtio_mem(mm: Mm, request: Request | None, size: int) -> None:

@@ -177,6 +177,17 @@ class Hugetlb:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memremap:
+    """``memremap.*``: device memory with struct pages."""
+
+    subsections: bool = feature(
+        "devices are mapped by subsections of 2M; before, by whole sections, one device in each (v5.3)",
+        False,
+        {"v5.3": True},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vmstat:
     """``vmstat.*``: counters."""
 
@@ -273,6 +284,7 @@ class Features(Named):
     dax: Dax
     hugetlb: Hugetlb
     hv_balloon: HvBalloon
+    memremap: Memremap
     vmstat: Vmstat
     thp: Thp
     x86: X86

@@ -9,7 +9,7 @@ from memshell.mm import mirrors
 from memshell.mm.memory_hotplug.zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
 from memshell.mm.mm_init import memmap_init_zone_device
 from memshell.mm.mmzone import MigrateType, ZoneType
-from memshell.mm.pfn import align_up, format_size
+from memshell.mm.pfn import align_down, align_up, format_size
 from memshell.mm.state import Mm, Resource
 
 
@@ -71,12 +71,21 @@ class Pagemap:
 
 
 def refuse_conflicts(mm: Mm, start: int, end: int) -> None:
-    """Raise ENXIO where [start, end) meets System RAM, ENOMEM where another device is mapped."""
+    """Raise ENXIO where [start, end) meets System RAM, ENOMEM where another device is mapped.
+
+    Until v5.3 a device was mapped by whole sections, and a second one in a section refused.
+    """
     where = PAGEMAP_RANGE
     if any(r.name.startswith("System RAM") and r.start < end and r.end >= start for r in mm.resources):
         raise KernelError(f"{start:#x}-{end - 1:#x} meets System RAM", "ENXIO", where=where)
-    if any(p.start < end and p.start + p.size > start for p in mm.pagemaps.values()):
-        raise KernelError(f"{start:#x}-{end - 1:#x} is mapped already", "ENOMEM", where=where)
+    unit = 1 if mm.features.memremap.subsections else 1 << mm.arch.section_size_bits
+    low, high = align_down(start, unit), align_up(end, unit)
+    for pagemap in mm.pagemaps.values():
+        if pagemap.start < end and pagemap.start + pagemap.size > start:
+            raise KernelError(f"{start:#x}-{end - 1:#x} is mapped already", "ENOMEM", where=where)
+        if pagemap.start < high and pagemap.start + pagemap.size > low:
+            text = f"conflicting mapping in the same section: {pagemap.start:#x} is there"
+            raise KernelError(text, "ENOMEM", where="kernel/memremap.c:devm_memremap_pages")
 
 
 @mirrors("mm/memremap.c:memremap_pages", "v6.12", "complete")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from memshell.drivers.dax.bus import dax_memmap_on_memory
+from memshell.drivers.dax.bus import dax_memmap_on_memory, find_device
 from memshell.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memshell.drivers.nvdimm.pfn_devs import pfn_device
 from memshell.kernel.resource import drop_resource, request_region
@@ -80,12 +80,12 @@ def _kmem(replay: Replay, mm: Mm, what: str) -> None:
     on_memory = mm.features.dax.memmap_on_memory and dax_memmap_on_memory(mm, 0, dax.start, size)
     memunmap_pages(mm, (device_range(mm) or (0, 0))[0])
     drop_resource(mm, dax)
-    dev_dax_kmem_probe(mm, 0, dax.start, size, dax.name, memmap_on_memory=on_memory)
+    dev_dax_kmem_probe(mm, 0, dax.start, size, memmap_on_memory=on_memory)
 
 
 def _unbind_kmem(replay: Replay, mm: Mm, what: str) -> None:
     del replay, what
-    dev_dax_kmem_remove(mm, _dax_resource(mm))
+    dev_dax_kmem_remove(mm, find_device(mm, _dax_resource(mm).start))
 
 
 ACTIONS: tuple[tuple[str, Callable[[Any, Mm, str], None]], ...] = (

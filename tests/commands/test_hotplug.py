@@ -26,13 +26,13 @@ def test_add_goes_behind_boot_memory_above_4g(prompt):
         ("add 64T 128M", "E2BIG"),
         ("add 1G node=9", "EINVAL"),
         ("add 0x100001000 128M via=probe", "EINVAL"),
-        ("probe 0 1G", "ENXIO"),
+        ("probe 0 1G", "EBUSY"),
         ("probe 0x100000000 100M mode=kmem", "EINVAL"),
         ("probe 0x100000000 1G mode=kmem node=9", "EINVAL"),
         ("virtio-mem 1M", "EINVAL"),
         ("virtio-mem 5G", "EINVAL"),
         ("virtio-mem 1G at=0", "EEXIST"),
-        ("probe 0x70000000 4G mode=devdax", "ENXIO"),
+        ("probe 0x70000000 4G mode=devdax", "EBUSY"),
         ("probe 0x100000000 1G mode=fsdax map=dev align=1G", "ENXIO"),
         ("online memory0", "EINVAL"),
         ("offline memory0", "EINVAL"),
@@ -128,9 +128,9 @@ def test_thousands_of_blocks_are_told_in_a_line(prompt):
 
 
 def test_two_devices_do_not_share_memory(prompt):
-    """Source: mm/memremap.c:pagemap_range, a conflict with another dev_pagemap is ENOMEM."""
+    """Source: drivers/nvdimm/pmem.c:pmem_attach_disk, the driver claims the region before it maps it."""
     prompt("probe 0x100000000 1G")
-    assert "(ENOMEM from " in prompt.fails("probe 0x120000000 1G")
+    assert "(EBUSY from " in prompt.fails("probe 0x120000000 1G")
     assert "(EEXIST from " in prompt.fails("add 0x100000000 1G")
 
 
@@ -159,7 +159,7 @@ def test_kmem_takes_whole_blocks_and_goes_only_when_they_are_offline(prompt):
     prompt("probe 0x100100000 1G mode=kmem; online 33-39 movable")
     assert sorted(number for number in prompt.mm.blocks if number >= 32) == list(range(33, 40))
     assert "(EBUSY from " in prompt.fails("probe 0x108000000 --off")
-    prompt("offline 33-39; probe 0x108000000 --off")
+    prompt("undo; offline 33-39; probe 0x108000000 --off")
     assert not any(number >= 32 for number in prompt.mm.blocks)
 
 
