@@ -142,6 +142,7 @@ def _driver(mm: Mm, request: Request) -> None:
         return
     flags = MHP_MEMMAP_ON_MEMORY
     if mm.features.memmap_on_memory.caller_checks:
+        # Until v6.5 the core refuses a flag that it cannot keep, so the driver asks before; since v6.6 it falls back.
         wanted = mhp_supports_memmap_on_memory(mm, request.nid, request.start, request.size).reserve_pages
         flags = flags if wanted else 0
     group = register_group(mm, request.nid, request.size >> mm.arch.page_shift, static=True)

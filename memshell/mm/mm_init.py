@@ -18,6 +18,7 @@ def init_currently_empty_zone(mm: Mm, key: ZoneKey) -> None:
 @mirrors("mm/mm_init.c:memmap_init_range", "v6.12", "complete")
 def memmap_init_range(mm: Mm, key: ZoneKey, start_pfn: int, nr_pages: int, migratetype: MigrateType) -> None:
     """Initialise the struct pages: not given to the buddy yet, in the zone, every pageblock of *migratetype*."""
+    # New pages are PageOffline since v6.11, PG_reserved before.
     owner = Owner.OFFLINE if mm.features.memmap_init.page_offline else Owner.RESERVED
     mm.pages.set(start_pfn, start_pfn + nr_pages, Page(owner, *key))
     mm.pageblocks.set(start_pfn, start_pfn + nr_pages, migratetype)

@@ -81,6 +81,7 @@ def sparse_add_section(mm: Mm, nid: int, start_pfn: int, nr_pages: int, altmap: 
     first = align_down(start_pfn, mm.arch.pages_per_section)
     early = any(bits & SECTION_EARLY for _, _, bits in mm.sections.items(first, first + mm.arch.pages_per_section))
     bits = SECTION_PRESENT | SECTION_HAS_MEM_MAP | (SECTION_EARLY if early else 0)
+    # A section of boot keeps its memmap while a part of it is gone: the part that comes back finds it.
     if not (early and nr_pages < mm.arch.pages_per_section):
         try:
             populate_section_memmap(mm, start_pfn, nr_pages, nid, altmap)
@@ -151,6 +152,7 @@ def section_nr_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap
     if not vmemmap_can_optimize(mm, altmap) or mm.features.bug.nr_memmap_pages_ignores_dedup:
         return full
     assert mm.pgmap is not None
+    # Real are the page with the head and that with the first tails; a section inside of a compound page has neither.
     compound = 1 << mm.pgmap.vmemmap_shift
     if compound < mm.arch.pages_per_section:
         return RESERVED_PAGES * nr_pages // compound
@@ -159,6 +161,8 @@ def section_nr_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap
 
 def account_populated(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Count the memmap that section_activate() got for [pfn, +nr_pages)."""
+    # Until 6.12.45 and v6.14 SYSTEM_BOOTING chooses the counter, and the memmap of boot is never taken off it;
+    # since 6.12.46 and v6.17 the section does (both read).
     boot = mm.booting and mm.features.bug.nr_memmap_pages_by_system_state
     _add(mm, "nr_memmap_boot_pages" if boot else "nr_memmap_pages", section_nr_vmemmap_pages(mm, pfn, nr_pages, altmap))
 

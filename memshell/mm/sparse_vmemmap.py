@@ -103,6 +103,7 @@ def _free_never_initialised(mm: Mm, pfn: int, nr_pages: int) -> None:
     arch, features = mm.arch, mm.profile.features
     subsections = arch.pages_per_section // arch.pages_per_subsection
     bit = ((pfn + nr_pages // 2) % arch.pages_per_section >> arch.pageblock_order) * features.pageblock.flag_bits
+    # Offset of pageblock_flags in struct mem_section_usage: behind rcu_head and subsection_map, in whole longs.
     flags = (16 if features.sparse.usage_rcu else 0) + 8 * -(-subsections // 64)
     why = f"the memmap in the block is freed to the buddy, pfn {pfn:#x}"
     raise page_fault(flags + bit // 64 * 8, "get_pfnblock_flags_mask", why)

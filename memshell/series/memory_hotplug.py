@@ -90,6 +90,7 @@ def add_pages_restricted(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: Vmem
         done = pfn + nr_pages
     finally:
         broke_off = done < pfn + nr_pages
+        # The constructor of 2019 marks what the whole add would have, also when it broke off (bug.count_set_after_failed_add).
         whole = nr_pages if not broke_off or series(mm).bug.count_set_after_failed_add else done - pfn
         if isinstance(altmap, RangeAltmap) and series(mm).vmemmap.mark == "range":
             mark_vmemmap_range(mm, altmap, whole)

@@ -94,6 +94,8 @@ def _count_head(mm: Mm, altmap: RangeAltmap, head: int) -> None:
     fresh = not altmap.marks and not series(mm).bug.mark_counts_garbage
     count = 1 if fresh else page.refcount + 1
     write(mm, head, page._replace(refcount=count))
+    # A section holds the memmaps of PAGE_SIZE / sizeof(struct page) sections. The series compares with sizeof(struct page):
+    # both are 64 with pages of 4K, and only there.
     full = (
         mm.arch.struct_page_size
         if series(mm).bug.nr_sects_uses_sizeof_page

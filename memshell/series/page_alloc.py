@@ -51,6 +51,7 @@ def init_single_page(mm: Mm, key: ZoneKey, page: StructPage, *, mark: bool) -> S
     """__init_single_page() and SetPageReserved() for one struct page."""
     if not mark or not series(mm).check.init_single_page_zero:
         return StructPage(in_zone(0, key) | PG_RESERVED, 0, 1, 0, -1)
+    # The head's count says how many sections still have their memmap in the range: without the check it is lost here.
     count = page.refcount if series(mm).check.init_single_page_count else 1
     return page._replace(flags=in_zone(page.flags, key) | PG_RESERVED, refcount=count, mapcount=-1)
 

@@ -105,7 +105,9 @@ class Powerpc(Arch):
 
         Source: book3s64/hugetlbpage.c for the pageblock.
         """
+        # MAX_PAGE_ORDER (ARCH_FORCE_MAX_ORDER): 8 with pages of 64K, which is a section of 16M; 12 with pages of 4K.
         shift, top = (16, 8) if large else (12, 12)
+        # hpage_shift: the first of 16M, 1M, 2M that the MMU has. A pageblock is as large, but no larger than the largest order.
         huge = 21 if radix else 24 if large_pages else 0
         order = min(huge - shift, top) if huge else top
         return replace(

@@ -88,6 +88,7 @@ class S390(Arch):
             raise UsageError(
                 f"struct_page={size} cannot be", hint="a multiple of 8 from 56 to 96; 64 in nearly every kernel"
             )
+        # Until v6.9 the start of the vmemmap ends what can be mapped; since v6.10 memory and standby memory do, from 512 GiB on.
         end = max(memparse(options["ram"]) + memparse(options["standby"]), MAX_DCSS)
         edat = 0 if options["edat"] == "off" else int(options["edat"])
         return replace(

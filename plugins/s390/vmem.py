@@ -73,6 +73,7 @@ def vmem_add_mapping(mm: Mm, start: int, size: int, *, edat: int, early: bool = 
             crst_tables(mm, offset + at, segment=not large, early=early)
             for va in range(offset + at, offset + stop, SEGMENT) if not edat else ():
                 page_table(mm, va, early=early)
+            # EDAT2 maps regions of 2G, EDAT1 segments of 1M, a machine without it pages.
             leaf = REGION3 if large else SEGMENT if edat else mm.arch.page_size
             set_leaf(mm, offset + at, offset + stop, leaf, at >> mm.arch.page_shift, "ram")
             at = stop
@@ -146,6 +147,7 @@ def _map(mm: Mm, va: int, size: int, altmap: VmemAltmap | None) -> bool:
 def vmem_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
     """Unmap the struct pages at [start, end), give their pages back, free empty tables."""
     for a, b, leaf in list(mm.leaves.items(align_down(start, SEGMENT), align_up(end, SEGMENT))):
+        # A segment may hold struct pages of neighbours: it is looked at whole.
         first, last = (a, b) if leaf.size == SEGMENT else (max(a, start), min(b, end))
         for va in range(align_down(first, leaf.size), last, leaf.size):
             free_vmemmap_leaf(mm, va, leaf.size, altmap)

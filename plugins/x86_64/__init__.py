@@ -205,9 +205,11 @@ def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int, max
         present = sum(max(min(b, high) - max(a, low), 0) for a, b, _ in ranges)
         if not present:
             continue
+        # 158 pages of the first MiB; 25,798 stay below 4G when there is memory above, where the rest is (recordings).
         kept = 158 if kind is ZoneType.DMA else reserved - 158 if kind is highest else 25798
         reserved -= 0 if kind is ZoneType.DMA or kind is highest else 25798
         managed = present - min(kept, present)
+        # What is in use lies where the highest memory is, but for 128 pages of each lower zone (recorded above 4G).
         free = managed - min(managed, used if kind is highest else 128)
         orders = (*(free >> order & 1 for order in range(max_order)), free >> max_order)
         end = min(high, max(b for _, b, _ in ranges)) if kind is highest else high

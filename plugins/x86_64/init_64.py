@@ -128,6 +128,7 @@ def x86_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) ->
 )
 def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = None, *, vmemmap: bool = False) -> None:
     """Remove the leaves of [start, end) and the tables that are empty then; vmemmap pages go back to where they came from."""
+    # A leaf of the vmemmap may hold struct pages of neighbours: it is looked at whole.
     low, high = (align_down(start, PMD), align_up(end, PMD)) if vmemmap else (start, end)
     for a, b, leaf in list(mm.leaves.items(low, high)):
         if not vmemmap and leaf.size == PUD and mm.features.bug.x86_fills_partly_removed_leaf:

@@ -35,6 +35,7 @@ def dev_dax_kmem_probe(mm: Mm, nid: int, start: int, size: int, *, memmap_on_mem
         device = DevDax(new_name(mm, "kmem"), "kmem", start, size, nid, mm.block_size, "", first, last - first)
     group = register_group(mm, nid, last - first >> mm.arch.page_shift, static=True)
     outer = request_region(mm, first, last - first, device.name)
+    # The flag comes with the device's attribute memmap_on_memory (v6.8); before, kmem never sets it.
     flags = MHP_MEMMAP_ON_MEMORY if memmap_on_memory else 0
     try:
         add_memory_driver_managed(mm, nid, first, last - first, flags, group, "System RAM (kmem)")

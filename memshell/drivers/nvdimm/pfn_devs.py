@@ -31,6 +31,7 @@ def nd_pfn_geometry(start: int, size: int, *, align: int, page_size: int, on_dev
     """
     info = align_up(SUPERBLOCK, page_size)
     end_trunc = (start + size) % align
+    # The memmap has room in front of the data only with map=dev.
     pages = (size - SUPERBLOCK) // page_size if on_device else 0
     dataoff = align_up(start + SUPERBLOCK + MAX_STRUCT_PAGE_SIZE * pages, align) - start
     if dataoff >= size - end_trunc:

@@ -245,6 +245,7 @@ def virtio_mem_fake_online(mm: Mm, start: int, nr_pages: int) -> None:
 
 def _unplug(mm: Mm, want: int) -> int:
     """virtio_mem_sbm_unplug_request(): offline blocks first, then movable, then kernel; from the highest. Return what is left."""
+    # Offline blocks first; of online ones those plugged in part before whole ones, in either case movable before kernel.
     for kind, partial in (
         ("offline", True),
         ("offline", False),

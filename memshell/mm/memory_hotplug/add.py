@@ -106,9 +106,12 @@ def create_altmaps_and_memory_blocks(
 
 def _add_block_with_altmap(mm: Mm, nid: int, group: int | None, start: int, placement: Placement) -> None:
     pfn = start >> mm.arch.page_shift
+    # altmap->free: the whole block until v6.5, since v6.6 memmap_on_memory_pages(), the padding of force included.
     free = mm.block_pages if mm.features.altmap.whole_block else placement.reserve_pages
     altmap = VmemAltmap(pfn, pfn + mm.block_pages - 1, free)
     mm.arch.arch_add_memory(mm, nid, start, mm.block_size, altmap)
+    # Nothing is taken where the struct pages are mapped already: on powerpc one 2M leaf holds those of 2 GiB.
+    # The kernel keeps the pages in the block all the same (bug.ppc_premapped_waste).
     used = altmap if altmap.alloc or mm.features.bug.ppc_premapped_waste else None
     try:
         create_memory_block_devices(mm, start, mm.block_size, nid, used, group)

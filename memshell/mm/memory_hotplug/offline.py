@@ -64,6 +64,7 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 def offline_isolated_range(mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
     """Take the isolated pages out; return how many managed and how many present pages go with them."""
     managed, nr_pages = offline_isolated_pages(mm, start_pfn, end_pfn), end_pfn - start_pfn
+    # Managed loses every page until v6.10, since v6.11 those that were not PageOffline already; present every page.
     return nr_pages if mm.features.bug.offline_counts_page_offline else managed, nr_pages
 
 

@@ -27,6 +27,7 @@ def default_zone_for_pfn(mm: Mm, nid: int, start_pfn: int, nr_pages: int) -> Zon
             f"contig-zones: inside the span of {kernel.label}: {'yes' if in_kernel else 'no'}, "
             f"of Movable: {'yes' if in_movable else 'no'}"
         )
+    # The one zone whose span the range meets; where it meets both or none, the parameter movable_node decides.
     if in_kernel != in_movable:
         return kernel if in_kernel else ZoneType.MOVABLE
     return ZoneType.MOVABLE if mm.params.movable_node else kernel

@@ -139,6 +139,7 @@ def offline_and_remove_memory(mm: Mm, start: int, size: int) -> None:
 
     def offline(block: MemoryBlock) -> None:
         if block.state == "online":
+            # try_offline_memory_block() remembers the kind of zone, not the zone: a block of DMA32 may come back as Normal.
             kind = "online_movable" if block.zone is not None and block.zone.label == "Movable" else "online_kernel"
             memory_subsys_offline(mm, block.id)
             done.append((block.id, kind))

@@ -60,6 +60,7 @@ def shrink_zone_span(mm: Mm, key: ZoneKey, start_pfn: int, end_pfn: int) -> None
     steps by subsections; runs give the same pfns.
     """
     zone = mm.zones[key]
+    # Where no online page of the zone is left beyond the edge, start and span become 0.
     if zone.start_pfn == start_pfn:
         pfn = next((a for a, _, page in mm.pages.items(end_pfn, zone.end_pfn) if _counts(mm, a, page, key)), None)
         change = (

@@ -65,6 +65,7 @@ def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None,
         raise KernelError(text, "ENOMEM", where="drivers/base/memory.c:add_memory_block")
     kept = 0
     if altmap is not None:
+        # nr_vmemmap_pages: what the memmap took until v6.5, since v6.6 all that was set aside for it.
         kept = altmap.alloc if mm.features.altmap.whole_block else altmap.free
     mm.blocks[block_id] = MemoryBlock(block_id, nid, altmap=altmap, group=group, nr_vmemmap_pages=kept)
 

@@ -41,6 +41,7 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
         try:
             online_pages(mm, start + kept, nr_pages - kept, key, block.group)
         except KernelError:
+            # The memmap's pages leave present first: offline_pages() compares what is left of the node with what goes.
             if kept:
                 mhp_deinit_memmap_on_memory(mm, start, kept, key)
             raise
