@@ -42,6 +42,7 @@ def test_an_error_is_one_line_and_the_session_goes_on(terminal):
     assert "expect failed: 1 == 2\n    actual 1, off by -1" in shell.run("expect 1 == 2")
 
 
+@pytest.mark.slow
 def test_tab_completes_with_descriptions(terminal):
     shell = terminal()
     shell.run(USE)
@@ -75,6 +76,7 @@ def test_lines_go_on_until_a_block_is_complete(terminal):
     assert "actual 2" in shell.run("expect $a == 7")
 
 
+@pytest.mark.slow
 def test_the_history_is_kept_and_searched(terminal, tmp_path):
     shell = terminal()
     shell.run(USE)
@@ -170,6 +172,7 @@ def test_a_home_that_cannot_be_written_costs_the_history_and_not_the_session(ter
     assert shell.leave() == 0
 
 
+@pytest.mark.slow
 def test_colour_only_where_it_is_wanted(terminal):
     coloured = re.compile(r"\x1b\[[0-9;]*(3[1-7]|9[1-7])[0-9;]*m")
     shell = terminal()
@@ -189,6 +192,7 @@ def test_a_dumb_terminal_gets_plain_lines(terminal):
     shell.process.close(force=True)
 
 
+@pytest.mark.slow
 def test_the_toolbar_is_under_the_prompt(tmp_path):
     shell = Terminal(tmp_path, PROMPT_TOOLKIT_NO_CPR="")
     shell.process.expect_exact("\x1b[6n")  # where is the cursor?
@@ -213,6 +217,7 @@ def test_help_names_every_command_and_shows_examples(terminal):
     assert "EXAMPLES" in shell.run("undo --help")
 
 
+@pytest.mark.slow
 def test_vi_keys(terminal):
     shell = terminal(MEMSHELL_KEYS="vi")
     shell.type("undox\x1b", 0.7)  # Escape: to normal mode
