@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from memshell.commands.topics import TOPICS, topic_text
+from memshell.errors import UsageError, did_you_mean
 from memshell.shell.dispatch import help_text
 from memshell.shell.registry import FAMILIES, ArgType, arg, command
 from memshell.shell.types import TEXT
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 def _topics(shell: Shell, _prefix: str) -> Suggestions:
     yield from ((item.name, item.summary) for item in shell.registry)
     yield from ((word, text) for word, (_form, text) in shell.player.directives.items())
+    yield from ((word, topic.text) for word, topic in TOPICS.items())
 
 
 TOPIC = ArgType("COMMAND", TEXT.convert, _topics)
@@ -25,7 +28,7 @@ TOPIC = ArgType("COMMAND", TEXT.convert, _topics)
 
 @command(
     "session",
-    arg("topic", TOPIC, "a command or a word of the language", nargs="?"),
+    arg("topic", TOPIC, "a command, a word of the language, or a tool such as daxctl", nargs="?"),
     needs_machine=False,
     examples="""
 > help repeat
@@ -37,7 +40,8 @@ repeat N [as NAME] ... end
 def help_(shell: Shell, args: Namespace) -> str:
     """Show the commands, or what one does, with examples.
 
-    ``CMD --help`` is the same as ``help CMD``.
+    ``CMD --help`` is the same as ``help CMD``. Tools and drivers that people know have a page too, with what is
+    typed here instead: chmem, daxctl, ndctl, drmgr, virsh, hv_balloon, xen, sysfs, crash.
     """
     if args.topic is None:
         return _overview(shell)
@@ -46,7 +50,14 @@ def help_(shell: Shell, args: Namespace) -> str:
         return f"{form}\n\n    {text}\n"
     if args.topic in shell.settings.aliases:
         return f"{args.topic} is an alias for: {shell.settings.aliases[args.topic]}\n"
-    return help_text(shell.find_command(args.topic), shell.output.width)
+    known = None if args.topic in shell.registry else topic_text(args.topic)
+    if known is not None:
+        return known
+    try:
+        return help_text(shell.find_command(args.topic), shell.output.width)
+    except UsageError as error:
+        hint = did_you_mean(args.topic, [*TOPICS, *shell.player.directives, *(item.name for item in shell.registry)])
+        raise UsageError(error.message, hint=hint or error.hint) from error
 
 
 def _overview(shell: Shell) -> str:
