@@ -207,7 +207,7 @@ class Thp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X86:
-    """``x86.*``."""
+    """``x86.*``: the size of memory blocks."""
 
     block_size_by_advice: bool = feature(
         "the block size follows advice (CFMWS) and is halved until it divides the end of RAM, on bare metal too (v6.17)",
@@ -218,7 +218,7 @@ class X86:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm64:
-    """``arm64.*``."""
+    """``arm64.*``: the direct map."""
 
     rodata_noalias: bool = feature(
         "rodata=on has the direct map in pages, as rodata=full had, and rodata=noalias is what on was (v6.18)",
@@ -229,7 +229,7 @@ class Arm64:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Powerpc:
-    """``powerpc.*``."""
+    """``powerpc.*``: the vmemmap."""
 
     radix_vmemmap_walk: bool = feature(
         "radix builds the vmemmap by walking its tables: 2M leaves where one fits, else pages; before, 2M always (v6.6)",
@@ -245,7 +245,7 @@ class Powerpc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S390:
-    """``s390.*``."""
+    """``s390.*``: sections, what can be mapped, standby memory, page tables."""
 
     removes_memory: bool = feature("arch_remove_memory() works; before it was EBUSY (v5.3)", False, {"v5.3": True})
     section_size_bits: int = feature("SECTION_SIZE_BITS", 28, {"v7.2": 27})

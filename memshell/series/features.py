@@ -66,7 +66,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offline(upstream.Offline):
-    """``offline.*``."""
+    """``offline.*``: offline_pages()."""
 
     skips_vmemmap_block: bool = feature(
         "a block of marked pages only is offlined without isolation and migration", False, {"rfc-v2-2019": True}
@@ -75,7 +75,7 @@ class Offline(upstream.Offline):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Altmap(upstream.Altmap):
-    """``altmap.*``."""
+    """``altmap.*``: the altmap of the whole add."""
 
     reserve: int = feature("what the reserve field of the altmap on the stack holds; the series never sets it", 0)
 

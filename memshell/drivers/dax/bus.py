@@ -45,7 +45,7 @@ class DevDax:
 
     @property
     def end(self) -> int:
-        """The first byte behind it."""
+        """The first byte behind the device."""
         return self.start + self.size
 
 

@@ -44,7 +44,7 @@ class Folios(NamedTuple):
 
     @property
     def nr(self) -> int:
-        """How many huge pages."""
+        """The number of huge pages."""
         return (self.end - self.start) >> self.order
 
 
