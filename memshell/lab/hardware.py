@@ -24,11 +24,13 @@ class Hardware:
     cpu: tuple[str, ...] = ()  # switches of the processor
     words: tuple[str, ...] = ()
     virtio_mem: int = 0  # the region of a virtio-mem device, 0 for none
+    virtio_at: int = 0
+    virtio_node: int = 0
 
     @property
     def maxmem(self) -> int:
         """The end of what can be plugged: whole GiB."""
-        return align_up(self.ram + self.room, GiB)
+        return align_up(self.ram + self.room + self.virtio_mem, GiB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ class Board:
         if not hardware.virtio_mem:
             return []
         backend = f"memory-backend-ram,id=mvirtio,size={hardware.virtio_mem}"
-        return ["-object", backend, "-device", "virtio-mem-pci,id=virtio,memdev=mvirtio,requested-size=0"]
+        device = f"virtio-mem-pci,id=virtio,memdev=mvirtio,requested-size=0,memaddr={hardware.virtio_at}"
+        node = f",node={hardware.virtio_node}" if hardware.nodes > 1 else ""
+        return ["-object", backend, "-device", device + node]
 
 
 BOARDS: Mapping[str, Board] = {

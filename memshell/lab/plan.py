@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from memshell.commands.device import REGION
 from memshell.commands.hotplug import exact_range, free_place, left_to_do, named_addresses
 from memshell.errors import CommandError, KernelCrash, KernelError
 from memshell.lab.hardware import Hardware
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 MEMORY = "/sys/devices/system/memory"
 MODULE = "/sys/module/memory_hotplug/parameters"
+RELEASED = ("N", "Y", "force")  # of memory_hotplug.memmap_on_memory
 # Commands that change the model's machine and have nothing to do with what a real one does.
 SETTINGS = ("profile", "undo", "redo", "fault")
 
@@ -164,6 +166,8 @@ class Planner(Player):
         if machine is None or args.arch is None:
             return
         mm = machine.mm
+        if mm.policy.parameter not in RELEASED:
+            raise CommandError(f"policy {mm.policy.name} is of no released kernel", hint="policy=buddy, for one")
         options = dict(word.split("=", 1) for word in args.options or ())
         hardware = hardware_of(mm, options)
         self.plan.boots.append(Boot(hardware, mm.policy.parameter, mm.profile.name, mm.block_size))
@@ -323,6 +327,16 @@ def _set(planner: Planner, args: Namespace) -> Ops:
     return [Cannot(f"no kernel has a switch for {name} while it runs")]
 
 
+def _virtio_mem(planner: Planner, args: Namespace) -> Ops:
+    """The device is there from boot on, where the model puts it, with nothing plugged."""
+    mm, boot = planner.shell.need_machine().mm, planner.boot
+    if mm.virtio_mem is None:
+        region = REGION if args.region is None else args.region
+        at = free_place(mm, region) if args.at is None else args.at
+        boot.hardware = replace(boot.hardware, virtio_mem=region, virtio_at=at, virtio_node=args.node or 0)
+    return [{"op": "virtio_mem_request", "size": args.size}]
+
+
 def _written(path: str, value: str) -> Mapping[str, Any]:
     return {"op": "other", "what": f"{value} > {path}", "path": path, "value": value}
 
@@ -338,6 +352,8 @@ def _reboot(planner: Planner, parameter: str) -> Ops:
     boot = planner.boot
     if parameter == boot.policy:
         return []
+    if parameter not in RELEASED:
+        return [Cannot(f"no released kernel knows memmap_on_memory={parameter}")]
     if boot.dimms:
         return [Cannot("memmap_on_memory is read at boot: nothing may be plugged when it changes")]
     if not boot.actions():
@@ -354,6 +370,7 @@ TRANSLATIONS: Mapping[str, Callable[[Planner, Namespace], Ops]] = {
     "eject": _eject,
     "remove": _remove,
     "set": _set,
+    "virtio-mem": _virtio_mem,
     "write": _write,
     "policy": _policy,
 }

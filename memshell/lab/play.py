@@ -19,7 +19,7 @@ from memshell.lab.record import Recorder, start_recording, why_gone
 from memshell.mm.pfn import format_size
 
 WRITE_LIMIT = 20  # seconds; then a signal ends a write
-ADD_LIMIT, EJECT_LIMIT = 30.0, 30.0
+ADD_LIMIT, EJECT_LIMIT, REQUEST_LIMIT = 30.0, 30.0, 15.0
 IN_PROGRESS = (0, 132)  # of _OST: done, and 0x84 not yet.  Source: ACPI 6.5, 6.3.5
 TIMED_OUT = 110  # as recordings have it: we stopped waiting
 SETTLE = 0.2  # seconds for what the kernel does behind an answer
@@ -224,6 +224,27 @@ class Session:
             errno = 0 if outcome == "deleted" else -1
             self.recorder.step(action.text, op, errno, outcome=outcome, ost_status=status)
 
+    def request(self, action: Action) -> None:
+        """Ask the virtio-mem device for another size, and wait until it has it, or does not come nearer."""
+        op, qemu = _op(action), self.qemu
+        first, pages = (
+            qemu.hardware.virtio_at // self.recorder.page_size,
+            qemu.hardware.virtio_mem // self.recorder.page_size,
+        )
+        if (first, first + pages) not in self.recorder.ranges:
+            self.recorder.ranges.insert(0, (first, first + pages))
+        qemu.command("qom-set", path="/machine/peripheral/virtio", property="requested-size", value=op["size"])
+        end = time.monotonic() + REQUEST_LIMIT
+        while (plugged := self._plugged_size()) != op["size"] and time.monotonic() < end:
+            time.sleep(SETTLE)
+        time.sleep(2 * SETTLE)
+        errno = 0 if plugged == op["size"] else -1
+        self.recorder.step(action.text, op, errno, requested=op["size"], plugged=self._plugged_size())
+
+    def _plugged_size(self) -> int:
+        devices = self.qemu.command("query-memory-devices")
+        return next(int(device["data"]["size"]) for device in devices if device["data"].get("id") == "virtio")
+
     def write(self, action: Action) -> None:
         """Write a parameter."""
         op = _op(action)
@@ -261,4 +282,5 @@ PLAYERS: Mapping[str, Callable[[Session, Action], None]] = {
     "write_state": Session.states,
     "eject": Session.eject,
     "other": Session.write,
+    "virtio_mem_request": Session.request,
 }

@@ -93,7 +93,7 @@ def step_rows(one: Compared) -> Iterator[dict[str, Any]]:
     for outcome in one.ran.outcomes:
         step = outcome.step
         if isinstance(step, Action):
-            kernel = f"not played: {step.cannot}" if step.cannot else _kernel_answer(outcome)
+            kernel = f"not played: {step.cannot}" if step.cannot else kernel_answer(outcome)
             model = step.errno or "ok"
         else:
             verdict = next(verdicts)
@@ -104,7 +104,8 @@ def step_rows(one: Compared) -> Iterator[dict[str, Any]]:
         yield {"line": step.where.line, "step": step.text, "model": model, "kernel": kernel}
 
 
-def _kernel_answer(outcome: Outcome) -> str:
+def kernel_answer(outcome: Outcome) -> str:
+    """Return how an action ended on the kernel, in a word or two."""
     step = outcome.recorded
     if outcome.missing:
         return f"not played: there is no {outcome.missing} here"

@@ -39,6 +39,8 @@ def guest_state(text: str) -> dict[str, Any]:
     tree = GuestTree(text)
     state = read_state(tree)
     _, state["pageblocks"] = pagetypeinfo(tree.files.get("proc/pagetypeinfo", ""))
+    # What a virtio driver claims of a bus is no memory; the region of virtio-mem is the model's to place.
+    state["iomem"] = [line for line in state.get("iomem", ()) if not line[3].startswith("virtio")]
     meminfo = state["meminfo_kb"]
     state["meminfo_kb"] = {
         name: value for name, value in meminfo.items() if name in MEMORY_KB or name.startswith(("DirectMap", "Huge"))

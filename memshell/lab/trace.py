@@ -10,8 +10,19 @@ from memshell.lab.guest import Guest
 from memshell.verify.calls import modelled, probes
 
 TRACING = "/sys/kernel/tracing"
-LINE = re.compile(r"\s*.+?-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): ([EX])_(\w+): \(.*?\)(?: r=(0x[0-9a-f]+|-?\d+))?")
+LINE = re.compile(r"\s*.+?-(\d+)\s+\[\d+\](?:\s+\S+)?\s+([\d.]+): ([EX])_(\w+): \(.*?\)(?: r=(0x[0-9a-f]+|-?\d+))?")
 MAX_ERRNO = 4095
+# Called for each pageblock or each free block: no return probe, or a trace of 1G would take a minute to read.
+FREQUENT = (
+    "__free_pages_core",
+    "generic_online_page",
+    "set_migratetype_isolate",
+    "unset_migratetype_isolate",
+    "vmemmap_alloc_block",
+    "vmemmap_alloc_block_buf",
+    "vmemmap_set_pmd",
+    "free_pagetable",
+)
 RETURNS = ("add_memory_resource", "__add_memory", "add_memory")  # whose return is that of an add
 REFUSALS = ("offline_pages", "memory_subsys_offline", "try_remove_memory")  # whose errno is that of a refused eject
 
@@ -28,11 +39,13 @@ def install(guest: Guest, names: Iterable[str]) -> list[str]:
     if guest.shell(f"[ -f {events} ]")[1]:
         return []
     words = " ".join(names)
+    often = "|".join(FREQUENT)
     # A function that returns nothing has no $retval, and the kernel knows.
-    result = f'{{ echo "r:lab/X_$f $f r=\\$retval" >> {events} || echo "r:lab/X_$f $f" >> {events}; }}'
-    guest.shell(f'for f in {words}; do {{ echo "p:lab/E_$f $f" >> {events} && {result}; }} 2>/dev/null; done', 120)
+    result = f'case $f in {often}) ;; *) echo "r:lab/X_$f $f r=\\$retval" >> {events} || echo "r:lab/X_$f $f" >> {events};; esac'
+    guest.shell(f'for f in {words}; do {{ echo "p:lab/E_$f $f" >> {events} && {result}; }} 2>/dev/null; done', 300)
     text, _ = guest.shell(f"texts {events}")
     found = set(re.findall(r"^p\d*:lab/E_(\w+) ", text, re.MULTILINE))
+    guest.shell(f"echo noirq-info > $R{TRACING}/trace_options")
     guest.shell(f"echo 16384 > $R{TRACING}/buffer_size_kb; echo 1 > $R{TRACING}/events/lab/enable", 60)
     clear(guest)
     return sorted(found)
@@ -61,7 +74,8 @@ def calls_of(text: str) -> list[list[Any]]:
         stack = stacks.setdefault(task, [])
         if kind == "E":
             calls.append([len(stack), name, [], None, None])
-            stack.append((calls[-1], float(stamp)))
+            if name not in FREQUENT:
+                stack.append((calls[-1], float(stamp)))
             continue
         at = next((i for i in range(len(stack) - 1, -1, -1) if stack[i][0][1] == name), None)
         if at is not None:

@@ -27,12 +27,15 @@ MODES = {
     ),
     "vmlinux": ("FILE [--json]", "facts from a kernel image (--symbols NAME,... --struct NAME,...)"),
     "capture": ("[--root DIR] [-o FILE]", "this machine, or a copied /proc and /sys -> a file for `use FILE`"),
-    "lab": ("doctor|run|fuzz ...", "the same scenario on a real kernel in QEMU, compared with the model"),
+    "lab": ("doctor|run|fuzz|initrd ...", "the same scenario on a real kernel in QEMU, compared with the model"),
     "verify": ("RECORDING... [--json]", "replay what a real kernel did and compare"),
     "fidelity": ("[NAME] [--files]", "the kernel functions that are modelled, how completely, and where"),
     "plugins": ("[--json] [--time]", "the plugins and how they fare"),
     "new-plugin": ("KIND NAME [DIR]", "write the project of a plugin: arch, policy or commands"),
-    "export": ("KIND OUT [FILE...]", "play FILEs and write the machine as sysroot, svg, html or json"),
+    "export": (
+        "KIND OUT [FILE...]",
+        "play FILEs and write the machine as sysroot, svg, html or json, or a script for QEMU",
+    ),
 }
 
 

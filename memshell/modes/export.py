@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from memshell.errors import MemshellError
+from memshell.errors import CommandError, MemshellError, UsageError
 from memshell.modes import mode_parser
 from memshell.modes.players import make_player, tell
 from memshell.paths import find_scenario
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Play, then do what the command ``export`` does."""
     parser = mode_parser("export", "play scenarios, or what stands on standard input, and write the machine")
-    parser.add_argument("kind", metavar="sysroot|svg|html|json")
+    parser.add_argument("kind", metavar="sysroot|svg|html|json|script")
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("files", nargs="*", metavar="FILE")
     parser.add_argument("--force", action="store_true", help="write over what is there")
     args = parser.parse_args(rest, namespace=args)
+    if args.kind == "script":
+        return _script(args)
     player = make_player(args)
     player.echo = False
     try:
@@ -32,4 +34,32 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         sys.stdout.write(player.command(["export", args.kind, args.out, *["--force"] * args.force]))
     except MemshellError as failure:
         return tell(failure, debug=args.debug)
+    return 0
+
+
+def _script(args: argparse.Namespace) -> int:
+    """Write one scenario as the shell script that a real machine plays it with."""
+    from functools import partial
+    from pathlib import Path
+
+    from memshell.lab.plan import make_plan
+    from memshell.lab.script import script
+    from memshell.modes.players import chosen_plugins
+    from memshell.scenario.files import read_scenario
+
+    if len(args.files) > 1:
+        raise UsageError("a script is of one scenario", hint="memshell export script OUT.sh FILE")
+    name = find_scenario(args.files[0]) if args.files else "<stdin>"
+    text = read_scenario(name) if args.files else sys.stdin.read()
+    out = Path(args.out)
+    written = script(make_plan(name, text, partial(chosen_plugins, args)))
+    try:
+        with out.open("w" if args.force else "x", encoding="utf-8") as file:
+            file.write(written)
+        out.chmod(0o755)
+    except FileExistsError as error:
+        raise CommandError(f"{out} exists", hint="--force writes over it") from error
+    except OSError as error:
+        raise CommandError(f"cannot write {out}: {error.strerror}") from error
+    print(f"{out}: {len(written.splitlines())} lines")
     return 0

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from memshell.lab.play import Lab
 
+LIMIT = 600.0  # seconds
+
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Do what the word behind ``lab`` says."""
@@ -110,6 +112,24 @@ def _fuzz(args: argparse.Namespace, rest: list[str]) -> int:
     return 1 if bad else 0
 
 
+def _initrd(args: argparse.Namespace, rest: list[str]) -> int:
+    from memshell.lab.doctor import find_busybox
+    from memshell.lab.hardware import BOARDS, board_of
+    from memshell.lab.initramfs import initramfs
+
+    parser = mode_parser("lab initrd", "write the guest's root, for the script of `export script`")
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("--arch", default="x86_64", choices=list(BOARDS))
+    args = parser.parse_args(rest, namespace=args)
+    data = initramfs(find_busybox().read_bytes(), board_of(args.arch).tty, {})
+    try:
+        args.out.write_bytes(data)
+    except OSError as error:
+        raise CommandError(f"cannot write {args.out}: {error.strerror}") from error
+    print(f"{args.out}: {len(data)} bytes")
+    return 0
+
+
 def add_kernel(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which kernel boots, and how long it may take."""
     parser.add_argument(
@@ -117,11 +137,16 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--modules", type=Path, metavar="DIR", help="where its modules are, if not beside it")
     parser.add_argument("--no-calls", action="store_true", help="put no probe on the kernel's functions")
-    parser.add_argument("--limit", type=float, default=600, metavar="S", help="seconds that a boot may take; 600")
+    parser.add_argument("--limit", type=float, default=LIMIT, metavar="S", help="seconds that a boot may take; 600")
 
 
 def make_lab(args: argparse.Namespace) -> Lab:
-    """Return the lab that the options describe.  Raises CommandError where something is missing."""
+    """Return the lab that the options of `add_kernel` describe."""
+    return lab_of(args.kernel, args.modules, args.limit, calls=not args.no_calls)
+
+
+def lab_of(kernel: Path | None, modules: Path | None = None, limit: float = LIMIT, *, calls: bool = True) -> Lab:
+    """Return a lab for *kernel*, or for the one in /boot.  Raises CommandError where something is missing."""
     from importlib.util import find_spec
 
     from memshell.lab.doctor import default_kernel, find_busybox
@@ -132,10 +157,10 @@ def make_lab(args: argparse.Namespace) -> Lab:
         raise CommandError(
             "the Python package qemu.qmp is not installed", hint="memshell lab doctor says what is missing"
         )
-    kernel = args.kernel or default_kernel()
+    kernel = kernel or default_kernel()
     if kernel is None:
         raise CommandError("there is no kernel in /boot", hint="name one: --kernel IMAGE")
-    return Lab(open_image(kernel, args.modules), find_busybox(), args.limit, not args.no_calls, _progress())
+    return Lab(open_image(kernel, modules), find_busybox(), limit, calls, _progress())
 
 
 def _progress() -> Callable[[str], None]:
@@ -164,5 +189,6 @@ def write_recordings(out: Path, recordings: list[dict[str, Any]]) -> None:
 WORDS: dict[str, tuple[Callable[[argparse.Namespace, list[str]], int], str]] = {
     "doctor": (_doctor, "say what is missing here, and how to install it"),
     "fuzz": (_fuzz, "random sequences on both; differences are shortened and saved"),
+    "initrd": (_initrd, "write the guest's root, for `export script`"),
     "run": (_run, "play a scenario on the model and on a kernel, and compare"),
 }

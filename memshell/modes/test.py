@@ -12,7 +12,7 @@ from memshell.errors import UsageError
 from memshell.modes import mode_parser
 from memshell.paths import scenario_root
 from memshell.scenario.reports import junit, ktap, plain_line, summary
-from memshell.scenario.suite import Case, apply_edits, find_files, play_case
+from memshell.scenario.suite import Case, apply_edits, find_files, play_case, shared_plugins
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +29,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("--keep-going", action="store_true", default=args.keep_going)
     parser.add_argument("-k", dest="wanted", default="", metavar="NAME", help="only paths that contain NAME")
     parser.add_argument("-j", dest="jobs", type=int, default=1, metavar="N", help="play N files at a time")
+    parser.add_argument(
+        "--on", action="append", metavar="model|lab:IMAGE", help="where to play; more than once for both"
+    )
     args = parser.parse_args(rest, namespace=args)
     if args.update and os.environ.get("CI", "").lower() not in {"", "0", "false"}:
         raise UsageError("--update is refused under CI", hint="run it where the changes can be read")
@@ -48,6 +51,16 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _play(paths: list[str], args: argparse.Namespace) -> Iterator[Case]:
+    for engine in args.on or ["model"]:
+        if engine == "model":
+            yield from _play_on_model(paths, args)
+        elif engine.startswith("lab:"):
+            yield from _play_on_kernel(paths, engine.removeprefix("lab:"))
+        else:
+            raise UsageError(f"--on {engine}: there is no such engine", hint="model, or lab:IMAGE")
+
+
+def _play_on_model(paths: list[str], args: argparse.Namespace) -> Iterator[Case]:
     play = partial(play_case, update=args.update, keep_going=args.keep_going)
     if args.jobs <= 1 or len(paths) == 1:
         yield from map(play, paths)
@@ -56,6 +69,17 @@ def _play(paths: list[str], args: argparse.Namespace) -> Iterator[Case]:
 
     with ProcessPoolExecutor(args.jobs) as pool:
         yield from pool.map(play, paths)
+
+
+def _play_on_kernel(paths: list[str], image: str) -> Iterator[Case]:
+    """Play the files on a guest each, one after the other."""
+    from memshell.lab.cases import play_lab_case
+    from memshell.modes.lab import lab_of
+
+    lab = lab_of(Path(image) if image else None)
+    for path in paths:
+        yield play_lab_case(path, lab, shared_plugins)
+        lab.tell("")
 
 
 def _update(cases: list[Case]) -> None:

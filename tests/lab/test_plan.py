@@ -1,9 +1,12 @@
 """What a scenario is on a real machine."""
 
+import subprocess
+
 import pytest
 
 from memshell.errors import MemshellError
 from memshell.lab.plan import Action, make_plan
+from memshell.lab.script import script
 from memshell.scenario.suite import shared_plugins
 
 
@@ -80,3 +83,32 @@ def test_parameters_are_words_of_the_kernel():
 def test_what_cannot_boot_is_told(text, error):
     with pytest.raises(MemshellError, match=error):
         plan(text)
+
+
+def test_a_virtio_mem_device_is_there_from_boot_on():
+    boot = plan("use x86_64 ram=2G auto_online=online; virtio-mem 256M; virtio-mem 0").boots[0]
+    assert (boot.hardware.virtio_at, boot.hardware.virtio_mem) == (4 << 30, 4 << 30)
+    assert [step.op for step in boot.steps] == [
+        {"op": "virtio_mem_request", "size": 256 << 20},
+        {"op": "virtio_mem_request", "size": 0},
+    ]
+
+
+def test_a_script_has_the_machine_the_commands_and_the_answers(tmp_path):
+    text = "use x86_64 ram=2G nodes=2; add 256M node=1; online 32 movable; ! online 32; alloc 4M; eject 32"
+    lines = script(plan(text)).splitlines()
+    line = next(line for line in lines if line.startswith("boot qemu-system-x86_64"))
+    assert "-numa node,nodeid=1" in line
+    assert '"$KERNEL"' in line
+    assert "guest 'echo online_movable > /sys/devices/system/memory/memory32/state'" in lines
+    assert "#    the model: EINVAL" in lines
+    assert "#    not on a real machine: a real machine has no such command" in lines
+    assert any(line.startswith("qmp ") and '"device_del"' in line for line in lines)
+    path = tmp_path / "a.sh"
+    path.write_text(script(plan(text)))
+    assert subprocess.run(["sh", "-n", path], check=False).returncode == 0
+
+
+def test_a_policy_of_no_kernel_cannot_boot():
+    with pytest.raises(MemshellError, match="is of no released kernel"):
+        plan("use x86_64 profile=rfc-2018")

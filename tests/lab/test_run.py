@@ -79,3 +79,24 @@ def test_a_scenario_for_another_architecture_is_refused(fake, scenario):
     done = lab("run", str(scenario), "--kernel", str(fake))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "vmlinuz-6.12.0-fake is for x86_64, the scenario for s390" in done.stderr
+
+
+def test_a_test_is_played_on_both(fake, scenario, tree):
+    (tree / "sys/devices/system/memory/memory15/state").write_text("offline\n")
+    words = ["test", str(scenario), "--on", "model", "--on", f"lab:{fake}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "memshell", *words], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert f"ok     {scenario} (" in done.stdout
+    assert f"{scenario}:2: expect failed: blocks.online == 16" in done.stdout
+
+
+def test_a_script_is_exported(scenario, tmp_path):
+    out = tmp_path / "a.sh"
+    for code in (0, 1):
+        done = subprocess.run(
+            [sys.executable, "-m", "memshell", "export", "script", str(out), str(scenario)], check=False
+        )
+        assert done.returncode == code
+    assert os.access(out, os.X_OK)
