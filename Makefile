@@ -5,7 +5,7 @@ JOBS ?= auto
 # Hundreds of tests start a Python: it may keep its bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast lint examples bench bench-vmlinux docs grammar clean
+.PHONY: demo lab test test-fast lint examples bench bench-vmlinux docs grammar clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,13 @@ examples:
 # Verify all recordings; write docs/fidelity.md and the counts that the fidelity command shows.
 fidelity: .venv/.dev
 	$(BIN)/python -m memshell.verify.fidelity tests/recordings/*.json.xz
+
+# The tutorial's scenario and others on a real kernel, the one in /boot or KERNEL=IMAGE; `memshell lab doctor` says what it needs.
+LAB := tutorial/first known/auto-movable-301 known/force-waste known/kata-4847 known/memmap-on-memory-6.1-and-6.12 \
+	known/ndctl-167 known/never-offline experiments/E17 experiments/E19 \
+	regress/error_path_frees_altmap_to_buddy regress/memory_block_reference_leak
+lab: .venv/.dev
+	for scenario in $(LAB); do $(BIN)/memshell lab run $$scenario $(if $(KERNEL),--kernel $(KERNEL)) || exit 1; done
 
 bench: .venv/.dev
 	$(BIN)/python tests/bench.py

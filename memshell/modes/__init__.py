@@ -27,7 +27,7 @@ MODES = {
     ),
     "vmlinux": ("FILE [--json]", "facts from a kernel image (--symbols NAME,... --struct NAME,...)"),
     "capture": ("[--root DIR] [-o FILE]", "this machine, or a copied /proc and /sys -> a file for `use FILE`"),
-    "lab": ("doctor|run|fuzz|initrd ...", "the same scenario on a real kernel in QEMU, compared with the model"),
+    "lab": ("doctor|run|check|fuzz ...", "the same scenario on a real kernel in QEMU, compared with the model"),
     "verify": ("RECORDING... [--json]", "replay what a real kernel did and compare"),
     "fidelity": ("[NAME] [--files]", "the kernel functions that are modelled, how completely, and where"),
     "plugins": ("[--json] [--time]", "the plugins and how they fare"),

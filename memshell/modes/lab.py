@@ -75,6 +75,30 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     return 0 if not plan.failures and all(one.ok for one in compared) else 1
 
 
+def _check(args: argparse.Namespace, rest: list[str]) -> int:
+    from memshell.capture.recording import load_recording
+    from memshell.lab.check import RULES, check_recording
+    from memshell.lab.plan import make_plan
+
+    parser = mode_parser("lab check", "the model's rules on a kernel's own state, after each step of a scenario")
+    parser.add_argument("what", metavar="SCENARIO|RECORDING", help="a scenario to play on a kernel, or a recording")
+    add_kernel(parser)
+    args = parser.parse_args(rest, namespace=args)
+    if ".json" in args.what:
+        recordings = [load_recording(args.what).raw]
+    else:
+        path = find_scenario(args.what)
+        lab = make_lab(args)
+        recordings = [ran.raw for ran in lab.run(make_plan(path, read_scenario(path), partial(chosen_plugins, args)))]
+        lab.tell("")
+    found = [complaint for raw in recordings for complaint in check_recording(raw)]
+    for one in found:
+        print(f"step {one.step} ({one.action}) {one.rule}: {one.text}")
+    steps = sum("state" in step for raw in recordings for step in raw["steps"])
+    print(f"{len(RULES)} rules, {steps} states: " + (f"{len(found)} complaints" if found else "all hold"))
+    return 1 if found else 0
+
+
 def _fuzz(args: argparse.Namespace, rest: list[str]) -> int:
     from memshell.lab.fuzz import Fuzz, Generator, save
     from memshell.lab.report import difference_rows
@@ -188,6 +212,7 @@ def write_recordings(out: Path, recordings: list[dict[str, Any]]) -> None:
 
 WORDS: dict[str, tuple[Callable[[argparse.Namespace, list[str]], int], str]] = {
     "doctor": (_doctor, "say what is missing here, and how to install it"),
+    "check": (_check, "the model's rules (sums, frames, mappings, free lists) on a kernel's own state"),
     "fuzz": (_fuzz, "random sequences on both; differences are shortened and saved"),
     "initrd": (_initrd, "write the guest's root, for `export script`"),
     "run": (_run, "play a scenario on the model and on a kernel, and compare"),
