@@ -63,6 +63,7 @@ class BootMemory:
     nodes: tuple[int, ...] = (0,)
     cpu_nodes: tuple[int, ...] = (0,)
     nr_memmap_boot_pages: int = 0
+    reserved_at_end: int = 0  # pages that boot took from the end of the RAM: the memmap, and what else is not managed
     standby: tuple[tuple[int, int], ...] = ()  # bytes [start, end) of s390 storage that is there but not assigned
     blocks: Mapping[int, BootBlock] = field(default_factory=dict)  # by id, where they were read
     nomap: tuple[tuple[int, int, int], ...] = ()
@@ -81,7 +82,9 @@ class Option:
     def check(self, value: str) -> None:
         """Raise `UsageError` for a value that cannot be."""
         if self.choices and value not in self.choices:
-            raise UsageError(f"{self.name}={value} cannot be", hint=f"{self.name} is one of {', '.join(self.choices)}")
+            raise UsageError(
+                f"{self.name}={value} cannot be", hint=f"{self.name} is one of {', '.join(filter(None, self.choices))}"
+            )
         if self.limits is not None:
             low, high = self.limits
             if not (value.isascii() and value.isdecimal() and low <= int(value) <= high):

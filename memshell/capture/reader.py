@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.arch import Arch, BootBlock, BootMemory, BootZone
 from memshell.errors import RecordingError, UsageError
 from memshell.mm.boot import boot
+from memshell.mm.mm_init.movable import largest
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
 from memshell.mm.params import boot_params, read_sysfs
 from memshell.mm.ranges import RangeMap
@@ -221,12 +222,3 @@ def _iomem_of_blocks(blocks: Mapping[int, BootBlock], block_size: int) -> tuple[
     for number in blocks:
         runs.set(number * block_size, (number + 1) * block_size, value=True)
     return tuple((0, start, end - 1, "System RAM") for start, end, _ in runs.items())
-
-
-def largest(free: int, max_order: int) -> tuple[int, ...]:
-    """Return the fewest free blocks that *free* pages make, as counts by order.
-
-    >>> largest(13, 2)
-    (1, 0, 3)
-    """
-    return (*(free >> order & 1 for order in range(max_order)), free >> max_order)

@@ -82,8 +82,8 @@ alloc 1: 80M unmovable, node 0 DMA32 80M
 alloc 2: 16M movable, node 0 DMA32 16M
 > alloc
 ID SIZE KIND      PAGES RUNS WHERE
- 1  80M unmovable 20480    4 node 0 DMA32 80M
- 2  16M movable    4096    2 node 0 DMA32 16M
+ 1  80M unmovable 20480    3 node 0 DMA32 80M
+ 2  16M movable    4096    1 node 0 DMA32 16M
 """,
 )
 def alloc(shell: Shell, args: Namespace) -> Result | str:

@@ -171,7 +171,7 @@ def pagetypeinfo(shell: Shell, _args: Namespace) -> Result:
 x86_64, <...>
 > meminfo
 MemTotal:        1951108 kB
-MemFree:         1886052 kB
+MemFree:         1904156 kB
 AnonPages:             0 kB
 """,
 )
@@ -390,7 +390,7 @@ memory32-35 <...>
 x86_64, blocks of 128M, kernel v6.12, policy memmap_on_memory
 one character = 32M, | between blocks
 
-           0x0 |RRRR|RKK.|....|....|....|....|....|....| DMA DMA32
+           0x0 |RRRR|RKk.|....|....|....|....|....|....| DMA DMA32
     0x40000000 |....|....|....|....|....|....|....|...k| DMA32
                 hole: 2G
    0x100000000 |m...|m...|m...|m...|----|----|----|----| Movable offline
@@ -398,8 +398,8 @@ one character = 32M, | between blocks
 M memmap   K kernel   R reserved   . free   - offline   small letter: a part of it
 
 NODE ZONE      PRESENT   MEMMAP   KERNEL RESERVED     FREE
-   0 DMA         15.6M              512K     632K    14.5M
-   0 DMA32       2031M               63M   141.4M    1827M
+   0 DMA         15.6M              256K     632K    14.7M
+   0 DMA32       2031M             45.6M   141.4M    1844M
    0 Movable      512M       8M                       504M
      offline: 512M in 4 blocks
 """,

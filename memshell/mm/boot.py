@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from memshell.arch import Arch, BootMemory, BootZone
 from memshell.drivers.base.memory.blocks import MemoryBlock
+from memshell.kernel.dma.contiguous import dma_contiguous_reserve, read_areas
 from memshell.mm.hugetlb.boot import hugetlb_init
 from memshell.mm.memory_hotplug.memmap_on_memory import ask_policy
-from memshell.mm.mm_init import add_zones
+from memshell.mm.mm_init.movable import with_zone_movable
+from memshell.mm.mm_init.zones import add_zones
 from memshell.mm.mmzone import MigrateType, Node, Zone, ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc.watermarks import init_per_zone_wmark_min
@@ -25,6 +27,7 @@ from memshell.mm.state import (
     Mm,
     Resource,
     Resources,
+    ZoneKey,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
     """
     max_pfn = max(end for _, end, _ in memory.ram)
     mm = Mm(arch, profile, policy, memory.block_size, max_pfn, max_pfn, params=params)
+    memory = with_zone_movable(mm, memory)
     mm.resources = Resources(Resource(start, end, name, depth) for depth, start, end, name in memory.iomem)
     for nid in memory.nodes:
         mm.nodes[nid] = Node(nid, has_cpu=nid in memory.cpu_nodes)
@@ -55,7 +59,11 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
         mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
     arch.boot_mappings(mm, replace(memory, ram=_mapped_apart(mm, memory)))
     init_per_zone_wmark_min(mm)
-    hugetlb_init(mm)
+    if memory.blocks:
+        read_areas(mm)
+    else:
+        dma_contiguous_reserve(mm)
+        hugetlb_init(mm)
     mm.booting = True
     arch.late_init(mm, memory)
     mm.booting = False
@@ -70,32 +78,18 @@ def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
     present = sum(end - start for start, end in ranges)
     holes = max(present - boot.present, 0) if boot.present else 0  # where RAM is known by whole blocks only
     area = mm.free[key]
-    free = place_free_blocks(ranges, _with_pcp(boot.orders, boot.pcp, mm.arch.max_order), mm.arch.max_order)
-    zone_end = boot.start_pfn + boot.spanned
-    clipped = [(max(a, boot.start_pfn), min(b, zone_end)) for a, b, nid in memory.nomap if nid == boot.nid]
-    nomap = [(a, b) for a, b in clipped if a < b]
+    nomap = _nomap(boot, memory)
     reserved = max(boot.present - boot.managed - sum(end - start for start, end in own + nomap), 0)
+    if boot.type is ZoneType.MOVABLE:  # nothing that cannot move is ever allocated there
+        reserved -= _reserve_end(mm, key, ranges, reserved)
+    free = place_free_blocks(ranges, _with_pcp(boot.orders, boot.pcp, mm.arch.max_order), mm.arch.max_order)
     for start, end in nomap:
         mm.pages.set(start, end, Page(Owner.RESERVED, *key))
         mm.pageblocks.set(start, end, MigrateType.MOVABLE)
     for start, end in own:
         mm.pages.set(start, end, Page(Owner.MEMMAP_SELF, *key))
         mm.pageblocks.set(start, end, MigrateType.UNMOVABLE)
-    movable = boot.type is ZoneType.MOVABLE  # nothing that cannot move is ever allocated there
-    for start, end in ranges:
-        for low, b in list(free.gaps(start, end)):
-            a = min(b, low + holes)
-            holes -= a - low
-            cut = min(b, a + reserved)
-            reserved -= cut - a
-            mm.pages.set(a, cut, Page(Owner.RESERVED, *key))
-            mm.pages.set(cut, b, Page(Owner.USER if movable else Owner.KERNEL, *key))
-        mm.pageblocks.set(start, end, MigrateType.MOVABLE if movable else MigrateType.UNMOVABLE)
-    for start, end, _ in free.items():
-        mm.pages.set(start, end, Page(Owner.FREE, *key))
-        size = mm.arch.pageblock_nr_pages
-        low, high = align_up(start, size), align_down(end, size)
-        mm.pageblocks.set(low, max(low, high), MigrateType.MOVABLE)
+    _set_owners(mm, key, ranges, free, holes, reserved)
     nr_free = 0
     for a, b, page in list(mm.pages.items(boot.start_pfn, boot.start_pfn + boot.spanned)):
         if page == Page(Owner.FREE, *key):
@@ -115,10 +109,52 @@ def _boot_zone(mm: Mm, boot: BootZone, memory: BootMemory) -> None:
     )
 
 
+def _set_owners(
+    mm: Mm, key: ZoneKey, ranges: list[tuple[int, int]], free: RangeMap[bool], holes: int, reserved: int
+) -> None:
+    """Say whose the pages of *ranges* are: after *holes* the *reserved* ones, then what is in use; those of *free* are free."""
+    movable = key[1] is ZoneType.MOVABLE
+    for start, end in ranges:
+        for low, b in list(free.gaps(start, end)):
+            a = min(b, low + holes)
+            holes -= a - low
+            cut = min(b, a + reserved)
+            reserved -= cut - a
+            mm.pages.set(a, cut, Page(Owner.RESERVED, *key))
+            mm.pages.set(cut, b, Page(Owner.USER if movable else Owner.KERNEL, *key))
+        mm.pageblocks.set(start, end, MigrateType.MOVABLE if movable else MigrateType.UNMOVABLE)
+    for start, end, _ in free.items():
+        mm.pages.set(start, end, Page(Owner.FREE, *key))
+        size = mm.arch.pageblock_nr_pages
+        low, high = align_up(start, size), align_down(end, size)
+        mm.pageblocks.set(low, max(low, high), MigrateType.MOVABLE)
+
+
+def _nomap(boot: BootZone, memory: BootMemory) -> list[tuple[int, int]]:
+    """Return what of a zone counts as present and is no System RAM."""
+    end = boot.start_pfn + boot.spanned
+    clipped = [(max(a, boot.start_pfn), min(b, end)) for a, b, nid in memory.nomap if nid == boot.nid]
+    return [(a, b) for a, b in clipped if a < b]
+
+
 def _added_pages(mm: Mm, boot: BootZone, memory: BootMemory) -> int:
     """Return how many pages of a zone came after boot, as far as that was read."""
     added = [block for block in memory.blocks.values() if block.added and block.zone is boot.type]
     return mm.block_pages * sum(block.nid in (None, boot.nid) for block in added)
+
+
+def _reserve_end(mm: Mm, key: ZoneKey, ranges: list[tuple[int, int]], pages: int) -> int:
+    """Cut *pages* off the end of *ranges*: boot took them before there were zones. Return how many they were."""
+    left = pages
+    while left and ranges:
+        start, end = ranges.pop()
+        cut = max(end - left, start)
+        mm.pages.set(cut, end, Page(Owner.RESERVED, *key))
+        mm.pageblocks.set(cut, end, MigrateType.MOVABLE)
+        left -= end - cut
+        if start < cut:
+            ranges.append((start, cut))
+    return pages - left
 
 
 def own_memmaps(mm: Mm, boot: BootZone, memory: BootMemory) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug.zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
-from memshell.mm.mm_init import memmap_init_zone_device
+from memshell.mm.mm_init.zones import memmap_init_zone_device
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.pfn import align_down, align_up, format_size
 from memshell.mm.state import Mm, Resource

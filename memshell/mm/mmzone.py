@@ -41,6 +41,7 @@ class MigrateType(IntEnum):
     RECLAIMABLE = 2
     HIGHATOMIC = 3
     ISOLATE = 4
+    CMA = 5
 
 
 @often_replaced

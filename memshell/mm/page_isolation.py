@@ -10,12 +10,21 @@ from memshell.mm.page import UNMOVABLE_OWNERS, Owner, Page
 from memshell.mm.pfn import align_down
 from memshell.mm.state import Mm, ZoneKey
 
+CMA = MigrateType.CMA
+
 
 def has_unmovable_pages(mm: Mm, start_pfn: int, end_pfn: int) -> int | None:
     """Return the first pfn in [start_pfn, end_pfn) that keeps its pageblock from being isolated, or None.
 
-    PG_reserved pages count everywhere; in ZONE_MOVABLE nothing else does. Source: mm/page_isolation.c:has_unmovable_pages.
+    PG_reserved pages and CMA areas count everywhere; in ZONE_MOVABLE nothing else does.
+    Source: mm/page_isolation.c:has_unmovable_pages.
     """
+    area = next((a for a, _, kind in mm.pageblocks.items(start_pfn, end_pfn) if kind is CMA), None) if mm.cma else None
+    page = _first_unmovable(mm, start_pfn, end_pfn if area is None else area)
+    return area if page is None else page
+
+
+def _first_unmovable(mm: Mm, start_pfn: int, end_pfn: int) -> int | None:
     for start, _, page in mm.pages.items(start_pfn, end_pfn):
         if page.owner is Owner.RESERVED or (page.owner in UNMOVABLE_OWNERS and page.zone is not ZoneType.MOVABLE):
             return start
@@ -32,7 +41,7 @@ def set_migratetype_isolate(mm: Mm, pfn: int) -> None:
     bad = has_unmovable_pages(mm, pfn, pfn + mm.arch.pageblock_nr_pages)
     if bad is not None:
         page = mm.pages.get(bad)
-        owner = page.owner.value if page else "none"
+        owner = "of a CMA area" if mm.pageblocks.get(bad) is CMA else page.owner.value if page else "none"
         raise KernelError(
             f"pfn {bad:#x} is unmovable ({owner})", "EBUSY", where="mm/page_isolation.c:has_unmovable_pages"
         )

@@ -80,6 +80,9 @@ class Params:
     hugetlb_free_vmemmap: bool = _declared(
         False, "hugetlb_free_vmemmap on the command line", word="hugetlb_free_vmemmap"
     )
+    kernelcore: str = _declared("", "how much of boot memory is not ZONE_MOVABLE: a size, or N%", at_boot=True)
+    movablecore: str = _declared("", "how much of boot memory is ZONE_MOVABLE: a size, or N%", at_boot=True)
+    cma: str = _declared("", "memory kept for DMA: SIZE, SIZE@START or SIZE@START-END", word="cma", at_boot=True)
     hugepages: str = _declared("", "huge pages that are allocated at boot: N, or NODE:N,NODE:N", at_boot=True)
     hugepagesz: str = _declared("", "the size of the pages of hugepages=", at_boot=True)
     default_hugepagesz: str = _declared(
@@ -135,7 +138,6 @@ SHOWN = frozenset(
         "numa",
         "numa_balancing",
         "crashkernel",
-        "cma",
         "hugepages",
         "hugepagesz",
         "disable_radix",

@@ -150,6 +150,7 @@ class Mm:
     hstates: dict[int, Hstate] = field(default_factory=dict)  # the pools of huge pages, by order
     hugetlb: RangeMap[int] = field(default_factory=RangeMap)  # pfn -> order of the huge page of a pool, free or in use
     drvdata: dict[str, object] = field(default_factory=dict)  # frozen records of drivers, by the driver's name
+    cma: tuple[tuple[int, int], ...] = ()  # the pfn ranges of CMA areas
     virtio_mem: VirtioMem | None = None
     plugged: RangeMap[bool] = field(default_factory=RangeMap)  # pfns that the virtio-mem device has plugged
     online_page_callback: Callable[[Mm, int, int, ZoneKey], None] | None = None  # set_online_page_callback()

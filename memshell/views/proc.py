@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from memshell.mm.cma import total_pages
 from memshell.mm.hugetlb import pool
 from memshell.mm.hugetlb.boot import default_order
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc.allocation import lowmem_reserve, nr_free_pages
+from memshell.mm.page_alloc.allocation import free_cma_pages, lowmem_reserve, nr_free_pages
 from memshell.mm.page_alloc.watermarks import kernel_zones, min_free_kbytes
 
 if TYPE_CHECKING:
@@ -29,7 +30,14 @@ MIGRATETYPES = {
     MigrateType.HIGHATOMIC: "HighAtomic",
     MigrateType.ISOLATE: "Isolate",
 }
+CMA = {MigrateType.CMA: "CMA"}  # a line and a column where there is an area
 WATERMARK_SCALE_FACTOR = 10  # of 10,000; mm/page_alloc.c:watermark_scale_factor
+
+
+def migratetypes(mm: Mm) -> dict[MigrateType, str]:
+    """Return the names of the migratetypes that the kernel shows, in its order."""
+    names = list(MIGRATETYPES.items())
+    return dict([*names[:-1], *CMA.items(), names[-1]] if mm.cma else names)
 
 
 def zones(mm: Mm) -> Iterator[tuple[ZoneKey, Zone]]:
@@ -113,7 +121,7 @@ def pageblocks(mm: Mm, key: ZoneKey) -> dict[MigrateType, int]:
     """Return how many pageblocks of the zone have each migratetype; those that it holds in part count."""
     size = mm.arch.pageblock_nr_pages
     zone = mm.zones[key]
-    counts = dict.fromkeys(MIGRATETYPES, 0)
+    counts = dict.fromkeys(migratetypes(mm), 0)
     done = 0  # the first pageblock that is not counted yet
     for start, end, page in mm.pages.items(zone.start_pfn, zone.end_pfn):
         if (page.nid, page.zone) == key:
@@ -126,11 +134,11 @@ def pageblocks(mm: Mm, key: ZoneKey) -> dict[MigrateType, int]:
 
 def pagetypeinfo_data(mm: Mm) -> list[dict[str, Any]]:
     """Return, for each populated zone, free blocks per order by migratetype, and the pageblocks of each."""
-    found = []
+    found, names = [], migratetypes(mm)
     for key, zone in zones(mm):
         if zone.present:
-            free = {name: mm.free[key].counts(kind) for kind, name in MIGRATETYPES.items()}
-            blocks = {MIGRATETYPES[kind]: count for kind, count in pageblocks(mm, key).items()}
+            free = {name: mm.free[key].counts(kind) for kind, name in names.items()}
+            blocks = {names[kind]: count for kind, count in pageblocks(mm, key).items()}
             found.append({"node": key[0], "zone": zone.type.label, "free": free, "pageblocks": blocks})
     return found
 
@@ -149,7 +157,7 @@ def pagetypeinfo(mm: Mm) -> str:
         for name, counts in row["free"].items():
             cells = "".join(f"{count:6d} " for count in counts)
             lines.append(f"Node {row['node']:4d}, zone {row['zone']:>8}, type {name:>12} {cells}")
-    lines += ["", f"{'Number of blocks type ':<23}" + "".join(f"{name:>12} " for name in MIGRATETYPES.values())]
+    lines += ["", f"{'Number of blocks type ':<23}" + "".join(f"{name:>12} " for name in migratetypes(mm).values())]
     for row in data:
         cells = "".join(f"{count:12d} " for count in row["pageblocks"].values())
         lines.append(f"Node {row['node']}, zone {row['zone']:>8} {cells}")
@@ -160,6 +168,9 @@ def meminfo_data(mm: Mm) -> dict[str, int]:
     """Return what is modelled of /proc/meminfo, in kB: memory, and what `alloc` gave to processes."""
     anonymous = sum(end - start for start, end, page in mm.pages.items() if page.owner in (Owner.USER, Owner.PINNED))
     pages = {"MemTotal": mm.totalram_pages, "MemFree": nr_free_pages(mm), "AnonPages": anonymous}
+    if mm.cma:
+        free = sum(free_cma_pages(mm, key) for key in mm.zones)
+        pages |= {"CmaTotal": total_pages(mm), "CmaFree": free}
     found = {name: count << mm.arch.page_shift >> 10 for name, count in pages.items()}
     return found | hugetlb_report_meminfo(mm) if mm.hstates else found
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from memshell import (
     Arch,
     BootMemory,
-    BootZone,
     GiB,
     MiB,
     Mm,
@@ -29,17 +28,19 @@ from memshell import (
 )
 
 from .init_64 import map_range, x86_arch_add_memory, x86_arch_remove_memory, x86_vmemmap_free, x86_vmemmap_populate
+from .setup import FIRST_MIB, PFN_4G, PRESETS, boot_counts, boot_zones, e820
 
 memshell_api = 2
 
 PMD, PUD, P4D = 2 * MiB, GiB, 512 * GiB
-LOWMEM, LOWMEM_IF_LARGE = 0xB0000000, 0x80000000  # QEMU q35: where RAM below 4G ends
-PFN_4G = 1 << 20
 
 OPTIONS = (
     Option("ram", "2G", "memory at boot"),
     Option("block", "", "memory block size; the kernel's own rule without it"),
-    Option("used", "", "what the booted kernel has in use; as recorded without it"),
+    Option("mem", "", "mem= on the command line: the kernel uses RAM below this address only"),
+    Option("reserved", "", "RAM that MemTotal does not count: kernel image, memmap, holes; as recorded without it"),
+    Option("used", "", "what of MemTotal the booted kernel has in use; as recorded without it"),
+    Option("preset", "", "reserved and used of a small kernel: " + ", ".join(PRESETS)),
     Option("la57", "off", "5-level paging", ("on", "off")),
     Option("gbpages", "on", "1G leaves in the direct map", ("on", "off")),
     Option("hypervisor", "on", "the CPU says that it is a guest's", ("on", "off")),
@@ -103,18 +104,9 @@ class X86(Arch):
         return {"DirectMap2M": PMD, "DirectMap1G": PUD}
 
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
-        """Return a QEMU q35 guest as it stands after boot.
-
-        Layout, reserved and used pages follow the recordings of guests of 2, 4 and 64 GiB under Debian's 6.12 cloud kernel:
-        158 pages of the first MiB; then memmap, 27,419 pages and 385 a GiB reserved; 15,930 and 103 a GiB in use.
-        """
-        ram = memparse(options["ram"])
-        if ram % MiB or ram < 128 * MiB:
-            raise UsageError(f"ram={options['ram']} cannot be", hint="whole MiB, 128M or more")
-        low = min(ram, LOWMEM if ram < LOWMEM else LOWMEM_IF_LARGE)
-        top = (low >> 12) - 32
-        ranges = [(1, 159, 0), (256, top, 0)] + ([(PFN_4G, PFN_4G + (ram - low >> 12), 0)] if ram > low else [])
-        max_pfn = ranges[-1][1]
+        """Return a QEMU q35 guest as it stands after boot: see `setup`."""
+        layout = e820(options)
+        max_pfn = layout.ranges[-1][1]
         block = (
             memparse(options["block"])
             if options["block"]
@@ -122,25 +114,32 @@ class X86(Arch):
         )
         if block < 128 * MiB or block & (block - 1):
             raise UsageError(f"block={options['block']} cannot be", hint="a power of two, 128M or more")
-        memmap = align_up(ram, 128 * MiB) // 4096 * self.struct_page_size // 4096
-        reserved = memmap + 27419 + 385 * ram // GiB
-        used = memparse(options["used"]) >> 12 if options["used"] else 15930 + 103 * ram // GiB
-        zones = boot_zones(ranges, reserved, used, self.max_order)
+        memmap = align_up(layout.ram, 128 * MiB) // 4096 * self.struct_page_size // 4096
+        counts = boot_counts(options, layout, memmap, profile.name)
+        zones = boot_zones(layout, counts, self.max_order)
+        top = layout.ranges[1][1]
         iomem = [
             (0, 0, 0xFFF, "Reserved"),
             (0, 0x1000, 0x9FBFF, "System RAM"),
             (0, 0x9FC00, 0x9FFFF, "Reserved"),
             (0, 0xF0000, 0xFFFFF, "Reserved"),
             (0, 0x100000, (top << 12) - 1, "System RAM"),
-            (0, top << 12, low - 1, "Reserved"),
+            (0, layout.low - (32 << 12), layout.low - 1, "Reserved"),
             (0, 0xFEFFC000, 0xFEFFFFFF, "Reserved"),
             (0, 0xFFFC0000, 0xFFFFFFFF, "Reserved"),
         ]
-        if ram > low:
+        if max_pfn > PFN_4G:
             iomem.append((0, PFN_4G << 12, (max_pfn << 12) - 1, "System RAM"))
         nodes = tuple(range(int(options["nodes"])))
         return BootMemory(
-            tuple(ranges), zones, tuple(iomem), block, nodes=nodes, cpu_nodes=nodes, nr_memmap_boot_pages=memmap
+            tuple(layout.ranges),
+            zones,
+            tuple(iomem),
+            block,
+            nodes=nodes,
+            cpu_nodes=nodes,
+            nr_memmap_boot_pages=memmap,
+            reserved_at_end=max(counts.reserved - counts.below_4g - FIRST_MIB, 0),
         )
 
     def memory_block_size_bytes(self, max_pfn: int, profile: Profile, advice: int = 0) -> int:
@@ -194,27 +193,6 @@ class X86(Arch):
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
         """Unmap [start, end) and free what backed it."""
         x86_vmemmap_free(mm, start, end, altmap)
-
-
-def boot_zones(ranges: list[tuple[int, int, int]], reserved: int, used: int, max_order: int) -> tuple[BootZone, ...]:
-    """Spread reserved and used pages: 25,798 reserved pages stay below 4G, the rest is where the highest memory is."""
-    zones: list[BootZone] = []
-    highest = ZoneType.NORMAL if ranges[-1][0] >= PFN_4G else ZoneType.DMA32
-    limits = ((ZoneType.DMA, 1, 4096), (ZoneType.DMA32, 4096, PFN_4G), (ZoneType.NORMAL, PFN_4G, ranges[-1][1]))
-    for kind, low, high in limits:
-        present = sum(max(min(b, high) - max(a, low), 0) for a, b, _ in ranges)
-        if not present:
-            continue
-        # 158 pages of the first MiB; 25,798 stay below 4G when there is memory above, where the rest is (recordings).
-        kept = 158 if kind is ZoneType.DMA else reserved - 158 if kind is highest else 25798
-        reserved -= 0 if kind is ZoneType.DMA or kind is highest else 25798
-        managed = present - min(kept, present)
-        # What is in use lies where the highest memory is, but for 128 pages of each lower zone (recorded above 4G).
-        free = managed - min(managed, used if kind is highest else 128)
-        orders = (*(free >> order & 1 for order in range(max_order)), free >> max_order)
-        end = min(high, max(b for _, b, _ in ranges)) if kind is highest else high
-        zones.append(BootZone(0, kind, low, end - low, present, managed, orders))
-    return tuple(zones)
 
 
 @hookimpl

@@ -228,16 +228,20 @@ def migrate_hugetlb(mm: Mm, start: int, page: Page, nodes: list[int], isolated: 
     return True
 
 
-@mirrors("mm/hugetlb.c:isolate_or_dissolve_huge_folio", "v6.12", "simplified", "used pages are left to the migration")
 def replace_free_hugetlb_folios(mm: Mm, start_pfn: int, end_pfn: int) -> None:
     """Replace the free huge pages that meet [start_pfn, end_pfn), which is isolated, by others. Raises ENOMEM without room."""
     for found in [f for f in folios(mm, start_pfn, end_pfn) if f.page.owner is Owner.HUGETLB] if mm.hugetlb else ():
         for pfn in range(found.start, found.end, 1 << found.order):
-            at = None if is_gigantic(mm, found.order) else _new_free_folio(mm, found)
-            if at is None:
-                where = "mm/hugetlb.c:alloc_and_dissolve_hugetlb_folio"
-                raise KernelError(f"no room for another huge page than that at pfn {pfn:#x}", "ENOMEM", where=where)
-            release(mm, pfn, pfn + (1 << found.order), (start_pfn, end_pfn))
+            alloc_and_dissolve_hugetlb_folio(mm, found, pfn, (start_pfn, end_pfn))
+
+
+@mirrors("mm/hugetlb.c:alloc_and_dissolve_hugetlb_folio", "v6.12", "complete")
+def alloc_and_dissolve_hugetlb_folio(mm: Mm, found: Folios, pfn: int, isolated: tuple[int, int]) -> None:
+    """Give the pool another page of its node for the free one at *pfn*. Raises ENOMEM; a gigantic page is never replaced."""
+    if is_gigantic(mm, found.order) or _new_free_folio(mm, found) is None:
+        where = "mm/hugetlb.c:alloc_and_dissolve_hugetlb_folio"
+        raise KernelError(f"no room for another huge page than that at pfn {pfn:#x}", "ENOMEM", where=where)
+    release(mm, pfn, pfn + (1 << found.order), isolated)
 
 
 def _new_free_folio(mm: Mm, old: Folios) -> int | None:

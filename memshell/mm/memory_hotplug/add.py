@@ -22,7 +22,7 @@ from memshell.mm.memory_hotplug.remove import (
     try_offline_node,
 )
 from memshell.mm.memremap import VmemAltmap
-from memshell.mm.mm_init import add_zones
+from memshell.mm.mm_init.zones import add_zones
 from memshell.mm.mmzone import Node
 from memshell.mm.pfn import align_down, format_size
 from memshell.mm.sparse import sparse_add_section

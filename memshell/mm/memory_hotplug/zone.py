@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memshell.mm import mirrors
-from memshell.mm.mm_init import init_currently_empty_zone, memmap_init_range
+from memshell.mm.mm_init.zones import init_currently_empty_zone, memmap_init_range
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.page import Page
 from memshell.mm.state import SECTION_ONLINE, Mm, ZoneKey

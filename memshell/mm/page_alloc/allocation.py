@@ -75,8 +75,19 @@ def lowmem_reserve(mm: Mm, key: ZoneKey, highest: ZoneType) -> int:
     return above // ratio
 
 
+def free_cma_pages(mm: Mm, key: ZoneKey) -> int:
+    """Return NR_FREE_CMA_PAGES of one zone."""
+    return _pages(mm.free[key].counts(MigrateType.CMA)) if mm.cma else 0
+
+
+def _pages(counts: list[int]) -> int:
+    return sum(count << order for order, count in enumerate(counts))
+
+
 def pages_above_mark(mm: Mm, key: ZoneKey, highest: ZoneType, *, atomic: bool = False) -> int:
     """Return the free pages that the zone may give: GFP_ATOMIC goes down to three eighths of the min watermark.
+
+    Pages of a CMA area are for movable allocations, which begin in ZONE_MOVABLE.
 
     Source: mm/page_alloc.c:__zone_watermark_ok.
     """
@@ -85,7 +96,8 @@ def pages_above_mark(mm: Mm, key: ZoneKey, highest: ZoneType, *, atomic: bool = 
     if atomic:
         mark -= mark // 2  # __GFP_HIGH
         mark -= mark // 4  # and nothing that could wait
-    return zone.free - mark - lowmem_reserve(mm, key, highest)
+    closed = 0 if highest is ZoneType.MOVABLE else free_cma_pages(mm, key)
+    return zone.free - closed - mark - lowmem_reserve(mm, key, highest)
 
 
 @mirrors(
@@ -131,12 +143,34 @@ def alloc_pages(
 
 
 def rmqueue(mm: Mm, key: ZoneKey, order: int, kind: MigrateType) -> int | None:
-    """Take a block of *order* off the lists of one zone: the own migratetype first, then by stealing."""
+    """Take a block of *order* off the lists of one zone: the own migratetype first, then by stealing.
+
+    Movable memory comes from the CMA areas while they have more than half of what is free, and before it is stolen.
+    Source: mm/page_alloc.c:__rmqueue.
+    """
     area = mm.free[key]
+    if mm.cma and kind is MOVABLE and free_cma_pages(mm, key) > _pages(area.counts()) // 2:
+        pfn = _smallest(area, order, MigrateType.CMA)
+        if pfn is not None:
+            return pfn
+    pfn = _smallest(area, order, kind)
+    if pfn is None and mm.cma and kind is MOVABLE:
+        pfn = _smallest(area, order, MigrateType.CMA)
+    return pfn if pfn is not None else _rmqueue_fallback(mm, key, order, kind)
+
+
+def _smallest(area: FreeArea, order: int, kind: MigrateType) -> int | None:
+    """__rmqueue_smallest(): take a block of one list, split off the smallest that does."""
     for have in range(order, area.max_order + 1):
         pfn = area.first(have, kind)
         if pfn is not None:
             return _expand(area, pfn, have, order, kind, kind)
+    return None
+
+
+def _rmqueue_fallback(mm: Mm, key: ZoneKey, order: int, kind: MigrateType) -> int | None:
+    """__rmqueue_fallback(): take of the largest block of another list."""
+    area = mm.free[key]
     for have in range(area.max_order, order - 1, -1):
         for other in FALLBACKS[kind]:
             pfn = area.first(have, other)
@@ -249,7 +283,7 @@ def _take(mm: Mm, key: ZoneKey, order: int, kind: MigrateType, nr_blocks: int) -
     area, runs = mm.free[key], Runs()
     left = nr_blocks
     while left > 0:
-        run = _take_listed(area, order, kind, left)
+        run = None if mm.cma and kind is MOVABLE else _take_listed(area, order, kind, left)
         if run is None:
             pfn = rmqueue(mm, key, order, kind)
             if pfn is None:

@@ -18,7 +18,8 @@ UNMOVABLE, MOVABLE, RECLAIMABLE, ISOLATE = (
     MigrateType.ISOLATE,
 )
 
-NOT_ISOLATED = tuple(kind for kind in MigrateType if kind is not ISOLATE)
+APART = (ISOLATE, MigrateType.CMA)  # their blocks merge with their own only
+MERGEABLE = tuple(kind for kind in MigrateType if kind not in APART)
 HEADS = 64  # ranges at the list heads before those without a free block are forgotten
 
 
@@ -195,7 +196,7 @@ class FreeArea:
         self.add(pfn, order, migratetype)
 
     def _take_buddy(self, buddy: int, order: int, migratetype: MigrateType) -> bool:
-        kinds = (ISOLATE,) if migratetype is ISOLATE else NOT_ISOLATED
+        kinds = (migratetype,) if migratetype in APART else MERGEABLE
         return any(self._remove_single(buddy, order, kind) for kind in kinds)
 
     def take_range(self, start: int, end: int) -> list[tuple[int, int, MigrateType]]:

@@ -1,4 +1,4 @@
-"""mm/mm_init.c: zones and struct pages are initialised."""
+"""mm/mm_init.c: zones, struct pages and CMA areas are initialised."""
 
 from __future__ import annotations
 
@@ -38,3 +38,18 @@ def add_zones(mm: Mm, nid: int) -> None:
         if (nid, kind) not in mm.zones:
             mm.zones[nid, kind] = Zone(nid, kind)
             mm.free[nid, kind] = FreeArea(mm.arch.max_order)
+
+
+@mirrors("mm/mm_init.c:init_cma_reserved_pageblock", "v6.12", "complete")
+def init_cma_reserved_pageblocks(mm: Mm, start: int, end: int) -> None:
+    """Give [start, end) the migratetype CMA; its free pages stand on lists of their own from now on."""
+    runs = [(max(a, start), min(b, end), page) for a, b, page in mm.pages.items(start, end)]
+    free = [(a, b, mm.free[page.nid, page.zone]) for a, b, page in runs if page.owner is Owner.FREE]
+    for a, b, area in free:
+        area.take_range(a, b)
+    mm.pageblocks.set(start, end, MigrateType.CMA)
+    for a, b, area in free:
+        area.free_range(a, b, MigrateType.CMA)
+    for a, b, page in runs:
+        if page.owner is Owner.KERNEL:  # whose place is only guessed: what uses an area can move
+            mm.pages.set(a, b, Page(Owner.USER, page.nid, page.zone))

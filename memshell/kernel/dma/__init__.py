@@ -1,0 +1,1 @@
+"""kernel/dma/: memory that is kept for DMA."""
