@@ -170,8 +170,7 @@ class Session:
         events = qemu.events(lambda event: _ost(event) is not None, ADD_LIMIT)
         status = next((ost for event in events if (ost := _ost(event)) is not None), None)
         pfn, pages = start // self.recorder.page_size, op["size"] // self.recorder.page_size
-        if (pfn, pfn + pages) not in self.recorder.ranges:
-            self.recorder.ranges.append((pfn, pfn + pages))
+        self.recorder.track(pfn, pfn + pages)
         dimm = {"id": name, "gpa": start, "size": op["size"], "node": op["node"], "pfn": pfn, "pages": pages}
         time.sleep(SETTLE)
         errno = TIMED_OUT if status is None else 0 if status == 0 else -1
@@ -186,8 +185,8 @@ class Session:
         block, errno = self.recorder.state["block_size_bytes"], 0
         for start in range(op["start"], op["start"] + op["size"], block):
             errno = errno or self.qemu.guest.write(f"{MEMORY}/probe", f"{start:#x}", WRITE_LIMIT)
-        pages = (op["start"] // self.recorder.page_size, (op["start"] + op["size"]) // self.recorder.page_size)
-        self.recorder.ranges.append(pages)
+        size = self.recorder.page_size
+        self.recorder.track(op["start"] // size, (op["start"] + op["size"]) // size)
         self.recorder.step(action.text, op, errno)
 
     def plug(self, action: Action) -> None:

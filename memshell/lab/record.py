@@ -69,6 +69,12 @@ class Recorder:
         elif step.get("outcome") == "rejected":
             step["kernel_ret"] = trace.answer(step["calls"], trace.REFUSALS, failed=True)
 
+    def track(self, start: int, end: int) -> None:
+        """Read the pfns [start, end) page by page from now on; with ranges that they meet they are one."""
+        met = [one for one in self.ranges if one[0] < end and start < one[1]]
+        low, high = min([start, *(a for a, _ in met)]), max([end, *(b for _, b in met)])
+        self.ranges = [one for one in self.ranges if one not in met] + [(low, high)]
+
     def died(self, action: str, op: dict[str, Any], error: GuestGone) -> None:
         """Append the step that the guest did not survive, with its last words."""
         last = self.steps[-1] if self.steps and "state" not in self.steps[-1] else None

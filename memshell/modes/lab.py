@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -181,6 +182,7 @@ def lab_of(kernel: Path | None, modules: Path | None = None, limit: float = LIMI
         raise CommandError(
             "the Python package qemu.qmp is not installed", hint="memshell lab doctor says what is missing"
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no guest outlives us
     kernel = kernel or default_kernel()
     if kernel is None:
         raise CommandError("there is no kernel in /boot", hint="name one: --kernel IMAGE")

@@ -1,6 +1,7 @@
 """A QEMU for tests: its monitor, and the guest's real shell over a tree that the model wrote.
 
-MEMSHELL_FAKE_TREE is the tree, MEMSHELL_FAKE_DIES a command that the "kernel" dies of.
+MEMSHELL_FAKE_TREE is the tree, MEMSHELL_FAKE_DIES a command that the "kernel" dies of, with MEMSHELL_FAKE_HANGS
+its shell never gets ready.
 """
 
 import json
@@ -41,7 +42,8 @@ def main():
     port, _ = agent.accept()
     script = Path(__file__).parents[2] / "memshell" / "lab" / "agent.sh"
     environment = {"PATH": os.environ["PATH"], "LAB_ROOT": os.environ["MEMSHELL_FAKE_TREE"]}
-    subprocess.Popen(["sh", str(script)], stdin=port, stdout=port, stderr=port, env=environment)
+    shell = ["sleep", "60"] if "MEMSHELL_FAKE_HANGS" in os.environ else ["sh", str(script)]
+    subprocess.Popen(shell, stdin=port, stdout=port, stderr=port, env=environment)
     port.close()
     qmp, _ = monitor.accept()
     greeting = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}

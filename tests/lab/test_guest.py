@@ -10,6 +10,7 @@ import pytest
 import memshell.lab
 from memshell.errors import CommandError
 from memshell.lab.guest import Guest, GuestGone
+from memshell.lab.record import Recorder
 from memshell.lab.state import guest_state, online_ranges
 
 AGENT = Path(memshell.lab.__file__).with_name("agent.sh")
@@ -76,3 +77,10 @@ def test_words_that_are_no_errno_are_told(guest):
     guest.shell("w() { echo strange: words; false; }")
     with pytest.raises(CommandError, match="could not write 'x' to /y: strange: words"):
         guest.write("/y", "x", 5)
+
+
+def test_ranges_that_meet_are_one():
+    recorder = Recorder(None, {"steps": []})
+    for start, end in ((100, 200), (300, 400), (100, 150), (200, 250), (180, 310)):
+        recorder.track(start, end)
+    assert recorder.ranges == [(100, 400)]

@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +103,25 @@ def test_a_script_is_exported(scenario, tmp_path):
         )
         assert done.returncode == code
     assert os.access(out, os.X_OK)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_guest_is_left_behind(fake, scenario, number):
+    command = [sys.executable, "-m", "memshell", "lab", "run", str(scenario), "--kernel", str(fake)]
+    environment = {**os.environ, "MEMSHELL_FAKE_HANGS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        end = time.monotonic() + 60
+        while not _children(running.pid) and time.monotonic() < end:
+            time.sleep(0.1)
+        guests = _children(running.pid)
+        time.sleep(0.5)
+        running.send_signal(number)
+        assert running.wait(20) == 130
+    assert guests
+    assert not [pid for pid in guests if Path(f"/proc/{pid}").exists()]
+
+
+def _children(pid):
+    """Return the processes that *pid* started and that listen already, by their command line."""
+    done = subprocess.run(["pgrep", "-P", str(pid), "-f", "tcg"], capture_output=True, text=True, check=False)
+    return done.stdout.split()
