@@ -122,10 +122,31 @@ class Arch(ABC):
     callers: tuple[Caller, ...] = ()  # who adds memory on this architecture alone
     machines: tuple[str, ...] = ()  # what `uname -m` gives on it, when that is not the name
     image_defaults: ArchDefaults | None = None  # facts that no kernel image of it holds
+    cpu_keys: tuple[str, ...] = ()  # lines of /proc/cpuinfo that tell it, and how it maps memory
 
     def is_machine(self, machine: str | None) -> bool:
         """Whether *machine*, its own name or what `uname -m` gives, is of this architecture."""
         return machine in (self.name, *self.machines)
+
+    def is_cpu(self, cpu: Mapping[str, str]) -> bool:
+        """Whether /proc/cpuinfo is of this architecture: *cpu* has the first line of each of all `cpu_keys`."""
+        del cpu
+        return False
+
+    def read_options(
+        self,
+        cpu: Mapping[str, str],
+        meminfo: Mapping[str, int] | None,
+        config: Mapping[str, str],
+        cmdline: str,
+        profile: Profile,
+    ) -> Mapping[str, str]:
+        """Return the keys of ``use`` that a captured machine answers, besides ram, page and struct_page.
+
+        *meminfo* is /proc/meminfo, None where it was not readable; *config* and *cmdline* have what concerns memory.
+        """
+        del cpu, meminfo, config, cmdline, profile
+        return {}
 
     def has_option(self, name: str) -> bool:
         """Whether ``use`` takes the key *name* for this architecture."""

@@ -6,17 +6,22 @@ import gzip
 import os
 import re
 import zlib
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memshell.capture import formats
 from memshell.capture.lsmem import lsmem_state
 from memshell.errors import ImageError, RecordingError
 from memshell.mm.params import MEMMAP_ON_MEMORY, PARAMETERS
 
+if TYPE_CHECKING:
+    from memshell.arch import Arch
+
 SCHEMA = "memshell-machine/1"
 MAX_BYTES = 64 << 20  # of one file; /proc/kallsyms would not be a tenth
 PAGE_SIZES = (4096, 16384, 65536)
+PAGE_OPTION = re.compile(r"CONFIG_(?:\w+_(\d+)K_PAGES|PAGE_SIZE_(\d+)KB)")
 MEMORY, NODE, MODULE = ("sys/devices/system/memory", "sys/devices/system/node", "sys/module/memory_hotplug/parameters")
 
 
@@ -55,29 +60,30 @@ class Tree:
         return sorted(int(match[1]) for entry in entries if (match := re.fullmatch(pattern, entry)))
 
 
-def capture(root: Path | None = None, arch: str | None = None) -> dict[str, Any]:
+def capture(arches: Collection[Arch], root: Path | None = None, arch: str | None = None) -> dict[str, Any]:
     """Return the machine file of the running machine, or of the tree or the ``lsmem -J`` output at *root*.
 
-    *arch* names the architecture, where cpuinfo does not. Raises `RecordingError` for a root that is none.
+    *arch* names the architecture, where cpuinfo does not. Raises `RecordingError` for a root that is none, or of none of
+    *arches*.
     """
     if root is not None and not root.exists():
         raise RecordingError(f"cannot read {root}: no such file or folder")
     if root is not None and root.is_file():
-        return _from_lsmem(root, arch)
+        return _from_lsmem(arches, root, arch)
     tree = Tree(root or Path("/"))
     if not (tree.root / "proc").is_dir() and not (tree.root / "sys").is_dir():
         raise RecordingError(
             f"{tree.root} has neither proc nor sys in it", hint="copy /proc/{zoneinfo,iomem,...} to DIR/proc"
         )
     state = read_state(tree)
-    cpu = formats.cpuinfo(
-        tree.text("proc/cpuinfo", "the CPU's mappings are taken from /proc/meminfo and defaults") or ""
-    )
-    name = _arch_name(tree, cpu, arch, live=root is None)
+    text = tree.text("proc/cpuinfo", "the CPU's mappings are taken from /proc/meminfo and defaults") or ""
+    cpu = formats.cpuinfo(text, {"model name", *(key for known in arches for key in known.cpu_keys)})
+    name = _arch_name(arches, tree, cpu, arch, live=root is None)
     version = tree.text("proc/version", "`use` takes its default profile unless profile= is given") or ""
     config = read_config(tree, version)
     cmdline = formats.memory_words(tree.text("proc/cmdline", "no boot parameter is known") or "")
-    facts = read_facts(tree, name, config, state, live=root is None)
+    known = next((one for one in arches if one.is_machine(name)), None)
+    facts = read_facts(tree, known, config, state, live=root is None)
     _judge(tree, state, facts)
     return _machine(name, version.partition("(")[0].strip(), config, cmdline, cpu, facts, state, tree.notes)
 
@@ -105,28 +111,28 @@ def _machine(
     }
 
 
-def _from_lsmem(path: Path, arch: str | None) -> dict[str, Any]:
+def _give_arch(arches: Collection[Arch]) -> str:
+    """Return the hint for a root that does not say its architecture."""
+    return f"give --arch, one of {', '.join(sorted(arch.name for arch in arches))}"
+
+
+def _from_lsmem(arches: Collection[Arch], path: Path, arch: str | None) -> dict[str, Any]:
     tree = Tree(path.parent)
     data = tree.text(path.name)
     if data is None:
         raise RecordingError(f"cannot read {path}")
     state, notes = lsmem_state(data, str(path))
     if arch is None:
-        raise RecordingError(
-            f"{path}: lsmem does not say the architecture", hint="give --arch x86_64, arm64, powerpc or s390"
-        )
+        raise RecordingError(f"{path}: lsmem does not say the architecture", hint=_give_arch(arches))
     return _machine(arch, "", {}, "", {}, {}, state, notes)
 
 
-def _arch_name(tree: Tree, cpu: dict[str, str], given: str | None, *, live: bool) -> str:
+def _arch_name(arches: Collection[Arch], tree: Tree, cpu: dict[str, str], given: str | None, *, live: bool) -> str:
     if given is not None:
         return given
-    found = os.uname().machine if live else formats.cpu_arch(cpu)
+    found = os.uname().machine if live else next((arch.name for arch in arches if arch.is_cpu(cpu)), None)
     if found is None:
-        raise RecordingError(
-            f"{tree.root}: proc/cpuinfo does not say the architecture",
-            hint="give --arch x86_64, arm64, powerpc or s390",
-        )
+        raise RecordingError(f"{tree.root}: proc/cpuinfo does not say the architecture", hint=_give_arch(arches))
     return found
 
 
@@ -242,7 +248,9 @@ def read_config(tree: Tree, version: str) -> dict[str, str]:
     return formats.config(text or "")
 
 
-def read_facts(tree: Tree, arch: str, config: dict[str, str], state: dict[str, Any], *, live: bool) -> dict[str, int]:
+def read_facts(
+    tree: Tree, arch: Arch | None, config: dict[str, str], state: dict[str, Any], *, live: bool
+) -> dict[str, int]:
     """Return page_size, struct_page (bytes) and pageblock_order, as far as they were read."""
     facts: dict[str, int] = {}
     size = os.sysconf("SC_PAGE_SIZE") if live else page_size(arch, config, state)
@@ -263,16 +271,17 @@ def read_facts(tree: Tree, arch: str, config: dict[str, str], state: dict[str, A
     return facts
 
 
-def page_size(arch: str, config: dict[str, str], state: dict[str, Any]) -> int | None:
+def page_size(arch: Arch | None, config: dict[str, str], state: dict[str, Any]) -> int | None:
     """Return the page size of a copied tree in bytes: MemTotal over managed pages, or what else says it."""
     total = state.get("meminfo_kb", {}).get("MemTotal", 0) << 10
     managed = sum(zone["managed"] for zone in state.get("zones", ()))
     near = [size for size in PAGE_SIZES if abs(total - managed * size) * 50 < total]
     if near:
         return near[0]
-    if arch == "x86_64" or arch.startswith("s390"):
-        return 4096
-    return 65536 if "CONFIG_PPC_64K_PAGES" in config else 4096 if "CONFIG_PPC_4K_PAGES" in config else None
+    if arch is not None and not arch.has_option("page"):
+        return arch.page_size
+    options = [found for name in config if (found := PAGE_OPTION.fullmatch(name))]
+    return int(options[0][1] or options[0][2]) << 10 if options else None
 
 
 def _struct_page(tree: Tree) -> int | None:

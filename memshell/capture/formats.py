@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 ZONE = re.compile(r"Node +(\d+), zone +(\w+)(.*)")
@@ -11,7 +12,6 @@ PCP = re.compile(r" +count: +(\d+)$")
 FREE = re.compile(r" +pages free +(\d+)$")
 START = re.compile(r" +start_pfn: +(\d+)$")
 IOMEM = re.compile(r"( *)([0-9a-f]+)-([0-9a-f]+) : (.*)$")
-CPU_KEYS = ("vendor_id", "model name", "flags", "cpu", "machine", "MMU", "features", "CPU implementer")
 
 
 def zoneinfo(text: str) -> list[dict[str, Any]]:
@@ -83,25 +83,14 @@ def counters(text: str) -> dict[str, int]:
     return {line[0].rstrip(":"): int(line[1]) for line in words if len(line) >= 2 and line[1].isdecimal()}
 
 
-def cpuinfo(text: str) -> dict[str, str]:
-    """Return what tells the architecture and its MMU: the first line of each key that matters."""
+def cpuinfo(text: str, keys: Collection[str]) -> dict[str, str]:
+    """Return what tells the architecture and its MMU: the first line of each of *keys*."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
-        if colon and key.strip() in CPU_KEYS:
+        if colon and key.strip() in keys:
             found.setdefault(key.strip(), value.strip())
     return found
-
-
-def cpu_arch(cpu: dict[str, str]) -> str | None:
-    """Return the architecture that /proc/cpuinfo is of, or None where it does not say."""
-    if "IBM/S390" in cpu.get("vendor_id", ""):
-        return "s390"
-    if "lm" in cpu.get("flags", "").split():
-        return "x86_64"
-    if "POWER" in cpu.get("cpu", "").upper() or "MMU" in cpu:
-        return "powerpc"
-    return "arm64" if "CPU implementer" in cpu else None
 
 
 def config(text: str) -> dict[str, str]:
@@ -113,11 +102,11 @@ def config(text: str) -> dict[str, str]:
 MEMORY_CONFIG = re.compile(
     r"CONFIG_(MEMCG|SPARSEMEM\w*|MEMORY_HOT\w*|MHP_\w*|ARCH_(MHP_\w*|(ENABLE_)?MEMORY_\w*|FORCE_MAX_ORDER)|EXCLUSIVE_SYSTEM_RAM"
     r"|COMPACTION|CONTIG_ALLOC|CMA|TRANSPARENT_HUGEPAGE|HUGETLB_PAGE\w*|DEFERRED_STRUCT_PAGE_INIT|SHUFFLE_PAGE_ALLOCATOR|ZONE_\w+"
-    r"|NUMA|NODES_SHIFT|DEBUG_VM\w*|X86_5LEVEL|PAGE_(SIZE_\w+|EXTENSION|BLOCK_\w+)|PPC_(64S_HASH_MMU|RADIX_MMU\w*|64K_PAGES|4K_PAGES))="
+    r"|NUMA|NODES_SHIFT|DEBUG_VM\w*|X86_5LEVEL|PAGE_(SIZE_\w+|EXTENSION|BLOCK_\w+)|\w+_\d+K_PAGES|PPC_(64S_HASH_MMU|RADIX_MMU\w*)|KFENCE(_SAMPLE_INTERVAL)?)="
 )
 MEMORY_WORD = re.compile(
     r"(mem|memmap|memhp_\w+|memory_hotplug\.\w+|movable_node|movablecore|kernelcore|hugepages\w*|(default_)?hugepagesz|hugetlb_\w+|nogbpages"
-    r"|gbpages|no5lvl|numa\w*|crashkernel|disable_radix|cma|transparent_hugepage|thp_\w+|page_alloc\.\w+|min_free_kbytes|efi)(=|$)"
+    r"|gbpages|no[45]lvl|rodata|kfence\.\w+|numa\w*|crashkernel|disable_radix|cma|transparent_hugepage|thp_\w+|page_alloc\.\w+|min_free_kbytes|efi)(=|$)"
 )
 
 

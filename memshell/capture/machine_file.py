@@ -200,7 +200,9 @@ def machine_arch(file: MachineFile, base: Arch, profile: Profile, options: Mappi
             choices = ", ".join(known[name].choices)
             raise UsageError(f"{name}={value} cannot be", hint=f"{name} is one of {choices}")
     values = {name: option.default for name, option in known.items()}
-    values |= {name: value for name, value in readings(file).items() if name in known}
+    read = base.read_options(file.cpu, file.state.get("meminfo_kb"), file.config, file.cmdline, profile)
+    found = {**readings(file), **read}
+    values |= {k: value for k, value in found.items() if k in known and value in (known[k].choices or (value,))}
     try:
         arch = base.configure(values, profile).with_constants(_constants(file))
     except CommandError as error:
@@ -215,21 +217,13 @@ def machine_arch(file: MachineFile, base: Arch, profile: Profile, options: Mappi
 
 def readings(file: MachineFile) -> dict[str, str]:
     """Return the keys of ``use`` that the file's readings answer, whatever the architecture."""
-    meminfo, facts = file.state.get("meminfo_kb"), file.facts
+    facts = file.facts
     ends = [(int(number) + 1) * file.state["block_size_bytes"] for number in file.state["memory_blocks"]]
-    found = {"ram": str(max(ends, default=0)), "la57": "on" if "la57" in file.cpu.get("flags", "").split() else "off"}
+    found = {"ram": str(max(ends, default=0))}
     if "struct_page" in facts:
         found["struct_page"] = str(facts["struct_page"])
-    if facts.get("page_size") in (4096, 65536):
+    if "page_size" in facts:
         found["page"] = f"{facts['page_size'] >> 10}K"
-    if meminfo is not None:
-        # Lines that /proc/meminfo has only with such mappings; of powerpc's MMUs only radix counts.
-        found["gbpages"] = "on" if "DirectMap1G" in meminfo else "off"
-        found["edat"] = "2" if "DirectMap2G" in meminfo else "1" if "DirectMap1M" in meminfo else "off"
-        found["mmu"] = "radix" if "DirectMap2M" in meminfo else "hash"
-        found["large_pages"] = "on" if "HugePages_Total" in meminfo else "off"
-    if file.cpu.get("MMU", "").lower() in ("radix", "hash"):
-        found["mmu"] = file.cpu["MMU"].lower()
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.errors import CommandError
 from memshell.modes import mode_parser
+from memshell.modes.players import chosen_plugins
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("--arch", metavar="NAME", help="the architecture, where the root does not say it")
     parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="write here instead of stdout")
     args = parser.parse_args(rest, namespace=args)
-    machine = read_machine(args.root, args.arch)
+    machine = read_machine(chosen_plugins(args).arches().values(), args.root, args.arch)
     for note in machine["notes"]:
         print(f"memshell: {note}", file=sys.stderr)
     text = as_text(machine)

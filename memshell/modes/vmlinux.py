@@ -8,6 +8,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from memshell.modes import mode_parser
+from memshell.modes.players import chosen_plugins
 from memshell.vmlinux.facts import read_facts
 from memshell.vmlinux.render import render
 
@@ -25,6 +26,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("--struct", action="append", default=[], metavar="NAME,...", help="layouts of structs")
     parser.add_argument("--config", metavar="FILE", help="the kernel's configuration, where the image has none")
     args = parser.parse_args(rest, namespace=args)
+    chosen_plugins(args).arches()  # they bring what an image does not hold
     structs = names(args.struct)
     facts = read_facts(args.file, structs=structs, symbols=names(args.symbols), config=args.config)
     if args.json or args.form == "json":

@@ -59,7 +59,7 @@ class Deriver:
             "release": _given(*self._image.release),
             "sizeof_struct_page": self.sizeof_struct_page(),
             "page_size": page_size,
-            "section_size_bits": self.section_size_bits(),
+            "section_size_bits": self.section_size_bits(size),
             "max_order": orders,
             "pageblock_order": self.pageblock_order(size, orders),
             "sections_per_root": self.sections_per_root(page_size),
@@ -110,7 +110,7 @@ class Deriver:
             if self._config is not None and self._config.get(name) == "y":
                 yield Fact(size, f"CONFIG_{name} in {self._config.how}", read=True)
 
-    def section_size_bits(self) -> Fact:
+    def section_size_bits(self, page_size: int | None) -> Fact:
         """SECTION_SIZE_BITS: no image holds it, but the length of subsection_map bounds it."""
         usage = self._image.find_struct("mem_section_usage", everywhere=False)
         longs = usage.members["subsection_map"].count if usage and "subsection_map" in usage.members else None
@@ -123,7 +123,7 @@ class Deriver:
             )
         if self._arch is None:
             return _NONE
-        value, source = self._arch.section_size_bits
+        value, source = self._arch.section_bits(page_size), self._arch.section_size_bits[1]
         if longs == 1 and value > _SUBSECTION_SHIFT + 6:
             why = f"{_ABSENT}; subsection_map has 1 long, so at most 27, where {source} had {value} up to 6.12"
             return Fact(None, why, read=False)
@@ -150,7 +150,7 @@ class Deriver:
             return Fact(value, "initial value of pageblock_order", read=True)
         if self._arch is None or page_size is None or not isinstance(max_order.value, int):
             return _NONE
-        shift, source = self._arch.huge_page_shift
+        shift, source = self._arch.huge_shift(page_size), self._arch.huge_page_shift[1]
         order = shift - page_size.bit_length() + 1
         when = "; the kernel sets it at boot" if symbol else ""
         how = f"{_ABSENT}{when}; with HUGETLB_PAGE min({order}, max_order {max_order.value}) ({source})"

@@ -15,19 +15,13 @@ from typing import Protocol
 from memshell.errors import ImageError
 from memshell.vmlinux.blob import open_file
 from memshell.vmlinux.btf import Btf, RawBtf, parse_header
+from memshell.vmlinux.defaults import DEFAULTS
 from memshell.vmlinux.elf import ET_REL, Elf
 from memshell.vmlinux.layout import Enum, Struct
 from memshell.vmlinux.symbols import Symbol, SymbolTable
 from memshell.vmlinux.unwrap import BANNER, unwrap
 
 _MAX_RODATA = 128 << 20
-_PT_REGS = (
-    ("x86_64", ("orig_ax", "r15")),
-    ("s390x", ("psw", "gprs")),
-    ("ppc64", ("nip", "ccr")),
-    ("aarch64", ("pstate",)),
-)
-"""Members of struct pt_regs that one architecture alone has: they tell what a BTF blob is of."""
 _BUILD_SALT = 0x100
 _CORRUPT = (
     KeyError, IndexError, ValueError, TypeError, AttributeError, AssertionError, OverflowError,
@@ -159,11 +153,15 @@ class Image:
         if self._kernel.arch is not None:
             return self._kernel.arch
         regs = self.find_struct("pt_regs", everywhere=False)
-        for arch, members in _PT_REGS if regs else ():
-            if regs and all(member in regs.members for member in members):
-                little = arch == "ppc64" and self.endian == "little"
-                return arch + ("le" if little else ""), "the members of struct pt_regs"
-        return None, "not in the file"
+        names = [
+            name
+            for name, known in DEFAULTS.items()
+            if regs and known.pt_regs and all(member in regs.members for member in known.pt_regs)
+        ]
+        if not names:
+            return None, "not in the file"
+        little = [name for name in names if name.endswith("le") is (self.endian == "little")]  # of two byte orders
+        return (little or names)[0], "the members of struct pt_regs"
 
     @property
     def endian(self) -> str | None:

@@ -64,11 +64,13 @@ HUGE = {12: (21, 25, 16, 30), 14: (25, 30, 21), 16: (29, 34, 21)}
 IMAGE = ArchDefaults(
     page_size=(4096, "arch/arm64/Kconfig: 4K by default, 16K and 64K are possible"),
     page_size_is_fixed=False,
-    section_size_bits=(27, "arch/arm64/include/asm/sparsemem.h; 29 with pages of 64K"),
+    section_size_bits=(27, "arch/arm64/include/asm/sparsemem.h"),
     max_order={1 << shift: order for shift, _, order in PAGES.values()},
     max_order_source="arch/arm64/Kconfig",
-    huge_page_shift=(21, "HPAGE_SHIFT of arch/arm64/include/asm/page-def.h with pages of 4K"),
-    block_size="a section (arch/arm64)",
+    huge_page_shift=(21, "PMD_SHIFT, arch/arm64/include/asm/pgtable-hwdef.h"),
+    block_size="a section (drivers/base/memory.c)",
+    by_page_size={1 << shift: (section, HUGE[shift][0]) for shift, section, _ in PAGES.values()},
+    pt_regs=("pstate",),
 )
 
 
@@ -91,6 +93,7 @@ class Arm64(Arch):
     machines: tuple[str, ...] = ("aarch64",)
     options: tuple[Option, ...] = OPTIONS
     image_defaults: ArchDefaults = IMAGE
+    cpu_keys: tuple[str, ...] = ("CPU implementer",)
     blocks: bool = False  # the direct map may be in blocks: not where force_pte_mapping()
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> Arm64:
@@ -137,6 +140,22 @@ class Arm64(Arch):
         sections = 32 if config.get("CONFIG_PAGE_EXTENSION") == "y" else 16
         pages = mmu.force_pte_mapping(config, cmdline, profile)
         return replace(self.built(page), blocks=not pages, mem_section_size=sections)
+
+    def is_cpu(self, cpu: Mapping[str, str]) -> bool:
+        """The line that only arm64 has (and 32-bit arm, which has no memory hotplug)."""
+        return "CPU implementer" in cpu
+
+    def read_options(
+        self,
+        cpu: Mapping[str, str],
+        meminfo: Mapping[str, int] | None,
+        config: Mapping[str, str],
+        cmdline: str,
+        profile: Profile,
+    ) -> Mapping[str, str]:
+        """Read from the boot parameters what the direct map is made of."""
+        del cpu, meminfo
+        return {"direct_map": "pages" if mmu.force_pte_mapping(config, cmdline, profile) else "blocks"}
 
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
         """Return a guest of QEMU's virt machine with EDK2 and ACPI as it stands after boot."""

@@ -76,6 +76,7 @@ class Powerpc(Arch):
     hotplug_driver: str = "driver"
     callers: tuple[Caller, ...] = (DLPAR,)
     options: tuple[Option, ...] = OPTIONS
+    cpu_keys: tuple[str, ...] = ("cpu", "machine", "MMU")
     unit: int = 0  # bytes of a vmemmap mapping, where it is not the MMU's
     radix: bool = True
     large_pages: bool = True
@@ -134,6 +135,28 @@ class Powerpc(Arch):
         meminfo = state.get("meminfo_kb", {})
         new = self.built("CONFIG_PPC_64K_PAGES" in config, "DirectMap2M" in meminfo, "HugePages_Total" in meminfo)
         return replace(new, mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16)
+
+    def is_cpu(self, cpu: Mapping[str, str]) -> bool:
+        """A processor called POWER, or the line that only book3s has."""
+        return "POWER" in cpu.get("cpu", "").upper() or "MMU" in cpu
+
+    def read_options(
+        self,
+        cpu: Mapping[str, str],
+        meminfo: Mapping[str, int] | None,
+        config: Mapping[str, str],
+        cmdline: str,
+        profile: Profile,
+    ) -> Mapping[str, str]:
+        """Read the MMU where /proc/cpuinfo says it, or from the lines that /proc/meminfo has with radix alone."""
+        del config, cmdline, profile
+        found = {}
+        if meminfo is not None:
+            found["mmu"] = "radix" if "DirectMap2M" in meminfo else "hash"
+            found["large_pages"] = "on" if "HugePages_Total" in meminfo else "off"
+        if cpu.get("MMU", "").lower() in ("radix", "hash"):
+            found["mmu"] = cpu["MMU"].lower()
+        return found
 
     def direct_map_counters(self) -> dict[str, int]:
         """Return the leaf sizes that /proc/meminfo counts: of the radix MMU only."""

@@ -78,6 +78,7 @@ class S390(Arch):
     possible_nodes: tuple[int, ...] = (0,)
     hotplug_driver: str = "driver"
     options: tuple[Option, ...] = OPTIONS
+    cpu_keys: tuple[str, ...] = ("vendor_id", "features")
     edat: int = 2
     max_mappable: int = MAX_DCSS
 
@@ -119,6 +120,24 @@ class S390(Arch):
             section_size_bits=profile.features.s390.section_size_bits,
             mem_section_size=32 if "CONFIG_PAGE_EXTENSION" in config else 16,
         )
+
+    def is_cpu(self, cpu: Mapping[str, str]) -> bool:
+        """The vendor says it."""
+        return "IBM/S390" in cpu.get("vendor_id", "")
+
+    def read_options(
+        self,
+        cpu: Mapping[str, str],
+        meminfo: Mapping[str, int] | None,
+        config: Mapping[str, str],
+        cmdline: str,
+        profile: Profile,
+    ) -> Mapping[str, str]:
+        """Read EDAT from the lines that /proc/meminfo has with it."""
+        del cpu, config, cmdline, profile
+        if meminfo is None:
+            return {}
+        return {"edat": "2" if "DirectMap2G" in meminfo else "1" if "DirectMap1M" in meminfo else "off"}
 
     def direct_map_counters(self) -> dict[str, int]:
         """Return the leaf sizes that /proc/meminfo counts: those that the machine's EDAT allows."""

@@ -66,8 +66,26 @@ class X86(Arch):
     page_offset: int = 0xFFFF888000000000
     zone_limits: tuple[tuple[ZoneType, int], ...] = ((ZoneType.DMA, 4096), (ZoneType.DMA32, PFN_4G))
     options: tuple[Option, ...] = OPTIONS
+    cpu_keys: tuple[str, ...] = ("vendor_id", "flags")
     gbpages: bool = True
     hypervisor: bool = True
+
+    def is_cpu(self, cpu: Mapping[str, str]) -> bool:
+        """64-bit processors have the flag lm."""
+        return "lm" in cpu.get("flags", "").split()
+
+    def read_options(
+        self,
+        cpu: Mapping[str, str],
+        meminfo: Mapping[str, int] | None,
+        config: Mapping[str, str],
+        cmdline: str,
+        profile: Profile,
+    ) -> Mapping[str, str]:
+        """Read 5-level paging from the CPU's flags, and leaves of 1G from the line that /proc/meminfo has with them."""
+        del config, cmdline, profile
+        found = {"la57": "on" if "la57" in cpu.get("flags", "").split() else "off"}
+        return found | ({} if meminfo is None else {"gbpages": "on" if "DirectMap1G" in meminfo else "off"})
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> X86:
         """Return this architecture with paging, struct page and hypervisor bit as ``use`` has them. Raises `UsageError`."""

@@ -2,8 +2,13 @@
 
 import json
 import lzma
+from functools import partial
 from pathlib import Path
 
+from memshell.capture import capture as capture_with
+from memshell.scenario.suite import shared_plugins
+
+capture = partial(capture_with, shared_plugins().arches().values())
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 # The lines of /proc/cpuinfo that tell architectures apart, as the kernels of those machines print them.
 POWER = "processor\t: 0\ncpu\t\t: POWER9 (architected), altivec supported\n\nplatform\t: pSeries\n"

@@ -1,13 +1,14 @@
 """What is captured from a real kernel's /proc and /sys, and booted again, is what that kernel showed."""
 
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from capture_tree import load, write_tree
+from capture_tree import capture, load, write_tree
 
-from memshell.capture import boot_file, capture, formats, load_machine_file, policy_of, profile_of
+from memshell.capture import boot_file, formats, load_machine_file, policy_of, profile_of
 from memshell.capture.recording import load_recording
 from memshell.drivers.base.memory.state import state_store
 from memshell.errors import RecordingError
@@ -371,7 +372,14 @@ def test_pagetypeinfo_gives_the_pageblock_order_and_counts():
     assert (order, blocks) == (9, [{"node": 0, "zone": "DMA", "Unmovable": 1, "Movable": 7, "Reclaimable": 0}])
 
 
-READERS = [formats.zoneinfo, formats.buddyinfo, formats.pagetypeinfo, formats.iomem, formats.counters, formats.cpuinfo]
+READERS = [
+    formats.zoneinfo,
+    formats.buddyinfo,
+    formats.pagetypeinfo,
+    formats.iomem,
+    formats.counters,
+    partial(formats.cpuinfo, keys={"flags", "cpu"}),
+]
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -5,10 +5,10 @@ import random
 from pathlib import Path
 
 import pytest
-from capture_tree import load, write_tree
+from capture_tree import capture, load, write_tree
 
 from memshell.__main__ import main
-from memshell.capture import boot_file, capture, load_machine_file, policy_of, profile_of
+from memshell.capture import boot_file, load_machine_file, policy_of, profile_of
 from memshell.errors import MemshellError
 from memshell.modes.capture import as_text
 from memshell.scenario.suite import shared_plugins

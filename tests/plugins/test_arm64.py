@@ -1,11 +1,17 @@
 """arm64: pages of three sizes, a direct map in pages or in blocks, boot memory that stays, leaves that are not split."""
 
+import sys
+from pathlib import Path
+
 import pytest
 from memshell_plugins.arm64 import Arm64
 from memshell_plugins.arm64.mmu import force_pte_mapping
 
 from memshell import KernelError, UsageError
 from memshell.profiles import find_profile
+
+sys.path.append(str(Path(__file__).parents[1] / "vmlinux"))
+import vmlinux_sample as sample
 
 BUG = "bug.arm64_offline_splits_leaf"
 
@@ -171,6 +177,17 @@ def test_what_the_direct_map_is_made_of(cmdline, release, interval, pages):
 def test_the_configuration_says_the_page_size(option, page):
     arch = Arm64().from_recording({f"CONFIG_{option}": "y"}, "", (), {}, find_profile("v6.12"))
     assert arch.page_shift == page
+
+
+@pytest.mark.parametrize(
+    "page, told", [(4096, "pages of 4K, orders to 10"), (16384, "pages of 16K, orders to 11"), (65536, "pages of 64K")]
+)
+def test_a_kernel_image_says_the_page_size(page, told, tmp_path, monkeypatch, shell):
+    monkeypatch.setitem(sample.TARGETS, "aarch64", ("<", 183))
+    sizes = {4096: {}, 16384: {"orders": 12}, 65536: {"orders": 14, "longs": 4}}[page]
+    (tmp_path / "k").write_bytes(sample.example("aarch64", page=page, **sizes))
+    monkeypatch.chdir(tmp_path)
+    assert told in shell("use arm64 ram=4G vmlinux=k")
 
 
 @pytest.mark.parametrize(
