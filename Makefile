@@ -40,7 +40,7 @@ examples:
 
 # Verify all recordings; write docs/fidelity.md and the counts that the fidelity command shows.
 fidelity: .venv/.dev
-	$(BIN)/python -m memshell.verify.fidelity tests/recordings/*.json.xz
+	$(BIN)/python tests/verify/fidelity.py tests/recordings/*.json.xz
 
 # The tutorial's scenario and others on a real kernel, the one in /boot or KERNEL=IMAGE; `memshell lab doctor` says what it needs.
 LAB := tutorial/first known/auto-movable-301 known/force-waste known/kata-4847 known/memmap-on-memory-6.1-and-6.12 \

@@ -19,7 +19,7 @@ from memshell.errors import RecordingError, UsageError
 from memshell.mm.boot import boot
 from memshell.mm.mm_init.movable import largest
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
-from memshell.mm.params import boot_params, read_sysfs
+from memshell.mm.params import Params, boot_params, read_sysfs
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
 
@@ -48,17 +48,17 @@ def read_json(path: str | Path, what: str) -> Any:
 def boot_state(arch: Arch, profile: Profile, policy: Policy, state: Mapping[str, Any], cmdline: str) -> Mm:
     """Return a machine's memory as *state* shows it; its parameters are those of *cmdline*, and what sysfs showed."""
     mm = boot(arch, profile, policy, boot_memory(arch, state), boot_params(cmdline))
-    read_params(mm, state)
+    mm.params = shown_params(mm.params, state)
     if "nr_memmap_pages" in mm.counters:
         mm.counters["nr_memmap_pages"] = state.get("vmstat", {}).get("nr_memmap_pages", 0)
     return mm
 
 
-def read_params(mm: Mm, state: Mapping[str, Any]) -> None:
-    """Take the writable module parameters and auto_online_blocks as a step left them: somebody wrote them."""
+def shown_params(params: Params, state: Mapping[str, Any]) -> Params:
+    """Return *params* with the writable module parameters and auto_online_blocks as *state* shows them."""
     given = {key: state[key] for key in ("auto_online_blocks",) if key in state}
     try:
-        mm.params = read_sysfs(mm.params, {**state.get("params", {}), **given})
+        return read_sysfs(params, {**state.get("params", {}), **given})
     except UsageError as error:
         raise RecordingError(error.message, hint=error.hint) from error
 

@@ -80,7 +80,7 @@ def verify(shell: Shell, args: Namespace) -> Result:
     texts, data = [], []
     for path in args.recordings:
         recording = load_recording(path)
-        quantities = verify_recording(recording, shell.plugins.arches(), shell.plugins.policies())
+        quantities = verify_recording(recording, shell.player)
         texts.append(as_text(recording, quantities))
         data.append(as_json(recording, quantities))
     return Result(text="\n".join(texts), data=data)

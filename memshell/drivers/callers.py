@@ -17,6 +17,7 @@ from memshell.drivers.base.memory.probe import probe_store
 from memshell.drivers.dax.bus import bound_driver, dax_memmap_on_memory, find_device
 from memshell.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memshell.drivers.hv.hv_balloon import hot_add_req, next_place
+from memshell.drivers.nvdimm.namespace import unbind_dax
 from memshell.drivers.virtio import virtio_mem
 from memshell.drivers.xen.balloon import reserve_additional_memory
 from memshell.errors import KernelError, UsageError
@@ -160,9 +161,13 @@ def _module(mm: Mm, request: Request) -> None:
 
 
 def _kmem(mm: Mm, request: Request) -> None:
-    """The dax kmem driver; the memmap goes on the device where that is asked for and can be (since v6.8)."""
+    """The dax kmem driver; the memmap goes on the device where that is asked for and can be (since v6.8).
+
+    What device_dax has is unbound first, once the wish is written to its attribute, as daxctl reconfigure-device does.
+    """
     asked = request.flags & MHP_MEMMAP_ON_MEMORY and mm.features.dax.memmap_on_memory
     on_memory = bool(asked) and dax_memmap_on_memory(mm, request.nid, request.start, request.size)
+    unbind_dax(mm, request.start, request.size)
     dev_dax_kmem_probe(mm, request.nid, request.start, request.size, memmap_on_memory=on_memory)
 
 

@@ -14,6 +14,7 @@ from memshell.lab.judge import Judge, Verdict
 from memshell.lab.plan import Action, Plan
 from memshell.lab.play import TIMED_OUT, Outcome, Ran
 from memshell.result import Column, Result, render
+from memshell.scenario.player import Player
 from memshell.verify import Quantity, verify_recording
 
 if TYPE_CHECKING:
@@ -49,11 +50,11 @@ class Compared:
 
 def compare_runs(runs: list[Ran], plugins: Plugins) -> list[Compared]:
     """Replay each recording on the model, and judge its expectations."""
-    judge = Judge()
+    judge, player = Judge(), Player(lambda: plugins)
     found = []
     for ran in runs:
         recording = recording_of(ran.raw, ran.raw["name"])
-        quantities = verify_recording(recording, plugins.arches(), plugins.policies())
+        quantities = verify_recording(recording, player)
         found.append(Compared(ran, quantities, judge.boot(ran)))
     return found
 

@@ -104,8 +104,12 @@ def _settle_backing(mm: Mm, known: RangeMap[Owner]) -> None:
                 claimed.set(item.pfn, item.pfn + item.nr_pages, value=True)
             else:
                 wrong.append(item)
+    kernel: RangeMap[bool] = RangeMap()
+    for start, end, owner in known.items() if wrong else ():
+        if owner in KERNELS:
+            kernel.set(start, end, value=True)
     for item in wrong:
-        pfn = _spare(known, claimed, item)
+        pfn = _spare(kernel, claimed, item)
         if pfn is None:
             pfn = _take_free(mm, item)
         claimed.set(pfn, pfn + item.nr_pages, value=True)
@@ -134,15 +138,11 @@ def _units(mm: Mm, item: Backing) -> list[Backing]:
     return [Backing("", item.address + i * size, item.pfn + i * count, count) for i in range(item.nr_pages // count)]
 
 
-def _spare(known: RangeMap[Owner], claimed: RangeMap[bool], item: Backing) -> int | None:
+def _spare(kernel: RangeMap[bool], claimed: RangeMap[bool], item: Backing) -> int | None:
     """Return aligned pages of the kernel's that nothing claims: in the longest run, as near as there are.
 
     A memmap is taken in long runs; a few pages between free ones are rather something else's.
     """
-    kernel: RangeMap[bool] = RangeMap()
-    for start, end, owner in known.items():
-        if owner in KERNELS:
-            kernel.set(start, end, value=True)
     found: list[tuple[int, int, int]] = []
     for start, end, _ in kernel.items():
         for low, high in claimed.gaps(start, end):

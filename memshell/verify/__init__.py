@@ -8,7 +8,7 @@ the recording as an input (`memshell.verify.inputs`), and what follows from it i
 from __future__ import annotations
 
 from memshell.capture.recording import Recording, load_recording
-from memshell.verify.quantity import Quantity, Verdict
-from memshell.verify.report import summary, verify_recording
+from memshell.verify.quantity import Quantity, Verdict, summary
+from memshell.verify.report import verify_recording
 
 __all__ = ["Quantity", "Recording", "Verdict", "load_recording", "summary", "verify_recording"]

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from memshell.capture.recording import Recording
-from memshell.verify.quantity import Quantity
-from memshell.verify.report import summary
+from memshell.verify.quantity import Quantity, summary
 
 
 def as_json(recording: Recording, quantities: list[Quantity]) -> dict[str, Any]:

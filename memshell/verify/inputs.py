@@ -1,12 +1,16 @@
-"""What a replay takes from the recording instead of predicting it: the boot state, and what lives in used zones."""
+"""What a replay takes from a finished step instead of predicting it: who has which pages, and written parameters.
+
+All of it is text, as a user would type it: it holds for the steps that follow.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from memshell.mm.held import used_ranges
+from memshell.capture.reader import shown_params
+from memshell.mm.held import FIXED, HOLDERS, used_ranges
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
 from memshell.mm.page import (
     KPF_ANON,
@@ -25,6 +29,13 @@ from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
 from memshell.verify import series
 
+Runs = list[list[int]]
+Used = list[tuple[int, int, Page]]
+
+KERNELS = (Owner.MEMMAP, Owner.PAGETABLE, Owner.KERNEL)  # what reads as nothing in /proc/kpageflags
+WIDTH = 6  # ranges in a word of `hold`
+WORDS = 4  # words in a line
+
 
 def owner_of(flags: int) -> Owner:
     """Return who owns a page with these /proc/kpageflags."""
@@ -39,52 +50,93 @@ def owner_of(flags: int) -> Owner:
     return Owner.PAGETABLE if flags & KPF_PGTABLE else Owner.KERNEL
 
 
-def read_pages(mm: Mm, step: dict[str, Any]) -> None:
-    """Take what the guest has in its online hot-added blocks from the recording (kpageflags), free lists included.
+def written(mm: Mm, step: dict[str, Any]) -> Iterator[str]:
+    """Yield a `set` for each parameter that the step's state shows with another value: somebody wrote it."""
+    texts = shown_params(mm.params, step["state"]).texts()
+    yield from (f"set {name}={text}" for name, text in texts.items() if text != mm.params.text(name))
+
+
+def held(mm: Mm, step: dict[str, Any]) -> str | None:
+    """Return the `hold` that makes pages as the step's kpageflags show them; None where they are so.
 
     Pages without any flag may be the kernel's or wait on a per-cpu list. The zone's pcp count is given to the pageblocks
     that hold fewest of them; the rest are the kernel's.
     """
+    wanted = _owners(mm, step)
+    changed: dict[Owner, list[str]] = {}
+    for start, end, owner in wanted.items():
+        for a, b, page in mm.pages.items(start, end):
+            if page.owner is not owner and not (owner is Owner.KERNEL and page.owner in KERNELS):
+                changed.setdefault(owner, []).append(f"{a:#x}" if b == a + 1 else f"{a:#x}-{b - 1:#x}")
+    names = {owner: name for name, owner in HOLDERS.items()}
+    words = [f"{names[owner]}={','.join(part)}" for owner in changed for part in _parts(changed[owner], WIDTH)]
+    return "hold " + " \\\n  ".join(" ".join(part) for part in _parts(words, WORDS)) if words else None
+
+
+def _parts(items: list[str], size: int) -> Iterator[list[str]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def _owners(mm: Mm, step: dict[str, Any]) -> RangeMap[Owner]:
+    """Return who has the pages that the step shows and that somebody can have."""
+    found: RangeMap[Owner] = RangeMap()
     runs = step.get("kpageflags_runs")
     if not runs:
-        return
+        return found
     if mm.seam.marks_memmap:
         runs = series.reveal(mm, runs)
-    pcp = _pcp_pageblocks(mm, runs, step["state"]["zones"])
+    used = [*_used_at_boot(mm, runs), *used_ranges(mm)]
+    pcp = _pcp_pageblocks(mm, used, runs, step["state"]["zones"])
     size = mm.arch.pageblock_nr_pages
-    before = mm.pages.copy()
-    for start, end, page in used_ranges(mm):
+    for start, end, _ in used:
         for a, b, flags in _clip(runs, start, end):
             owner = owner_of(flags)
             if flags & KPF_NOPAGE:
                 continue
-            if owner is not Owner.KERNEL:
-                set_owner(mm, a, b, page._replace(owner=owner, tag=0))
-                continue
-            for c in range(a - a % size, b, size):
-                bare = Owner.FREE if c in pcp else Owner.KERNEL
-                set_owner(mm, max(a, c), min(b, c + size), page._replace(owner=bare, tag=0))
-    _read_pins(mm, before, str(step["op"].get("what", "")))
+            found.set(a, b, owner)
+            for c in range(a - a % size, b, size) if owner is Owner.KERNEL else ():
+                if c in pcp:
+                    found.set(max(a, c), min(b, c + size), Owner.FREE)
+    _pins(mm, found, str(step["op"].get("what", "")))
+    return found
 
 
-def _read_pins(mm: Mm, before: RangeMap[Page], what: str) -> None:
+def _used_at_boot(mm: Mm, runs: Runs) -> Used:
+    """Return the runs of boot memory that are shown, and that somebody can have got since."""
+    shown: RangeMap[bool] = RangeMap()
+    for pfn, count, _ in runs:
+        if pfn < mm.boot_end:
+            shown.set(pfn, min(pfn + count, mm.boot_end), value=True)
+    online = (
+        (start, end)
+        for a, b, _ in shown.items()
+        for start, end in _by_block(mm, a, b)
+        if (block := mm.blocks.get(start // mm.block_pages)) is not None and block.early and block.state == "online"
+    )
+    return [run for start, end in online for run in mm.pages.items(start, end) if run[2].owner not in FIXED]
+
+
+def _by_block(mm: Mm, start: int, end: int) -> Iterator[tuple[int, int]]:
+    size = mm.block_pages
+    return ((max(start, a), min(end, a + size)) for a in range(start - start % size, end, size))
+
+
+def _pins(mm: Mm, found: RangeMap[Owner], what: str) -> None:
     """Keep what is pinned pinned until the guest unpins; a step that pins pins the user pages that it made."""
     if what.startswith("unpin"):
         return
-    for start, end, page in list(used_ranges(mm)):
-        if page.owner is not Owner.USER:
-            continue
-        for a, b, old in list(before.items(start, end)):
-            if old.owner is Owner.PINNED or (what.startswith("pin ") and old.owner is not Owner.USER):
-                set_owner(mm, a, b, page._replace(owner=Owner.PINNED))
+    for start, end, owner in list(found.items()):
+        for a, b, page in mm.pages.items(start, end) if owner is Owner.USER else ():
+            if page.owner is Owner.PINNED or (what.startswith("pin ") and page.owner is not Owner.USER):
+                found.set(a, b, Owner.PINNED)
 
 
-def _pcp_pageblocks(mm: Mm, runs: list[list[int]], zones: list[dict[str, Any]]) -> set[int]:
+def _pcp_pageblocks(mm: Mm, used: Used, runs: Runs, zones: list[dict[str, Any]]) -> set[int]:
     """Return the pageblocks whose flagless pages are taken to be on per-cpu lists."""
     size = mm.arch.pageblock_nr_pages
     bare: dict[tuple[int, ZoneType], dict[int, int]] = {}
-    kernel = {pfn - pfn % size for pfn in _backing_pfns(mm)}
-    for start, end, page in used_ranges(mm):
+    kernel: set[int] = set()
+    for start, end, page in used:
         for a, b, flags in _clip(runs, start, end):
             owner = owner_of(flags)
             for c in range(a - a % size, b, size) if not flags & KPF_NOPAGE and owner is not Owner.FREE else ():
@@ -94,6 +146,7 @@ def _pcp_pageblocks(mm: Mm, runs: list[list[int]], zones: list[dict[str, Any]]) 
                 elif owner in UNMOVABLE_OWNERS:
                     kernel.add(c)
     chosen: set[int] = set()
+    kernel |= {pfn - pfn % size for pfn in _backing_pfns(mm)} if bare else set()
     for z in zones:
         left = z.get("pcp_pages", 0)
         counts = bare.get((z["node"], ZONE_BY_LABEL[z["zone"]]), {})
@@ -114,33 +167,11 @@ def _backing_pfns(mm: Mm) -> Iterator[int]:
             yield from range(first, first + (end - start >> mm.arch.page_shift), mm.arch.pageblock_nr_pages)
 
 
-def read_dumped(mm: Mm, step: dict[str, Any]) -> None:
-    """Take the pages that the kernel dumped as unmovable during the step: they were there, whatever was read before."""
-    last: int | None = None
-    for line in step.get("dmesg", ()):
-        found = re.search(r"pfn:0x([0-9a-f]+)", line)
-        if found:
-            last = int(found.group(1), 16)
-        if "page dumped because: unmovable page" in line and last is not None:
-            page = mm.pages.get(last)
-            if page is not None and page.owner is Owner.FREE:
-                set_owner(mm, last, last + 1, page._replace(owner=Owner.KERNEL))
-
-
-def _clip(runs: list[list[int]], start: int, end: int) -> list[tuple[int, int, int]]:
-    return [(max(p, start), min(p + n, end), flags) for p, n, flags in runs if p < end and p + n > start]
-
-
-def set_owner(mm: Mm, start: int, end: int, page: Page) -> None:
-    """Make *page* the state of [start, end), which is online in that zone; the free lists and counters follow."""
-    key = (page.nid, page.zone)
-    if all(now == page for _, _, now in mm.pages.items(start, end)):
-        return  # as it is: free blocks stay as they are, aligned or not
-    taken = sum(b - a for a, b, _ in mm.free[key].take_range(start, end))
-    mm.pages.set(start, end, page)
-    given = 0
-    if page.owner is Owner.FREE:
-        given = end - start
-        for a, b, kind in list(mm.pageblocks.items(start, end)):
-            mm.free[key].free_range(a, b, kind)
-    mm.change_zone(key, free=mm.zones[key].free - taken + given)
+def _clip(runs: Runs, start: int, end: int) -> Iterable[tuple[int, int, int]]:
+    """Yield the parts of *runs*, which rise, inside [start, end)."""
+    for at in range(max(bisect_right(runs, start, key=lambda run: run[0]) - 1, 0), len(runs)):
+        pfn, count, flags = runs[at]
+        if pfn >= end:
+            break
+        if pfn + count > start:
+            yield max(pfn, start), min(pfn + count, end), flags

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from memshell.arch import Arch
-from memshell.capture.reader import read_params
 from memshell.capture.recording import Recording, boot_recording
 from memshell.errors import RecordingError
 from memshell.machine import Machine
-from memshell.mm.held import hold
 from memshell.mm.page_alloc.allocation import nr_free_pages
-from memshell.mm.state import Mm
-from memshell.policy import Policy
 from memshell.verify import series
+from memshell.verify.actions import Bench
 from memshell.verify.calls import compare_calls, first_difference, visible_names
-from memshell.verify.inputs import read_dumped, read_pages
+from memshell.verify.given import Given, given_by, with_given
+from memshell.verify.inputs import held, written
 from memshell.verify.pages import page_quantities
-from memshell.verify.quantity import Quantity, Verdict, compare
+from memshell.verify.quantity import Quantity, compare
 from memshell.verify.replay import Answer, Replay
-from memshell.verify.state import state_quantities
+from memshell.verify.state import Before, state_quantities
+
+if TYPE_CHECKING:
+    from memshell.shell.shell import Player
 
 TIMED_OUT = 110  # the recorder stopped waiting; not an answer of the kernel's
 FREE_TOLERANCE = {"x86_64": 16}  # pages; other architectures 32: what the kernel's own work moves meanwhile
@@ -47,31 +46,53 @@ Watcher = Callable[
 ]  # the kernel functions that ran in a step, and the step's quantities
 
 
-def verify_recording(
-    recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy], watch: Watcher | None = None
-) -> list[Quantity]:
+def verify_recording(recording: Recording, player: Player, watch: Watcher | None = None) -> list[Quantity]:
     """Replay *recording* and return every compared quantity; *watch* is told after each step.
 
-    Raises `RecordingError` for a file whose parts are missing or of another form.
+    It is played as text on a shell of its own, which *player* makes. Raises `RecordingError` for a file whose parts are
+    missing or of another form.
     """
+    return replay_recording(recording, player, watch)[0]
+
+
+def replay_recording(
+    recording: Recording, player: Player, watch: Watcher | None = None
+) -> tuple[list[Quantity], Replay]:
+    """Do what `verify_recording` does; return the replay too, with all that was typed."""
+    bench = Bench(recording.qemu_args)
+    replay = Replay(player.fresh(), bench, recording.name, traced=watch is not None)
+    shell = replay.player.shell
     try:
-        return _verify(recording, arches, policies, watch)
+        policy = recording.policy(shell.plugins.policies())
+        shell.machine = boot_recording(recording, shell.plugins.arches(), recording.profile, policy)
+        return _verify(recording, replay, watch), replay
     except (LookupError, TypeError, ValueError, AttributeError) as error:
+        blamed = shell.blame(error)
+        if blamed is not None:
+            raise blamed from error
+        if not _while_reading(error):
+            raise
         what = f"{type(error).__name__}: {error}"
         raise RecordingError(
             f"{recording.name} holds something that cannot be read ({what})", hint="is it whole?"
         ) from error
 
 
-def _verify(
-    recording: Recording, arches: dict[str, Arch], policies: dict[str, Policy], watch: Watcher | None
-) -> list[Quantity]:
-    machine = boot_recording(recording, arches, recording.profile, recording.policy(policies))
-    replay = Replay(machine, traced=watch is not None)
+def _while_reading(error: BaseException) -> bool:
+    """Whether the error arose where a recording is read, and not in the model."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return module.startswith(("memshell.verify", "memshell.capture"))
+
+
+def _verify(recording: Recording, replay: Replay, watch: Watcher | None) -> list[Quantity]:
     steps = _series_steps if recording.of_series else _steps
     quantities: list[Quantity] = []
     seen = 0
-    for found in steps(recording, replay, (recording.steps[0]["state"], replay.machine.mm)):
+    boot = recording.steps[0]["state"]
+    for found in steps(recording, replay, Before(boot, replay.machine.mm, boot)):
         quantities += found
         if watch is not None:
             traces = [step.trace for step in replay.machine.steps[seen:] if step.trace is not None]
@@ -80,62 +101,93 @@ def _verify(
     return quantities
 
 
-def _steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any], Mm]) -> Iterator[list[Quantity]]:
+def _steps(recording: Recording, replay: Replay, before: Before) -> Iterator[list[Quantity]]:
     for step in recording.steps:
         if replay.machine.mm.crashed:
             return  # a dead machine says nothing about what comes later
         if "state" in step:
-            yield list(_verify_step(recording, replay, step, boot))
+            yield _verify_step(recording, replay, step, before)
+            before = before._replace(state=step["state"])
 
 
-def _series_steps(recording: Recording, replay: Replay, boot: tuple[dict[str, Any], Mm]) -> Iterator[list[Quantity]]:
+def _series_steps(recording: Recording, replay: Replay, before: Before) -> Iterator[list[Quantity]]:
     """Replay a recording of the 2018 series: steps after a crash are compared as far as they were seen, none is played."""
     for step in series.with_answers(recording):
         found: list[Quantity] = []
         lost = series.interrupted(recording, step)
         if lost is None and not ("state" in step and step["op"]["op"] in ("look", "boot")):
-            series.look(replay)
+            series.look(replay, step["n"])
         if replay.machine.mm.crashed:
             pass
         elif lost is not None:
-            series.play(replay, {**step, "op": lost})
+            series.play_lost(replay, step["n"], lost)
         elif "state" in step:
-            found += _verify_step(recording, replay, step, boot)
+            found += _verify_step(recording, replay, step, before)
+            before = before._replace(state=step["state"])
         else:
             replay.play(step)
         found += series.struct_pages(step, replay)
         yield found
-    series.look(replay)
+    series.look(replay, recording.steps[-1]["n"])
     yield list(series.recording_quantities(recording, replay))
 
 
-def _verify_step(
-    recording: Recording, replay: Replay, step: dict[str, Any], boot: tuple[dict[str, Any], Mm]
-) -> Iterator[Quantity]:
+def _verify_step(recording: Recording, replay: Replay, step: dict[str, Any], before: Before) -> list[Quantity]:
+    """Play a step and compare. What its own output gives away is tried where the prediction fails; then take the inputs."""
+    mark, mm = replay.mark(), replay.machine.mm
+    found = _play(recording, replay, step, before)
+    given = given_by(step, mm) if _wrong(found) else []
+    if given:
+        replay.back(mark)
+        second = _play(recording, replay, step, before, given)
+        if _wrong(second) < _wrong(found):
+            found = with_given(found, second, given)
+        else:
+            replay.back(mark)
+            _play(recording, replay, step, before)
+    if not replay.machine.mm.crashed:
+        _learn(replay, step)
+    return found
+
+
+def _wrong(quantities: list[Quantity]) -> int:
+    return sum(quantity.verdict == "differs" for quantity in quantities)
+
+
+def _learn(replay: Replay, step: dict[str, Any]) -> None:
+    """Take what the finished step shows of its guest: the steps that follow find it so."""
+    mm = replay.machine.mm
+    replay.machine.tracing = False
+    for line in (held(mm, step), *written(mm, step)):
+        if line is not None:
+            replay.say(step["n"], line, "what runs on the guest")
+    replay.bench.saw(step)
+
+
+def _play(
+    recording: Recording, replay: Replay, step: dict[str, Any], before: Before, given: list[Given] | None = None
+) -> list[Quantity]:
+    """Play a step, with what is *given*, and return what is compared."""
     machine = replay.machine
-    with machine.transaction("what the guest has") as mm:
-        read_dumped(mm, step)
-    before, first_step = nr_free_pages(machine.mm), len(machine.steps)
+    machine.tracing = False
+    for fact in given or ():
+        if fact.line:
+            replay.say(step["n"], fact.line, f"given: {fact.why}")
+        replay.bench.driver = fact.driver or replay.bench.driver
+        replay.bench.region = fact.region if fact.region is not None else replay.bench.region
+    free, first_step = nr_free_pages(machine.mm), len(machine.steps)
     machine.tracing = replay.traced or "calls" in step
     answer = replay.play(step)
-    yield from _answers(step, answer)
+    found = list(_answers(step, answer))
     if step["op"]["op"] not in INPUTS:
-        change = nr_free_pages(machine.mm) - before if answer.played and answer.quiet else None
-        yield from _free_pages(recording, step, machine.mm.arch.page_shift, change)
+        change = nr_free_pages(machine.mm) - free if answer.played and answer.quiet else None
+        found += _free_pages(recording, step, machine.mm.arch.page_shift, change)
     if step.get("calls") and answer.played and answer.settled and answer.quiet and step["op"]["op"] not in INPUTS:
-        yield _calls(recording, step, machine, first_step)
-    for quantity in (*state_quantities(step, machine.mm, boot), *page_quantities(step, machine.mm)):
-        yield (
-            quantity
-            if answer.settled or not quantity.name.startswith(PROBED)
-            else quantity._replace(predicted=None, verdict="not-modelled")
-        )
-    if machine.mm.crashed:
-        return
-    with machine.transaction("what the guest has") as mm:
-        read_pages(mm, step)
-        hold(mm, [])
-        read_params(mm, step["state"])
+        found.append(_calls(recording, step, machine, first_step))
+    for quantity in (*state_quantities(step, machine.mm, before), *page_quantities(step, machine.mm)):
+        probed = not answer.settled and quantity.name.startswith(PROBED)
+        found.append(quantity._replace(predicted=None, verdict="not-modelled") if probed else quantity)
+    return found
 
 
 def _answers(step: dict[str, Any], answer: Answer) -> Iterator[Quantity]:
@@ -160,10 +212,9 @@ def _answers(step: dict[str, Any], answer: Answer) -> Iterator[Quantity]:
 
 
 def _free_pages(recording: Recording, step: dict[str, Any], page_shift: int, change: int | None) -> Iterator[Quantity]:
-    """Compare the change of free + pcp.
+    """Compare the change of free + pcp, and of what nothing here predicts together with it.
 
-    What nothing here predicts is allowed for: the step's own change of Slab, and of PageTables where the action makes none,
-    so that they are a program's.
+    That is Slab, and PageTables where the action makes none of the kernel's, so that they are a program's.
     """
     delta = step.get("delta", {})
     if delta.get("free_plus_pcp") is None:
@@ -171,7 +222,7 @@ def _free_pages(recording: Recording, step: dict[str, Any], page_shift: int, cha
     others = ("Slab", "PageTables") if step["op"]["op"] in NO_TABLES else ("Slab",)
     slab = sum(delta.get("meminfo_kb", {}).get(name, 0) << 10 >> page_shift for name in others)
     tolerance = FREE_TOLERANCE.get(recording.arch, 32)
-    yield compare(step, "free_plus_pcp", delta["free_plus_pcp"], None if change is None else change - slab, tolerance)
+    yield compare(step, "free_plus_pcp", delta["free_plus_pcp"] + slab, change, tolerance)
 
 
 def _calls(recording: Recording, step: dict[str, Any], machine: Machine, first_step: int) -> Quantity:
@@ -183,14 +234,3 @@ def _calls(recording: Recording, step: dict[str, Any], machine: Machine, first_s
     return Quantity(
         step["n"], step["action"], "calls", f"{len(recorded)} calls; {where}", f"{len(predicted)} calls", "differs"
     )
-
-
-def summary(quantities: list[Quantity]) -> dict[Verdict, int]:
-    """Return how many quantities have each verdict."""
-    counts = Counter(q.verdict for q in quantities)
-    return {
-        "equal": counts["equal"],
-        "within": counts["within"],
-        "differs": counts["differs"],
-        "not-modelled": counts["not-modelled"],
-    }

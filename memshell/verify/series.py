@@ -15,9 +15,8 @@ from memshell.mm.events import Event
 from memshell.mm.page import KPF_BUDDY, KPF_LRU, KPF_MMAP, KPF_RESERVED, Owner
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
-from memshell.series.page_alloc import put_page
-from memshell.series.processes import process_runs, use_memory
 from memshell.series.struct_page import PG_LRU, PG_RESERVED, Content, any_of, kept, physical, runs
+from memshell.verify.actions import size_text
 from memshell.verify.quantity import Quantity, compare
 
 if TYPE_CHECKING:
@@ -32,29 +31,17 @@ def interrupted(recording: Recording, step: dict[str, Any]) -> dict[str, Any] | 
     return lost["op"] if lost else None
 
 
-def play_put(replay: Replay, op: dict[str, Any]) -> None:
-    """Play the hook that drops references of one page."""
-
-    def action(mm: Mm) -> None:
-        for _ in range(op["times"]):
-            put_page(mm, op["pfn"])
-
-    replay.attempt("put_page", action)
-
-
-def play(replay: Replay, step: dict[str, Any]) -> None:
+def play_lost(replay: Replay, n: int, op: dict[str, Any]) -> None:
     """Play the action that the guest died in; a process that touches memory among them."""
-    op = step["op"]
     if op["op"] == "use_memory":
-        replay.attempt("use_memory", lambda mm: use_memory(mm, op["size"]))
+        replay.say(n, f"touch {size_text(op['size'])}")
     else:
-        replay.play(step)
+        replay.act(n, op, "the action that the guest died in")
 
 
-def look(replay: Replay) -> None:
+def look(replay: Replay, n: int) -> None:
     """Play the reader of the state, which is a process too."""
-    if not replay.machine.mm.crashed:
-        replay.attempt("read the state", process_runs)
+    replay.say(n, "touch", "the state is read")
 
 
 def with_answers(recording: Recording) -> Iterator[dict[str, Any]]:
@@ -188,7 +175,7 @@ def struct_pages(step: dict[str, Any], replay: Replay) -> Iterator[Quantity]:
 
     Those of pages that a program uses, and those that a program has overwritten, are left out.
     """
-    mm, plugged = replay.machine.mm, [(start, start + size) for start, size, _ in replay.dimms.values()]
+    mm, plugged = replay.machine.mm, [(start, start + size) for start, size, _ in replay.bench.dimms.values()]
     for entry in step.get("struct_page", ()):
         if not isinstance(entry["runs"], list):
             continue  # too many to keep: only their number is recorded

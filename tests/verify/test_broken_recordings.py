@@ -6,8 +6,7 @@ import subprocess
 import sys
 
 import pytest
-
-from memshell.verify.fidelity import ROOT
+from fidelity import ROOT
 
 GOOD = ROOT / "tests" / "recordings" / "x86_64-k612-Y-128M-movable.json.xz"
 

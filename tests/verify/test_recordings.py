@@ -1,10 +1,11 @@
 """The model predicts what real kernels did: every recording, every quantity, against the table that is printed."""
 
 import pytest
+from fidelity import ROOT, gather_probes, probes_of, tally
 
-from memshell.verify import fidelity
 from memshell.verify.calls import probed
-from memshell.verify.fidelity import ROOT, gather_probes, markdown, probes_of, reasons, stored, tally
+from memshell.verify.fidelity import markdown, reasons, stored
+from memshell.verify.quantity import VERDICTS
 
 RECORDINGS = sorted((ROOT / "tests" / "recordings").glob("*.json.xz"))
 KNOWN = {where for entry in reasons() for where in entry["where"]}
@@ -19,10 +20,7 @@ def test_recording_is_predicted(path):
 
 
 def test_shares_of_the_verdicts():
-    total = {
-        verdict: sum(row[verdict] for row in stored()["recordings"].values())
-        for verdict in ("equal", "within", "differs", "not-modelled")
-    }
+    total = {verdict: sum(row[verdict] for row in stored()["recordings"].values()) for verdict in VERDICTS}
     everything = sum(total.values())
     assert total["equal"] >= 0.9 * everything
     assert total["not-modelled"] < 0.05 * everything
@@ -38,7 +36,7 @@ def test_the_probes_of_a_new_release_come_from_its_recordings(monkeypatch):
     release, names = probes_of(path)
     assert release == "6.12"
     assert set() < names <= probed("6.12.117")
-    monkeypatch.setattr(fidelity, "probes", lambda: {"6.1": ["add_pages"]})
+    monkeypatch.setattr("fidelity.probes", lambda: {"6.1": ["add_pages"]})
     assert gather_probes([path]) == {"6.1": ["add_pages"], "6.12": sorted(names)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memshell.drivers.dax.bus import DevDax, claim, new_name, set_device, unbind, unbound_device
+from memshell.drivers.dax.bus import DevDax, claim, devices, new_name, set_device, unbind, unbound_device
 from memshell.drivers.nvdimm.pfn_devs import nd_pfn_geometry, pfn_device
 from memshell.errors import KernelError
 from memshell.kernel.resource import drop_resource, request_region
@@ -68,3 +68,10 @@ def unbind_namespace(mm: Mm, device: DevDax) -> None:
     for resource in pagemap.regions:
         drop_resource(mm, resource)
     unbind(mm, device)
+
+
+def unbind_dax(mm: Mm, start: int, size: int) -> None:
+    """Take device_dax from the device of exactly [start, +size) bytes, if it has that driver."""
+    for device in devices(mm):
+        if device.driver == "device_dax" and (start, size) in ((device.start, device.size), device.own):
+            unbind_namespace(mm, device)
