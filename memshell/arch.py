@@ -265,6 +265,11 @@ class Arch(ABC):
         del profile
         return ""
 
+    def vmemmap_pages_freed(self, mm: Mm, nr_pages: int) -> int:
+        """Return how many of the *nr_pages* that a vmemmap leaf took from the buddy go back with it: all of them."""
+        del mm
+        return nr_pages
+
     def vmemmap_pte_table(self, mm: Mm, va: int, nid: int) -> None:
         """Make sure of the PTE table of the vmemmap address *va*, with the tables above it. Raises `OutOfMemory`."""
         self.vmemmap_tables(mm, va, nid)

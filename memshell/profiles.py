@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 from memshell.errors import UsageError
 from memshell.mm.profile import RELEASES, Profile, released, unknown, version
 from memshell.series.profiles import NAMES, series_profile
+
+VERSION = re.compile(r"v?\d+\.\d+([.+~_-].*)?")  # as people type it, or as uname -r shows it
 
 PROFILES: dict[str, Profile] = {
     **{name: released(name) for name in RELEASES},
@@ -21,12 +26,38 @@ def profile_of_release(release: str) -> str | None:
     return next((name for name in reversed(RELEASES) if version(name) <= asked), None)
 
 
-def find_profile(name: str) -> Profile:
-    """Return the profile *name* (``v6.12`` or ``6.12``). Raises `UsageError` with the nearest right name."""
-    found = PROFILES.get(name) or PROFILES.get(f"v{name}")
-    if found is None:
-        raise unknown("profile", name, PROFILES)
-    return found
+class Choice(NamedTuple):
+    """The profile that stands for what was asked for, and the line that says so where it is another one."""
+
+    profile: Profile
+    note: str = ""
+
+
+def choose_profile(word: str) -> Choice:
+    """Return the profile of a kernel's name or version: ``rfc-2018``, ``v6.12``, ``6.8``, ``6.12.107+deb13``.
+
+    A version without a profile of its own is played by the newest that is not newer. Raises `UsageError` for one that
+    is older than all, and for a word that is neither, with the nearest right spelling.
+    """
+    if word in PROFILES:
+        return Choice(PROFILES[word])
+    if not is_profile(word):
+        raise unknown("profile", word, PROFILES)
+    name = profile_of_release(word.removeprefix("v"))
+    if name is None:
+        raise UsageError(f"no profile is as old as {word}", hint=f"{RELEASES[0]} is the oldest")
+    exact = version(name) == version(word)
+    return Choice(PROFILES[name], "" if exact else f"{name} is the newest profile that is not newer than {word}")
+
+
+def is_profile(word: str) -> bool:
+    """Whether *word* is the name of a profile or a version."""
+    return word in PROFILES or VERSION.fullmatch(word) is not None
+
+
+def find_profile(word: str) -> Profile:
+    """Return the profile that `choose_profile` chooses."""
+    return choose_profile(word).profile
 
 
 def is_feature(name: str) -> bool:

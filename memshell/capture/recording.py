@@ -49,13 +49,14 @@ class Recording:
 
     @property
     def profile(self) -> Profile:
-        """The newest released profile that is not newer than the kernel, or the series as it was built and switched."""
+        """The newest released profile that is not newer than the kernel, as it was built; or the series, as switched."""
         if self.of_series:
             return switched_profile(self.cmdline, self.raw["rfc"]["build"])
         name = profile_of_release(self.release)
         if name is None:
             raise RecordingError(f"{self.name}: no profile fits kernel {self.release or self.kernel!r}")
-        return PROFILES[name]
+        thp = "CONFIG_TRANSPARENT_HUGEPAGE" in self.config or not self.config
+        return PROFILES[name].with_feature("config.transparent_hugepage", thp)
 
     def policy(self, policies: Mapping[str, Policy]) -> Policy:
         """Return the policy of the kernel's memmap_on_memory parameter, or the one that the series leaves no choice about."""

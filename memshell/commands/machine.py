@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memshell.mm.profile import Profile
     from memshell.mm.state import Mm
     from memshell.policy import Policy
+    from memshell.profiles import Choice
     from memshell.shell.registry import Suggestions
     from memshell.shell.shell import Shell
 
@@ -36,8 +37,14 @@ def _policies(shell: Shell) -> Mapping[str, str]:
     return {name: policy.summary for name, policy in shell.plugins.policies().items()}
 
 
+def _choose_profile(word: str, _shell: Shell) -> Choice:
+    from memshell.profiles import choose_profile
+
+    return choose_profile(word)
+
+
 POLICY = named("policy", _policies)
-PROFILE = named("profile", _profiles)
+PROFILE = ArgType("PROFILE", _choose_profile, lambda shell, _prefix: _profiles(shell).items())
 
 
 def _use_words(shell: Shell, prefix: str) -> Suggestions:
@@ -103,14 +110,14 @@ def use(shell: Shell, args: Namespace) -> str | Result:
         raise UsageError(f"unknown architecture {args.arch!r}", hint=hint if arches else "no arch plugin is loaded")
     options = _options(args.options or [])
     sized = _sized(shell, arches[args.arch], options)
-    profile = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE), shell)
-    policy = _policy_word(shell, options) or default_policy(profile)
-    start(shell, arches[args.arch], options, profile, policy, sized.constants if sized else None)
-    line = describe(shell.need_machine().mm)
-    if sized is None:
-        return line
-    shell.image = sized.loaded
-    return f"{line}\n{sized}"
+    choice: Choice = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE), shell)
+    policy = _policy_word(shell, options) or default_policy(choice.profile)
+    start(shell, arches[args.arch], options, choice.profile, policy, sized.constants if sized else None)
+    lines = [describe(shell.need_machine().mm), choice.note]
+    if sized is not None:
+        shell.image = sized.loaded
+        lines.append(str(sized))
+    return "\n".join(line for line in lines if line)
 
 
 def _names_file(word: str) -> bool:
@@ -124,13 +131,13 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     from memshell.capture import reader, recording
     from memshell.capture.formats import memory_words
     from memshell.mm.params import unread
-    from memshell.profiles import find_profile
+    from memshell.profiles import Choice, choose_profile
 
     raw = reader.read_json(path, "machine file")
     boots = _Recorded if isinstance(raw, dict) and raw.get("schema") == recording.SCHEMA else _Captured
     file = boots(raw, path)
     name = options.pop("profile", None)
-    kernel = file.profile() if name is None else find_profile(name)
+    kernel, note = Choice(file.profile()) if name is None else choose_profile(name)
     policies = shell.plugins.policies()
     word = _policy_word(shell, options)
     policy = file.policy(policies) if word is None else policies[word]
@@ -143,7 +150,7 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     shell.machine = machine
     for word in unread(memory_words(str(raw.get("cmdline", "")))):
         shell.note(f"memshell: {path}: {word} on its kernel's command line changes nothing here")
-    return describe(machine.mm)
+    return "\n".join(line for line in (describe(machine.mm), note) if line)
 
 
 def _exists(name: str, value: str, kernel: Profile) -> str:
@@ -247,11 +254,9 @@ def _list_arches(arches: Mapping[str, Arch]) -> Result:
     return Result(rows=rows, columns=(Column("ARCH"), Column("KEY"), Column("DEFAULT"), Column("TEXT")))
 
 
-def default_policy(profile: str) -> str:
+def default_policy(profile: Profile) -> str:
     """Return the policy of a kernel that gives no choice (the series of 2017 to 2019), else the default."""
-    from memshell.profiles import find_profile
-
-    return "memmap_from_range" if find_profile(profile).seam.memmap_from_range else DEFAULT_POLICY
+    return "memmap_from_range" if profile.seam.memmap_from_range else DEFAULT_POLICY
 
 
 def _options(words: list[str]) -> dict[str, str]:
@@ -270,7 +275,7 @@ def start(
     shell: Shell,
     arch: Arch,
     options: dict[str, str],
-    profile: str,
+    kernel: Profile,
     policy: str,
     constants: Mapping[str, int] | None = None,
 ) -> None:
@@ -278,10 +283,9 @@ def start(
     from memshell.machine import boot
     from memshell.mm.params import PARAMETERS, Params
     from memshell.mm.profile import unknown
-    from memshell.profiles import find_profile, is_feature, unknown_feature
+    from memshell.profiles import is_feature, unknown_feature
 
     known = [*(option.name for option in arch.options), "profile", "policy", "vmlinux"]
-    kernel = find_profile(profile)
     params = Params()
     for key, value in _given_params(options).items():
         params = params.with_text(key, _exists(key, value, kernel))
@@ -339,16 +343,17 @@ profile v6.1
 """,
 )
 def profile(shell: Shell, args: Namespace) -> str | Result:
-    """Choose the kernel whose behaviour is played from now on."""
-    from memshell.profiles import find_profile
+    """Choose the kernel whose behaviour is played from now on.
 
+    A version without a profile, such as 6.8 or 6.12.107+deb13, is played by the newest that is not newer.
+    """
     if args.name is None:
         current = shell.machine.mm.profile.name if shell.machine else None
         rows = [{"name": name, "now": name == current} for name in _profiles(shell)]
         return Result(rows=rows, columns=(Column("NAME"), Column("NOW")))
     with shell.change() as mm:
-        mm.profile = find_profile(args.name)
-    return f"profile {args.name}"
+        mm.profile = args.name.profile
+    return "\n".join(line for line in (f"profile {mm.profile.name}", args.name.note) if line)
 
 
 # --- set ---

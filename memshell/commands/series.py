@@ -193,13 +193,13 @@ def _use(shell: Shell, kernel: str) -> str:
 
     Its words are joined by colons or commas; each is a profile, a policy, an architecture or key=value.
     """
-    from memshell.profiles import PROFILES
+    from memshell.profiles import is_profile
 
     arch, options = "x86_64", []
     for word in kernel.replace(":", ",").split(","):
         if word in shell.plugins.arches():
             arch = word
-        elif word in PROFILES or f"v{word}" in PROFILES:
+        elif is_profile(word):
             options.append(f"profile={word}")
         elif word in shell.plugins.policies():
             options.append(f"policy={word}")

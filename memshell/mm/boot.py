@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from memshell.arch import Arch, BootMemory, BootZone
 from memshell.drivers.base.memory.blocks import MemoryBlock
 from memshell.kernel.dma.contiguous import dma_contiguous_reserve, read_areas
+from memshell.mm.huge_memory import hugepage_init
 from memshell.mm.hugetlb.boot import hugetlb_init
 from memshell.mm.memory_hotplug.memmap_on_memory import ask_policy
 from memshell.mm.mm_init.movable import with_zone_movable
@@ -58,6 +59,7 @@ def boot(arch: Arch, profile: Profile, policy: Policy, memory: BootMemory, param
         mm.counters["nr_memmap_pages"] = 0
         mm.counters["nr_memmap_boot_pages"] = memory.nr_memmap_boot_pages
     arch.boot_mappings(mm, replace(memory, ram=_mapped_apart(mm, memory)))
+    hugepage_init(mm)
     init_per_zone_wmark_min(mm)
     if memory.blocks:
         read_areas(mm)

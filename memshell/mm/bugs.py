@@ -27,7 +27,7 @@ class Bugs:
             "v6.8": True,
             "v6.12": False,
             "v6.13": True,
-            "v7.2": False,
+            "v7.1": False,
         },
         number="B1, B2",
     )
@@ -35,7 +35,7 @@ class Bugs:
         "removing a block with an altmap leaks a reference: its struct memory_block is never freed "
         '(v6.8; fixed in 6.12.92: "mm/memory_hotplug: fix memory block reference leak on remove")',
         False,
-        {"v6.8": True, "v6.12": False, "v6.13": True, "v7.2": False},
+        {"v6.8": True, "v6.12": False, "v6.13": True, "v7.0": False},
         number="B3",
     )
     altmap_accounting_unlocked: bool = feature(
@@ -50,7 +50,7 @@ class Bugs:
         '(v6.6; fixed in 6.12.95: "drivers/base/memory: set mem->altmap after successful device '
         'registration")',
         False,
-        {"v6.6": True, "v6.12": False, "v6.13": True, "v7.2": False},
+        {"v6.6": True, "v6.12": False, "v6.13": True, "v7.1": False},
         number="B5",
     )
     memmap_mode_read_as_bool: bool = feature(
@@ -72,7 +72,7 @@ class Bugs:
         "a section whose memmap could not be had is taken off nr_memmap_pages, which it was never added "
         'to (v6.11; fixed in 6.12.101: "mm/sparse-vmemmap: fix vmemmap accounting underflow")',
         False,
-        {"v6.11": True, "v6.12": False, "v6.13": True, "v7.2": False},
+        {"v6.11": True, "v6.12": False, "v6.13": True, "v7.1": False},
         number="B8",
     )
     nr_memmap_pages_ignores_dedup: bool = feature(
@@ -80,7 +80,7 @@ class Bugs:
         'nr_memmap_pages (v6.11; fixed in 6.12.101: "mm/sparse-vmemmap: fix DAX vmemmap accounting with '
         'optimization")',
         False,
-        {"v6.11": True, "v6.12": False, "v6.13": True, "v7.2": False},
+        {"v6.11": True, "v6.12": False, "v6.13": True, "v7.1": False},
         number="B9",
     )
     zone_for_pfn_range_32bit: bool = feature(
@@ -90,9 +90,9 @@ class Bugs:
         number="B12",
     )
     ppc_altmap_cross_boundary: bool = feature(
-        "powerpc: the mapping that ends with the altmap's last page is not taken from it (fixed in 6.4.10 and 6.1.45)",
+        "powerpc: the mapping that ends with the altmap's last page is not taken from it (v5.3; fixed in 6.4.10 and 6.1.45)",
         False,
-        {"v5.15": True, "v6.1": False, "v6.2": True, "v6.5": False},
+        {"v5.3": True, "v6.1": False, "v6.2": True, "v6.5": False},
         number="B13",
     )
     ppc_unaligned_pmd_leaf: bool = feature(
@@ -113,14 +113,14 @@ class Bugs:
         "arm64: subsections get a whole leaf, and removing one frees its neighbours' memmap (fixed in 6.1.132 and "
         '6.12.20: "arm64: mm: Populate vmemmap at the page level if not section aligned")',
         False,
-        {"v5.15": True, "v6.1": False, "v6.2": True, "v6.12": False},
+        {"v5.3": True, "v6.1": False, "v6.2": True, "v6.12": False},
         number="B16",
     )
     offline_counts_page_offline: bool = feature(
         "offlining a block takes its PageOffline pages off managed once more, unless their driver adds "
-        "them first (until v6.10)",
+        "them first (v5.8 to v6.10)",
         False,
-        {"v5.15": True, "v6.11": False},
+        {"v5.8": True, "v6.11": False},
         number="B18",
     )
     x86_fills_partly_removed_leaf: bool = feature(
@@ -128,6 +128,13 @@ class Bugs:
         True,
         {"v5.14": False},
         number="B24",
+    )
+    x86_memmap_leaf_freed_as_page: bool = feature(
+        "x86: of the 512 pages that a vmemmap leaf took from the buddy one comes back, the others are lost "
+        '(v6.19 and 6.18.7: "x86/mm: use pagetable_free()"; fixed in 7.1: "x86/mm: fix freeing of PMD-sized vmemmap pages")',
+        False,
+        {"v6.18": True, "v7.1": False},
+        number="B25",
     )
     add_pages_no_unwind: bool = feature(
         "__add_pages() keeps the sections before the one that failed, and x86 their direct map: the "
@@ -181,7 +188,7 @@ class Bugs:
         "x86 and s390: removing memory with an altmap counts every vmemmap leaf as the altmap's, "
         "wherever it came from (not fixed)",
         False,
-        {"v5.13": True},
+        {"v5.10": True},
         number="L9",
     )
     x86_phys_init_without_table: bool = feature(

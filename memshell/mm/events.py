@@ -16,6 +16,7 @@ LEAVES = {
     "dissolve_free_hugetlb_folios": "mm/hugetlb.c",
     "do_migrate_range": "mm/memory_hotplug.c",
     "do_register_memory_block_under_node": "drivers/base/node.c",
+    "free_pagetable": "arch/x86/mm/init_64.c",
     "hotadd_init_pgdat": "mm/memory_hotplug.c",
     "kcompactd_run": "mm/compaction.c",
     "kcompactd_stop": "mm/compaction.c",

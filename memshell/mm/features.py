@@ -44,6 +44,9 @@ class Mhp:
     """``mhp.*``: who adds memory, and how."""
 
     driver_managed: bool = feature("add_memory_driver_managed() exists (v5.8)", False, {"v5.8": True})
+    block_chooses_zone: bool = feature(
+        "memory_block_online() chooses the zone; before, online_pages() did (v5.13)", False, {"v5.13": True}
+    )
     memory_groups: bool = feature("drivers put their memory into groups (v5.15)", False, {"v5.15": True})
 
 
@@ -60,7 +63,9 @@ class Altmap:
 class Hotplug:
     """``hotplug.*``: what the notifiers are told."""
 
-    prepare_online: bool = feature("MEM_PREPARE_ONLINE and MEM_FINISH_OFFLINE exist (v6.9)", False, {"v6.9": True})
+    prepare_online: bool = feature(
+        "MEM_PREPARE_ONLINE and MEM_FINISH_OFFLINE exist (v6.9 to v6.18)", False, {"v6.9": True, "v6.19": False}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +128,9 @@ class Kpageflags:
     """``kpageflags.*``: what /proc/kpageflags shows."""
 
     absent: int = feature(
-        "what /proc/kpageflags shows for a pfn that is not online: NOPAGE, or no flag at all (v7.2, recorded)",
+        "what /proc/kpageflags shows for a pfn that is not online: NOPAGE (recorded on v6.12), or no flag (on v6.16)",
         1 << 20,
-        {"v7.2": 0},
+        {"v6.16": 0},
     )
 
 
@@ -197,28 +202,33 @@ class Vmstat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thp:
-    """``thp.*``: transparent huge pages."""
+class Config:
+    """``config.*``: how the kernel was built."""
 
-    raises_min_free_kbytes: bool = feature(
-        "khugepaged raises min_free_kbytes (the recorded builds of v4.20 have none)", False, {"v5.10": True}
+    transparent_hugepage: bool = feature(
+        "CONFIG_TRANSPARENT_HUGEPAGE: khugepaged raises min_free_kbytes (not with PREEMPT_RT, not in the recorded v4.20)",
+        False,
+        {"v5.10": True},
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class X86:
-    """``x86.*``: the size of memory blocks."""
+    """``x86.*``."""
 
     block_size_by_advice: bool = feature(
         "the block size follows advice (CFMWS) and is halved until it divides the end of RAM, on bare metal too (v6.17)",
         False,
         {"v6.17": True},
     )
+    leaf_by_free_pagetable: bool = feature(
+        "a vmemmap leaf is freed by free_pagetable(), as a page table is (until v7.0)", True, {"v7.1": False}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm64:
-    """``arm64.*``: the direct map."""
+    """``arm64.*``."""
 
     rodata_noalias: bool = feature(
         "rodata=on has the direct map in pages, as rodata=full had, and rodata=noalias is what on was (v6.18)",
@@ -229,7 +239,7 @@ class Arm64:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Powerpc:
-    """``powerpc.*``: the vmemmap."""
+    """``powerpc.*``."""
 
     radix_vmemmap_walk: bool = feature(
         "radix builds the vmemmap by walking its tables: 2M leaves where one fits, else pages; before, 2M always (v6.6)",
@@ -237,18 +247,18 @@ class Powerpc:
         {"v6.6": True},
     )
     altmap_cross_boundary: bool = feature(
-        "an altmap backs only mappings that describe nothing but its own range (v4.20 did not ask)",
+        "an altmap backs only mappings that describe nothing but its own range (commit 9ef34630a461, v5.3)",
         False,
-        {"v5.15": True},
+        {"v5.3": True},
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S390:
-    """``s390.*``: sections, what can be mapped, standby memory, page tables."""
+    """``s390.*``."""
 
     removes_memory: bool = feature("arch_remove_memory() works; before it was EBUSY (v5.3)", False, {"v5.3": True})
-    section_size_bits: int = feature("SECTION_SIZE_BITS", 28, {"v7.2": 27})
+    section_size_bits: int = feature("SECTION_SIZE_BITS (commit e3a6970b7daf, v6.13)", 28, {"v6.13": 27})
     mappable: Literal["vmemmap", "memory"] = feature(
         "what can be mapped ends where the vmemmap begins ('vmemmap'), or with the memory, at 512G at least ('memory': v6.10)",
         "vmemmap",
@@ -256,9 +266,9 @@ class S390:
     )
     half_page_tables: bool = feature("two page tables of the kernel's own mapping share a page", True, {"v6.12": False})
     standby: Literal["added", "config"] = feature(
-        "standby memory is 'added' at boot, offline, or must be configured first ('config': firmware/memory/memoryN/config)",
+        "standby memory is 'added' at boot, offline, or must be configured first ('config': firmware/memory/memoryN, v6.19)",
         "added",
-        {"v7.2": "config"},
+        {"v6.19": "config"},
     )
 
 
@@ -286,7 +296,7 @@ class Features(Named):
     hv_balloon: HvBalloon
     memremap: Memremap
     vmstat: Vmstat
-    thp: Thp
+    config: Config
     x86: X86
     arm64: Arm64
     powerpc: Powerpc

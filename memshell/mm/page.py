@@ -22,6 +22,7 @@ class Owner(Enum):
         "vmemmap"  # struct pages in the added range, marked in their own struct pages (the series of 2017 to 2019)
     )
     BAD = "bad"  # dropped by the buddy after "Bad page state": neither free nor in use
+    LOST = "lost"  # neither free nor anybody's: a bug of the kernel freed a part only
     USER = "user"  # movable: LRU or movable_ops
     HUGETLB = "hugetlb"  # a free page of a pool of huge pages; those in use are a program's
     PINNED = "pinned"  # movable by its flags, but with a reference that migration cannot drop
@@ -60,6 +61,7 @@ KPAGEFLAGS = {
     Owner.MEMMAP_SELF: KPF_OWNER_PRIVATE,
     Owner.VMEMMAP: KPF_RESERVED,
     Owner.BAD: 0,
+    Owner.LOST: 0,
     Owner.USER: KPF_UPTODATE | KPF_LRU | KPF_MMAP | KPF_ANON | KPF_SWAPBACKED,
     Owner.HUGETLB: KPF_HUGE,
     Owner.PINNED: KPF_UPTODATE | KPF_LRU | KPF_MMAP | KPF_ANON | KPF_SWAPBACKED,

@@ -72,10 +72,19 @@ class Params:
         word="memhp_default_state",
     )
     online_policy: str = _declared(
-        "contig-zones", "memory_hotplug.online_policy", "contig-zones", "auto-movable", module=True
+        "contig-zones",
+        "memory_hotplug.online_policy",
+        "contig-zones",
+        "auto-movable",
+        module=True,
+        feature="mhp.memory_groups",
     )
-    auto_movable_ratio: int = _declared(301, "memory_hotplug.auto_movable_ratio, in percent", module=True)
-    auto_movable_numa_aware: bool = _declared(True, "memory_hotplug.auto_movable_numa_aware", module=True)
+    auto_movable_ratio: int = _declared(
+        301, "memory_hotplug.auto_movable_ratio, in percent", module=True, feature="mhp.memory_groups"
+    )
+    auto_movable_numa_aware: bool = _declared(
+        True, "memory_hotplug.auto_movable_numa_aware", module=True, feature="mhp.memory_groups"
+    )
     movable_node: bool = _declared(False, "movable_node on the command line", word="movable_node")
     hugetlb_free_vmemmap: bool = _declared(
         False, "hugetlb_free_vmemmap on the command line", word="hugetlb_free_vmemmap"
@@ -95,7 +104,7 @@ class Params:
     )
     transparent_hugepage: str = _declared(
         "always",
-        "transparent_hugepage on the command line: unless never, khugepaged raises min_free_kbytes",
+        "/sys/kernel/mm/transparent_hugepage/enabled: unless never, khugepaged raises min_free_kbytes; below 512M never",
         "always",
         "madvise",
         "never",

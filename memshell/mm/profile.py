@@ -17,7 +17,11 @@ from memshell.mm.features import Features
 from memshell.mm.seam import UPSTREAM, Upstream
 
 # Released kernels, oldest first.
-RELEASES = ("v5.15", "v6.1", "v6.6", "v6.12", "v6.18", "v7.2")
+RELEASES = (
+    *("v5.10", "v5.15"),
+    *("v6.1", "v6.6", "v6.12", "v6.16", "v6.17", "v6.18", "v6.19"),
+    *("v7.0", "v7.1", "v7.2", "v7.3"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,10 @@ def free_vmemmap_pages(mm: Mm, pfn: int, nr_pages: int, owner: str, altmap: Vmem
     if altmap is not None and (owner == "altmap" or mm.features.bug.altmap_free_any):
         altmap.free_block(nr_pages)
     elif owner == "buddy":
-        free_range(mm, pfn, pfn + nr_pages)
+        freed = mm.arch.vmemmap_pages_freed(mm, nr_pages)
+        for start, end, page in list(mm.pages.items(pfn + freed, pfn + nr_pages)):
+            mm.pages.set(start, end, page._replace(owner=Owner.LOST))
+        free_range(mm, pfn, pfn + freed)
         count_buddy_pages(mm, -nr_pages)
     elif owner == "altmap" and mm.features.bug.error_path_frees_altmap_to_buddy:
         _free_never_initialised(mm, pfn, nr_pages)

@@ -66,7 +66,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offline(upstream.Offline):
-    """``offline.*``: offline_pages()."""
+    """``offline.*``."""
 
     skips_vmemmap_block: bool = feature(
         "a block of marked pages only is offlined without isolation and migration", False, {"rfc-v2-2019": True}
@@ -75,14 +75,14 @@ class Offline(upstream.Offline):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Altmap(upstream.Altmap):
-    """``altmap.*``: the altmap of the whole add."""
+    """``altmap.*``."""
 
     reserve: int = feature("what the reserve field of the altmap on the stack holds; the series never sets it", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """``config.*``: how the kernel with the series was built."""
+class Config(upstream.Config):
+    """``config.*``."""
 
     debug_vm: bool = feature(
         "CONFIG_DEBUG_VM: new struct pages are filled with 0xff, pages are checked when they are freed", False

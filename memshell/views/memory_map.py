@@ -24,6 +24,7 @@ LETTERS = {
     Owner.MEMMAP_SELF: "M",
     Owner.VMEMMAP: "M",
     Owner.BAD: "B",
+    Owner.LOST: "L",
     Owner.KERNEL: "K",
     Owner.SLAB: "K",
     Owner.PAGETABLE: "K",
@@ -44,12 +45,26 @@ NAMES = {
     "O": "PageOffline",
     "D": "device",
     "B": "bad",
+    "L": "lost",
     FREE: "free",
     OFFLINE: "offline",
 }
 # Of the sixteen that a terminal's own theme defines; the letters say the same without them.
-COLOURS = {"P": 31, "M": 35, "K": 36, "R": 90, "U": 34, "H": 34, "O": 33, "D": 94, "B": 91, FREE: 32, OFFLINE: 33}
-RANK = "PMBKRUHOD"  # what a small part is shown for when several are in one piece
+COLOURS = {
+    "P": 31,
+    "M": 35,
+    "K": 36,
+    "R": 90,
+    "U": 34,
+    "H": 34,
+    "O": 33,
+    "D": 94,
+    "B": 91,
+    "L": 91,
+    FREE: 32,
+    OFFLINE: 33,
+}
+RANK = "PMBLKRUHOD"  # what a small part is shown for when several are in one piece
 MOST_ROWS = 24
 
 

@@ -76,6 +76,7 @@ PFN_TYPES = {  # what a page is to people
     Owner.MEMMAP_SELF: "memmap of its own memory block",
     Owner.VMEMMAP: "memmap of the range that it was added with",
     Owner.BAD: "bad: dropped by the buddy",
+    Owner.LOST: "lost: nobody has it, and it is not free",
     Owner.USER: "movable, in use",
     Owner.HUGETLB: "a free huge page of a pool",
     Owner.PINNED: "movable, pinned",

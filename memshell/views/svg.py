@@ -35,6 +35,7 @@ KINDS = {
     Owner.PAGETABLE: "kernel",
     Owner.RESERVED: "reserved",
     Owner.BAD: "reserved",
+    Owner.LOST: "reserved",
     Owner.OFFLINE: "reserved",
     Owner.BALLOON: "reserved",
     Owner.DEVICE: "device",

@@ -97,7 +97,7 @@ class Arm64(Arch):
     blocks: bool = False  # the direct map may be in blocks: not where force_pte_mapping()
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> Arm64:
-        """Return this architecture with page size, struct page and direct map as ``use`` has them. Raises `UsageError`."""
+        """Apply the options of ``use``."""
         del profile
         size = memparse(options["struct_page"])
         if size % 8 or not 56 <= size <= 96:
@@ -244,7 +244,7 @@ class Arm64(Arch):
         mmu.vmemmap_free(mm, start, end, altmap)
 
     def memory_notify(self, mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
-        """Veto with EPERM what cannot go offline: boot memory, and since v7.1 what begins or ends inside of a leaf."""
+        """Boot memory cannot be offlined, nor (since v7.1) what begins or ends inside of a leaf: EPERM."""
         mmu.prevent_memory_remove(mm, action, start_pfn, nr_pages)
 
     def mhp_range(self) -> tuple[int, int]:
@@ -254,6 +254,6 @@ class Arm64(Arch):
 
 @hookimpl
 def memshell_arches(ctx: object) -> Iterable[Arch]:
-    """Offer the architecture ``arm64``."""
+    """Offer arm64."""
     del ctx
     return [Arm64()]

@@ -208,6 +208,12 @@ class X86(Arch):
         """Return "generic" where compound pages of a DAX device share memmap: since v5.18."""
         return "generic" if profile.features.dax.compound_vmemmap else ""
 
+    def vmemmap_pages_freed(self, mm: Mm, nr_pages: int) -> int:
+        """Return all of them; free_pagetable() frees a leaf as one page where it takes it for a page table."""
+        if mm.features.x86.leaf_by_free_pagetable:
+            mm.enter("free_pagetable")
+        return 1 if mm.features.bug.x86_memmap_leaf_freed_as_page else nr_pages
+
     def vmemmap_free(self, mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
         """Unmap [start, end) and free what backed it."""
         x86_vmemmap_free(mm, start, end, altmap)

@@ -143,9 +143,11 @@ def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = N
         for va in range(a, b, leaf.size):
             free_vmemmap_leaf(mm, va, leaf.size, altmap)
     for va in range(align_down(low, PMD), high, PMD) if vmemmap else ():
-        free_empty_table(mm, "pte", va, PMD)
+        if free_empty_table(mm, "pte", va, PMD):
+            mm.enter("free_pagetable")
     for va in range(align_down(low, PUD), high, PUD):
-        free_empty_table(mm, "pmd", va, PUD, ("pte", PMD) if vmemmap else None)
+        if free_empty_table(mm, "pmd", va, PUD, ("pte", PMD) if vmemmap else None):
+            mm.enter("free_pagetable")
 
 
 @mirrors(

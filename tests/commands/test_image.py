@@ -186,7 +186,7 @@ def test_the_orders_of_the_file_go_with_its_page_size(play):
 def test_what_was_not_read_changes_nothing(play):
     Path("k").write_bytes(sample.image("ppc64le", debug={}))  # symbols alone: every size is a default
     assert boot(play, "powerpc page=4K struct_page=56 profile=v6.6 vmlinux=k") == (
-        "from k (6.99.0-sample): nothing; given by hand: profile=v6.6 (in the file: v6.18)"
+        "from k (6.99.0-sample): nothing; given by hand: profile=v6.6 (in the file: v6.19)"
     )
     mm = play.shell.machine.mm
     assert (mm.arch.page_size, mm.arch.struct_page_size, mm.arch.max_order) == (4096, 56, 12)
@@ -199,7 +199,7 @@ def test_what_was_not_read_changes_nothing(play):
         ("6.14.3", "profile v6.12, the newest that is not newer"),
         ("6.1.0-50", "profile v6.1"),
         ("5.15.0", "profile v5.15"),
-        ("7.10-rc1", "profile v7.2, the newest that is not newer"),
+        ("7.10-rc1", "profile v7.3, the newest that is not newer"),
     ],
 )
 def test_the_release_chooses_the_profile(play, release, told):
@@ -209,11 +209,11 @@ def test_the_release_chooses_the_profile(play, release, told):
 
 
 def test_a_kernel_that_is_older_than_every_profile(play):
-    write("k", release="5.10.9")
-    error = "k: no profile is as old as 5.10.9; profile=v5.15 plays the oldest that is known"
+    write("k", release="4.19.9")
+    error = "k: no profile is as old as 4.19.9; profile=v5.10 plays the oldest that is known"
     assert play("use x86_64 vmlinux=k") == error
     line = boot(play, "x86_64 profile=v5.15 vmlinux=k")
-    assert line.endswith("given by hand: profile=v5.15 (in the file: 5.10.9, older than any)")
+    assert line.endswith("given by hand: profile=v5.15 (in the file: 4.19.9, older than any)")
 
 
 # Source of the verdicts: mm/memory_hotplug.c:mhp_supports_memmap_on_memory of 6.1 and 6.12: the memmap of a

@@ -16,12 +16,27 @@ REGRESS = ROOT / "scenarios" / "regress"
 ROW = re.compile(r"^\| ([BL][\d, BL]*) \| `(bug\.\w+)` \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
 
 
+def spans(on):
+    """Return the releases that have it, in words: "all", "v5.15, v6.6", "v6.16 to v7.0", "from v6.12 on"."""
+    if all(on):
+        return "all"
+    parts, first = [], None
+    for at, here in enumerate([*on, False]):
+        if here and first is None:
+            first = at
+        if not here and first is not None:
+            last = at - 1
+            two = f"{RELEASES[first]} to {RELEASES[last]}" if last > first else RELEASES[first]
+            parts.append(f"from {RELEASES[first]} on" if last == len(RELEASES) - 1 else two)
+            first = None
+    return ", ".join(parts) or "none"
+
+
 def test_the_table_in_the_document_is_the_table_in_the_code():
     rows = ROW.findall((ROOT / "docs" / "bugs.md").read_text(encoding="utf-8"))
     assert [row[:2] for row in rows] == [(bug.number, name) for name, bug in BUGS.items()]
     for _, name, where, scenario in rows:
-        on = [release for release in RELEASES if PROFILES[release].features[name]]
-        assert where == ("all" if on == list(RELEASES) else ", ".join(on) or "none")
+        assert where == spans([PROFILES[release].features[name] for release in RELEASES])
         assert scenario == f"`{name[4:]}.mem`"
 
 

@@ -11,7 +11,7 @@ from memshell.errors import UsageError
 from memshell.mm.feature import Named
 from memshell.mm.features import Features
 from memshell.mm.profile import RELEASES, version
-from memshell.profiles import PROFILES
+from memshell.profiles import PROFILES, choose_profile
 from memshell.series.features import SeriesFeatures
 from memshell.series.profiles import NAMES
 
@@ -114,3 +114,21 @@ def test_every_feature_has_a_reader():
     for name, known in ALL.items():
         path = known.path if len(known.path) > 1 else ("features", *known.path)
         assert path in ends, f"nothing asks for {name}"
+
+
+@pytest.mark.parametrize(
+    "asked, name, said",
+    [
+        ("v6.12", "v6.12", False),
+        ("6.12", "v6.12", False),
+        ("6.12.107+deb13", "v6.12", False),
+        ("6.8", "v6.6", True),
+        ("v6.14-rc3", "v6.12", True),
+        ("9.1", RELEASES[-1], True),
+        ("rfc-2018", "rfc-2018", False),
+    ],
+)
+def test_a_version_is_played_by_the_newest_profile_that_is_not_newer(asked, name, said):
+    choice = choose_profile(asked)
+    assert choice.profile is PROFILES[name]
+    assert choice.note == (f"{name} is the newest profile that is not newer than {asked}" if said else "")

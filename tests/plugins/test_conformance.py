@@ -139,7 +139,7 @@ def test_a_wrong_policy_is_caught_and_told_in_words(policy, says):
 def test_the_report_says_where_it_happened_in_commands_that_can_be_typed():
     report = policy_conformance(Raises(), arches=[X86()], examples=0)
     assert "asked about 128M on node 0, blocks of 128M, offered=True" in str(report)
-    assert "use x86_64 profile=v5.15; policy wrong" in str(report)
+    assert "use x86_64 profile=v5.10; policy wrong" in str(report)
 
 
 # --- architectures that are wrong ---

@@ -70,8 +70,10 @@ def test_two_page_tables_share_a_page_until_v6_6(machine):
     assert spent(mm, lambda: add_memory(mm, 0, START, 256 * MiB)) == 1024 + 130 + 4
 
 
-@pytest.mark.parametrize(("release", "block"), [("v6.1", 256 * MiB), ("v6.18", 256 * MiB), ("v7.2", 128 * MiB)])
-def test_sections_are_smaller_since_v7_2(machine, release, block):
+@pytest.mark.parametrize(
+    ("release", "block"), [("v6.1", 256 * MiB), ("v6.12", 256 * MiB), ("v6.18", 128 * MiB), ("v7.2", 128 * MiB)]
+)
+def test_sections_are_smaller_since_v6_13(machine, release, block):
     """Recorded: blocks of 128M on 7.2, of 256M before."""
     assert machine(release).block_size == block
 

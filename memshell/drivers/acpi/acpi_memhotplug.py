@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memshell.drivers.base.memory.blocks import MemoryBlock, register_group, walk_memory_blocks
+from memshell.drivers.base.memory.blocks import MemoryBlock, blocks_within, register_group, walk_memory_blocks
 from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
@@ -15,20 +15,18 @@ from memshell.mm.state import Mm
 @mirrors("drivers/acpi/acpi_memhotplug.c:acpi_memory_device_add", "v6.12", "complete")
 def acpi_memory_device_add(mm: Mm, nid: int, start: int, size: int) -> None:
     """Add a DIMM. Asks for the memmap on the memory (until v6.5 only when the core supports it); one static group per DIMM."""
-    flags = MHP_MEMMAP_ON_MEMORY
-    if not mm.features.mhp.memory_groups:
-        add_memory(mm, nid, start, size, flags)
-        return
+    features = mm.features
+    flags = MHP_MEMMAP_ON_MEMORY if features.memmap_on_memory.exists else 0
     if (
-        mm.features.memmap_on_memory.caller_checks
+        features.memmap_on_memory.caller_checks
         and not mhp_supports_memmap_on_memory(mm, nid, start, size).reserve_pages
     ):
         flags = 0
-    group = register_group(mm, nid, size >> mm.arch.page_shift, static=True)
+    group = register_group(mm, nid, size >> mm.arch.page_shift, static=True) if features.mhp.memory_groups else None
     try:
         add_memory(mm, nid, start, size, flags, group=group)
     except KernelError:
-        del mm.groups[group]
+        mm.groups.pop(group or 0, None)
         raise
     walk_memory_blocks(mm, start, size)
 
@@ -43,7 +41,7 @@ def acpi_memory_device_remove(mm: Mm, start: int, size: int) -> None:
             groups.add(block.group)
 
     walk_memory_blocks(mm, start, size, visit)
-    if any(block_id in mm.blocks for block_id in range(start // mm.block_size, -(-(start + size) // mm.block_size))):
+    if any(block_id in mm.blocks for block_id in blocks_within(mm, start, size)):
         remove_memory_locked(mm, start, size)
     for group in groups:
         mm.groups.pop(group, None)

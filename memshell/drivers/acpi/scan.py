@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_add, acpi_memory_device_remove
+from memshell.drivers.base.memory.blocks import blocks_within
 from memshell.drivers.base.memory.state import memory_subsys_offline, memory_subsys_online
 from memshell.errors import KernelCrash, KernelError
 from memshell.mm.state import Mm
@@ -61,7 +62,7 @@ def acpi_scan_hot_remove(mm: Mm, start: int, size: int) -> None:
 
 def _bus_offline(mm: Mm, start: int, size: int, put_online: list[int], *, second_pass: bool) -> KernelError | None:
     failed: KernelError | None = None
-    for block_id in range(start // mm.block_size, (start + size) // mm.block_size):
+    for block_id in blocks_within(mm, start, size):
         block = mm.blocks.get(block_id)
         if block is None or block.state == "offline":
             continue

@@ -45,7 +45,7 @@ class DevDax:
 
     @property
     def end(self) -> int:
-        """The first byte behind the device."""
+        """The first byte behind it."""
         return self.start + self.size
 
 

@@ -1,1 +1,1 @@
-"""drivers/hv/: Hyper-V, which hot-adds memory and backs a part of it."""
+"""drivers/hv/."""

@@ -1,1 +1,1 @@
-"""drivers/xen/: the balloon of a Xen guest, which grows by sections."""
+"""drivers/xen/."""

@@ -44,7 +44,7 @@ class Folios(NamedTuple):
 
     @property
     def nr(self) -> int:
-        """The number of huge pages."""
+        """How many huge pages."""
         return (self.end - self.start) >> self.order
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from memshell.drivers.base.memory.notifier import memory_notify
 from memshell.errors import KernelError
 from memshell.mm import mirrors
@@ -45,8 +47,8 @@ def free_online_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> int
 
 
 @mirrors("mm/memory_hotplug.c:online_pages", "v6.12", "complete")
-def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | None) -> None:
-    """Online [pfn, +nr_pages) to the zone.
+def online_pages(mm: Mm, pfn: int, nr_pages: int, zone: Callable[[], ZoneKey], group: int | None) -> None:
+    """Online [pfn, +nr_pages) to the zone that *zone* says.
 
     Raises EINVAL for borders that are not pageblock and section aligned, and the errno of a notifier that refuses
     MEM_GOING_ONLINE.
@@ -56,6 +58,7 @@ def online_pages(mm: Mm, pfn: int, nr_pages: int, key: ZoneKey, group: int | Non
         raise KernelError(
             f"pfns {pfn:#x}-{end_pfn:#x} are not aligned", "EINVAL", where="mm/memory_hotplug.c:online_pages"
         )
+    key = zone()
     move_pfn_range_to_zone(mm, key, pfn, nr_pages, MigrateType.MOVABLE)
     first_memory = not mm.nodes[key[0]].n_memory
     if first_memory and mm.features.node_notifier:

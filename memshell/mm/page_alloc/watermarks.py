@@ -39,7 +39,7 @@ def min_free_kbytes(mm: Mm) -> int:
     zones = kernel_zones(mm)
     low = sum(zone.managed for zone in zones)
     kilobytes = calculate_min_free_kbytes(mm, low)
-    if not mm.features.thp.raises_min_free_kbytes or mm.params.transparent_hugepage == "never":
+    if not mm.features.config.transparent_hugepage or mm.params.transparent_hugepage == "never":
         return kilobytes
     if mm.trace is not None:  # overwritten at once; only a trace can tell
         setup_per_zone_wmarks(mm, kilobytes, low)

@@ -33,6 +33,11 @@ def block_start(mm: Mm, block_id: int) -> int:
     return block_id * mm.block_pages
 
 
+def blocks_within(mm: Mm, start: int, size: int) -> range:
+    """Return the numbers of the blocks that lie in [start, start+size) bytes as a whole."""
+    return range(-(-start // mm.block_size), (start + size) // mm.block_size)
+
+
 def find_block(mm: Mm, block_id: int) -> MemoryBlock:
     """Return block *block_id*. Raises ENOENT when sysfs has no such directory."""
     block = mm.blocks.get(block_id)

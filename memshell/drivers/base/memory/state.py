@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from memshell.drivers.base.memory.blocks import block_start, find_block, set_online_type
 from memshell.drivers.base.memory.notifier import prepare_notify
 from memshell.errors import KernelError
@@ -28,30 +30,32 @@ def _unlocked(mm: Mm, block_id: int, function: str) -> None:
 def memory_subsys_online(mm: Mm, block_id: int) -> None:
     """Online one offline block as its online_type says; on an error it is offline as before. Source: also memory_block_online."""
     block = mm.blocks[block_id]
-    online_type = block.online_type or "online"
     start, nr_pages, kept = block_start(mm, block_id), mm.block_pages, block.nr_vmemmap_pages
-    mm.blocks[block_id] = block = block._replace(online_type=None)
-    zone = zone_for_pfn_range(mm, online_type, block.nid, block.group, start, nr_pages)
-    key = (block.nid, zone)
+    online_type, group = block.online_type or "online", block.group
+    mm.blocks[block_id] = block._replace(online_type=None)
+    key = cache(lambda: (block.nid, zone_for_pfn_range(mm, online_type, block.nid, group, start, nr_pages)))
+    if kept or mm.features.mhp.block_chooses_zone:
+        key()  # before all others; else online_pages() asks first
     prepare_notify(mm, "MEM_PREPARE_ONLINE", start, nr_pages)
     try:
         if kept:
             _unlocked(mm, block_id, "mhp_init_memmap_on_memory")
-            mhp_init_memmap_on_memory(mm, start, kept, key)
+            mhp_init_memmap_on_memory(mm, start, kept, key())
         try:
-            online_pages(mm, start + kept, nr_pages - kept, key, block.group)
+            online_pages(mm, start + kept, nr_pages - kept, key, group)
         except KernelError:
             # The memmap's pages leave present first: offline_pages() compares what is left of the node with what goes.
             if kept:
-                mhp_deinit_memmap_on_memory(mm, start, kept, key)
+                mhp_deinit_memmap_on_memory(mm, start, kept, key())
             raise
     except KernelError:
         prepare_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
         raise
     if kept:
         _unlocked(mm, block_id, "adjust_present_page_count")
-        adjust_present_page_count(mm, key, block.group, kept)
-    mm.blocks[block_id] = block._replace(state="online", zone=zone)
+        adjust_present_page_count(mm, key(), group, kept)
+    zone = key()[1]
+    mm.blocks[block_id] = block._replace(state="online", zone=zone, online_type=None)
     mm.event(
         "BlockOnlined",
         "drivers/base/memory.c:memory_block_online",
