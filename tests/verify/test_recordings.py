@@ -42,3 +42,14 @@ def test_the_probes_of_a_new_release_come_from_its_recordings(monkeypatch):
 
 def test_page_is_current():
     assert (ROOT / "docs" / "fidelity.md").read_text() == markdown(stored()), "run make fidelity"
+
+
+def test_the_readme_says_what_came_out():
+    total = {verdict: sum(row[verdict] for row in stored()["recordings"].values()) for verdict in VERDICTS}
+    everything = sum(total.values())
+    share = {verdict: f"{100 * count / everything:.1f} %" for verdict, count in total.items()}
+    claim = (
+        f"{len(RECORDINGS)} recordings hold {everything:,} quantities: {share['equal']} are equal, {share['within']} within, "
+        f"{total['given']} given, {total['differs']} differ, {total['not-modelled']} are not modelled."
+    )
+    assert claim in (ROOT / "README.md").read_text()
