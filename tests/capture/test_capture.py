@@ -42,6 +42,7 @@ BOOTED = [
     "s390x-s72-boot-mm1",
     "arm64-a612-Y",
     "arm64-a73-N",
+    "arm64-a73-N-blocks",
 ]
 # Machines that run for a while: offline and Movable blocks, interleaving zones, several DIMMs, two nodes.
 RUNNING = [
@@ -153,6 +154,8 @@ NEXT = {
     "s390x-s72-addmem-force": False,
     "arm64-a612-Y": False,
     "arm64-a73-N": True,
+    "arm64-a73-Y-leaves": False,
+    "arm64-a73-N-blocks": True,
 }
 
 
