@@ -17,10 +17,11 @@ from memshell.mm.invariants import violations
 from memshell.mm.mmzone import ZONE_BY_LABEL
 from memshell.modes.capture import as_text
 from memshell.profiles import find_profile
+from memshell.scenario.player import Player
 from memshell.scenario.suite import shared_plugins
 from memshell.verify.replay import Replay
 from memshell.verify.report import TIMED_OUT
-from memshell.verify.state import state_quantities
+from memshell.verify.state import Before, state_quantities
 
 PLUGINS = shared_plugins()
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -73,7 +74,7 @@ def differing(step, mm):
     """Name the quantities that differ; a capture leaves ZONE_DEVICE out, and does not know what lives where."""
     return [
         q
-        for q in state_quantities(step, mm, (step["state"], mm))
+        for q in state_quantities(step, mm, Before(step["state"], mm, step["state"]))
         if q.verdict == "differs" and ".Device." not in q.name and not q.name.startswith("pageblocks")
     ]
 
@@ -174,11 +175,12 @@ def test_a_captured_machine_does_next_what_the_kernel_did_next(name, tmp_path):
         played += 1
         folder = tmp_path / str(after["n"])
         mm = boot(capture(write_tree(folder, recording, before["state"])), folder)
-        machine = Machine(mm)
-        assert Replay(machine).play(after).errno == after["errno"]
+        player = Player(shared_plugins).fresh()
+        player.shell.machine = machine = Machine(mm)
+        assert Replay(player).play(after).errno == after["errno"]
         told = [
             q
-            for q in state_quantities(after, machine.mm, (before["state"], mm))
+            for q in state_quantities(after, machine.mm, Before(before["state"], mm, before["state"]))
             if q.name.startswith(("zone", "block"))
         ]
         assert [q for q in told if q.verdict != "equal"] == []
