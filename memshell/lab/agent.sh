@@ -50,7 +50,7 @@ pages() {
 
 # Touch the memory that the shell will need, before there is any other to take it from.
 x=0123456789abcdef
-for f in 1 2 3 4 5 6 7 8 9 10 11 12; do x=$x$x; done
+for f in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do x=$x$x; done
 x=
 for f in 1 2; do
     snap > /dev/null

@@ -10,7 +10,7 @@ from memshell.errors import CommandError
 from memshell.mm.pfn import MiB, align_up
 
 GiB = 1 << 30
-SLOTS = 32
+SLOTS, MOST_SLOTS = 32, 256  # the latter is QEMU's own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Hardware:
     ram: int
     nodes: int = 1
     room: int = 14 * GiB  # what can be plugged
+    slots: int = SLOTS
     cpu: tuple[str, ...] = ()  # switches of the processor
     words: tuple[str, ...] = ()
     virtio_mem: int = 0  # the region of a virtio-mem device, 0 for none
@@ -60,7 +61,7 @@ class Board:
         cpu = ",".join([self.cpu, *hardware.cpu]) if self.cpu else ""
         memory = f"size={hardware.ram // MiB}M"
         if self.dimms or hardware.virtio_mem:
-            memory += f",slots={SLOTS},maxmem={hardware.maxmem // MiB}M"
+            memory += f",slots={hardware.slots},maxmem={hardware.maxmem // MiB}M"
         return [
             *(self.qemu, "-M", self.machine, "-accel", accel),
             *(("-cpu", cpu) if cpu else ()),

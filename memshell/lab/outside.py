@@ -13,11 +13,13 @@ from typing import Any
 
 from memshell.lab.qemu import Qemu, QemuFailed
 from memshell.lab.struct_page import StructPage, runs_of
+from memshell.mm.page import KPF_NOPAGE
 
 ADDRESS = (1 << 52) - (1 << 12)  # of a page table entry.  Source: arch/x86/include/asm/pgtable_types.h
 PRESENT, LEAF = 1, 1 << 7
 TABLES = {39: "p4d_pud", 30: "pmd", 21: "pte"}  # the table that an entry of 2^N bytes points to
 VMEMMAP, PAGE_OFFSET = 0xFFFFEA0000000000, 0xFFFF888000000000  # 4 levels, nokaslr
+CHUNK = 32768  # pages whose flags are 256K of /proc/kpageflags
 MOST_PAGES = 4 << 30 >> 12  # struct pages of more memory than this are not read one by one
 
 
@@ -45,11 +47,11 @@ class Mapping:
 
 @dataclass(slots=True)
 class Outside:
-    """Reads the memory of an x86_64 guest with 4-level paging.  *absent* is what its kpageflags shows for no page."""
+    """Reads the memory of an x86_64 guest with 4-level paging.  *absent* is what its kpageflags shows of offline memory."""
 
     qemu: Qemu
     layout: StructPage
-    absent: int
+    absent: int | None = None
 
     def read(self, address: int, size: int) -> bytes:
         """Return *size* bytes at a physical address."""
@@ -116,6 +118,14 @@ class Outside:
         step |= {"kpageflags_runs": flags, "buddy": buddy, "page_tables": tables}
         return step | backing(tables, ranges)
 
+    def _absent(self, pfn: int) -> int:
+        """Return what kpageflags shows at *pfn*, which is offline: kernels differ, so the guest is asked, once."""
+        if self.absent is None:
+            data = self.qemu.guest.packed(f"pages /proc/kpageflags {pfn // CHUNK} 1")
+            at = pfn % CHUNK * 8
+            self.absent = int.from_bytes(data[at : at + 8], "little") if len(data) > at else KPF_NOPAGE
+        return self.absent
+
     def _runs(self, start: int, end: int, online: list[tuple[int, int]]) -> tuple[list[list[int]], list[list[int]]]:
         runs: list[list[int]] = []
         chunks: list[list[int]] = []
@@ -123,7 +133,7 @@ class Outside:
         inside = [(max(a, start), min(b, end)) for a, b in online if a < end and b > start]
         for low, high in inside if end - start <= MOST_PAGES else ():
             if at < low:
-                add_run(runs, at, low, self.absent)
+                add_run(runs, at, low, self._absent(at))
             for first, data in self.memmap(low, high):
                 found, free = runs_of(self.layout, first, data)
                 for a, b, value in found:
@@ -131,7 +141,7 @@ class Outside:
                 chunks += free
             at = high
         if at < end and end - start <= MOST_PAGES:
-            add_run(runs, at, end, self.absent)
+            add_run(runs, at, end, self._absent(at))
         return runs, chunks
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.commands.device import REGION
 from memshell.commands.hotplug import exact_range, free_place, left_to_do, named_addresses
 from memshell.errors import CommandError, KernelCrash, KernelError
-from memshell.lab.hardware import Hardware
+from memshell.lab.hardware import MOST_SLOTS, Hardware
 from memshell.mm.params import PARAMETERS, boot_words
 from memshell.mm.pfn import format_size, memparse
 from memshell.scenario.expression import evaluate
@@ -154,8 +154,13 @@ class Planner(Player):
                 self._keep_dimms(op)
 
     def _keep_dimms(self, op: Mapping[str, Any]) -> None:
-        if op["op"] == "add":
-            self.boot.dimms[op["dimm"]] = (op["start"], op["size"])
+        boot = self.boot
+        if op["op"] == "add" and op["via"] == "acpi":
+            boot.dimms[op["dimm"]] = (op["start"], op["size"])
+            adds = sum(step.op["op"] == "add" for step in boot.actions())
+            room = max(boot.hardware.room, op["start"] + op["size"] - boot.hardware.ram)
+            slots = min(max(boot.hardware.slots, adds), MOST_SLOTS)
+            boot.hardware = replace(boot.hardware, room=room, slots=slots)
         elif op["op"] == "eject":
             gone = self.boot.dimms[op["dimm"]]
             if self._model().blocks.get(gone[0] // self._model().block_size) is None:

@@ -11,12 +11,11 @@ from memshell.capture.recording import SCHEMA
 from memshell.errors import ImageError
 from memshell.lab import trace
 from memshell.lab.guest import GuestGone, NoAnswer
-from memshell.lab.outside import MOST_PAGES, Outside, add_run
+from memshell.lab.outside import CHUNK, MOST_PAGES, Outside, add_run
 from memshell.lab.qemu import SILENT, Qemu, last_words
 from memshell.lab.state import guest_state, online_ranges
 from memshell.lab.struct_page import struct_page_of
 
-CHUNK = 32768  # pages whose flags are 256K of /proc/kpageflags
 SNAP_LIMIT = 120
 
 
@@ -155,9 +154,7 @@ def _outside(qemu: Qemu) -> Outside | None:
         layout = struct_page_of(qemu.image.kernel)
     except ImageError:
         return None
-    hole = qemu.guest.packed("pages /proc/kpageflags 48 1")  # 6G: nothing is there yet
-    absent = int.from_bytes(hole[:8], "little") if hole else 1 << 20
-    return Outside(qemu, layout, absent)
+    return Outside(qemu, layout)
 
 
 def why_gone(qemu: Qemu, error: GuestGone) -> str:

@@ -112,3 +112,10 @@ def test_a_script_has_the_machine_the_commands_and_the_answers(tmp_path):
 def test_a_policy_of_no_kernel_cannot_boot():
     with pytest.raises(MemshellError, match="is of no released kernel"):
         plan("use x86_64 profile=rfc-2018")
+
+
+def test_there_is_room_for_what_is_plugged():
+    boot = plan("use x86_64 ram=8G\nrepeat 40\nadd 1G\nend\n").boots[0]
+    assert boot.hardware.slots == 40
+    assert boot.hardware.maxmem >= 48 << 30
+    assert plan("use powerpc ram=2G mmu=hash; add 256M via=probe").boots[0].dimms == {}
