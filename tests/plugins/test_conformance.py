@@ -210,6 +210,7 @@ class NoArch:
     name = "x86_65"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arch, says",
     [
