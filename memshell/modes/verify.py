@@ -45,8 +45,9 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
             print(f"memshell: {error}", file=sys.stderr)
             failed = max(failed, error.exit_code)
             continue
+        replay.forget()
         if options.as_scenario:
-            print(as_scenario(recording, quote(path), replay.said), end="")
+            print(as_scenario(recording, quote(path), replay.said, quantities), end="")
         elif options.json:
             print(json.dumps(as_json(recording, quantities)))
         else:

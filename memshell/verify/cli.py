@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from memshell.capture.recording import Recording
@@ -21,9 +22,11 @@ def as_json(recording: Recording, quantities: list[Quantity]) -> dict[str, Any]:
 
 
 def as_text(recording: Recording, quantities: list[Quantity], *, everything: bool = False) -> str:
-    """Return a line with the tally, and a line for each quantity that is not equal."""
+    """Return a line with the tally, one for each fact that was given, and one for each quantity that is not equal."""
     tally = ", ".join(f"{count} {verdict}" for verdict, count in summary(quantities).items() if count)
     lines = [f"{recording.name} ({recording.release}): {tally}"]
+    facts = Counter((q.step, q.action, q.given) for q in quantities if q.verdict == "given")
+    lines += [f"  step {step} ({action}) given {count}: {fact}" for (step, action, fact), count in facts.items()]
     shown = [q for q in quantities if everything or q.verdict in ("differs", "not-modelled")]
     lines += [
         f"  step {q.step} ({q.action}) {q.name}: {q.verdict}, "

@@ -93,8 +93,11 @@ class Replay:
         cause = failed[0].__cause__ if failed else None
         if failed and not isinstance(cause, (KernelError, KernelCrash)):
             raise failed[0]
-        self.said.append(Said(n, text, why, cause if isinstance(cause, (KernelError, KernelCrash)) else None))
-        return cause if isinstance(cause, KernelError) else None
+        for error in (*failed, cause) if cause is not None else ():
+            error.with_traceback(None)  # its frames would keep states alive that nobody asks for
+        answer = cause if isinstance(cause, (KernelError, KernelCrash)) else None
+        self.said.append(Said(n, text, why, answer))
+        return answer if isinstance(answer, KernelError) else None
 
     def mark(self) -> Mark:
         """Return this point, to come back to."""
@@ -108,3 +111,7 @@ class Replay:
             self.machine.undo(count)
         del self.said[mark.said :]
         self.bench, self.probing = replace(mark.bench, dimms=mark.bench.dimms.copy()), mark.probing
+
+    def forget(self) -> None:
+        """Let the machine go: a shell and its player know each other, so its states would wait for the collector."""
+        self.player.shell.machine = None

@@ -52,7 +52,9 @@ def verify_recording(recording: Recording, player: Player, watch: Watcher | None
     It is played as text on a shell of its own, which *player* makes. Raises `RecordingError` for a file whose parts are
     missing or of another form.
     """
-    return replay_recording(recording, player, watch)[0]
+    quantities, replay = replay_recording(recording, player, watch)
+    replay.forget()
+    return quantities
 
 
 def replay_recording(
