@@ -67,7 +67,9 @@ def _set_owner(mm: Mm, start: int, end: int, page: Page) -> None:
         given = end - start
         for a, b, kind in list(mm.pageblocks.items(start, end)):
             mm.free[key].free_range(a, b, kind)
-    mm.change_zone(key, free=mm.zones[key].free - taken + given)
+    zone = mm.zones[key]
+    inflated = end - start if page.owner is Owner.OFFLINE else 0  # PageOffline pages are nobody's to manage
+    mm.change_zone(key, free=zone.free - taken + given, managed=zone.managed - inflated)
 
 
 def used_ranges(mm: Mm) -> list[tuple[int, int, Page]]:

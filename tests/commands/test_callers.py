@@ -80,3 +80,8 @@ def test_a_memmap_gives_way_to_what_is_there(capsys):
     """A program is said to sit where the model has put the memmap of the second block."""
     script = "use x86_64 ram=2G; add 0x100000000 128M; online 32; add 0x108000000 128M; "
     assert run(capsys, script + "hold user=0x100000-0x1003ff; check")[0] == 0
+
+
+def test_pages_that_a_driver_holds_offline_are_not_managed(capsys):
+    script = "use x86_64; add 0x100000000 128M; online 32; hold offline=0x100200-0x1003ff; check"
+    assert run(capsys, f"{script}; expect zone.Normal.managed == 126M; offline 32; check")[0] == 0
