@@ -57,6 +57,8 @@ OF_THE_SERIES = "it is a feature of rfc-2017, rfc-2018, rfc-v2-2019, patch-v1-20
         (["-c", "use x86_64; profile v4.19"], 2, "no profile is as old as v4.19; v5.10 is the oldest"),
         (["-c", "use x86_64 profile=rfc2018"], 2, "unknown profile 'rfc2018'; did you mean 'rfc-2018'?"),
         (["-c", "use x86_64 profile=v5.10 online_policy=auto-movable"], 2, "the kernel v5.10 has no online_policy"),
+        (["-c", "use x86_64 profile=v5.10; set memmap_on_memory=Y"], 2, "the kernel v5.10 has no memmap_on_memory"),
+        (["-c", "use x86_64 memmap_on_memory=Y profile=v5.10"], 2, "no memmap_on_memory; it came with v5.13"),
         (["-c", "use x86_64; set auto_movable_ratoi=3"], 2, "did you mean auto_movable_ratio?"),
         (["-c", "use x86_64; set check.s390_veto off"], 2, f"kernel v6.12 has no check.s390_veto; {OF_THE_SERIES}"),
         (["-c", "use x86_64 profile=v6.1 vmemmap.mark=never"], 2, f"kernel v6.1 has no vmemmap.mark; {OF_THE_SERIES}"),

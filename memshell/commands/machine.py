@@ -111,7 +111,7 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     options = _options(args.options or [])
     sized = _sized(shell, arches[args.arch], options)
     choice: Choice = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE), shell)
-    policy = _policy_word(shell, options) or default_policy(choice.profile)
+    policy = _policy_word(shell, options, choice.profile) or default_policy(choice.profile)
     start(shell, arches[args.arch], options, choice.profile, policy, sized.constants if sized else None)
     lines = [describe(shell.need_machine().mm), choice.note]
     if sized is not None:
@@ -139,7 +139,7 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     name = options.pop("profile", None)
     kernel, note = Choice(file.profile()) if name is None else choose_profile(name)
     policies = shell.plugins.policies()
-    word = _policy_word(shell, options)
+    word = _policy_word(shell, options, kernel)
     policy = file.policy(policies) if word is None else policies[word]
     given = _given_params(options)
     for key in [key for key in options if key in kernel.features]:
@@ -227,14 +227,14 @@ class _Recorded:
         return boot_recording(self.recording, shell.plugins.arches(), kernel, policy, shell.running.text)
 
 
-def _policy_word(shell: Shell, options: dict[str, str]) -> str | None:
+def _policy_word(shell: Shell, options: dict[str, str], kernel: Profile) -> str | None:
     """Take the policy out of *options*: by its name, or as the kernel's parameter has it."""
     parameter, name = options.pop("memmap_on_memory", None), options.pop("policy", None)
     if parameter is None:
         return None if name is None else str(POLICY.convert(name, shell))
     if name is not None:
         raise UsageError("policy and memmap_on_memory say the same", hint="give one of them")
-    return _policy_of_parameter(shell, parameter).name
+    return _policy_of_parameter(shell, parameter, kernel).name
 
 
 def _sized(shell: Shell, arch: Arch, options: dict[str, str]) -> Sized | None:
@@ -412,7 +412,7 @@ def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
     from memshell.profiles import is_feature, unknown_feature
 
     if name == "memmap_on_memory":
-        mm.policy = _policy_of_parameter(shell, value)
+        mm.policy = _policy_of_parameter(shell, value, mm.profile)
         return value
     if name in PARAMETERS:
         mm.params = mm.params.with_text(name, _at_run_time(name, _exists(name, value, mm.profile)))
@@ -426,7 +426,9 @@ def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
     return value
 
 
-def _policy_of_parameter(shell: Shell, value: str) -> Policy:
+def _policy_of_parameter(shell: Shell, value: str, kernel: Profile) -> Policy:
+    if not kernel.features.memmap_on_memory.exists and not kernel.seam.memmap_from_range:
+        raise UsageError(f"the kernel {kernel.name} has no memmap_on_memory", hint="it came with v5.13")
     for candidate in shell.plugins.policies().values():
         if candidate.parameter.lower() == value.lower():
             return candidate

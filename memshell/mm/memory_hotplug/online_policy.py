@@ -97,6 +97,6 @@ def zone_for_pfn_range(
         return default_kernel_zone_for_pfn(mm, nid, start_pfn, nr_pages)
     if online_type == "online_movable":
         return ZoneType.MOVABLE
-    if mm.params.online_policy == "auto-movable":
+    if mm.params.online_policy == "auto-movable" and mm.features.mhp.memory_groups:
         return auto_movable_zone_for_pfn(mm, nid, group, start_pfn, nr_pages)
     return default_zone_for_pfn(mm, nid, start_pfn, nr_pages)
