@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_add
 from memshell.drivers.base.memory.blocks import block_start
 from memshell.drivers.base.memory.state import state_store
+from memshell.drivers.callers import Request, caller, remover
 from memshell.errors import KernelCrash, KernelError, MemshellError
 from memshell.machine import boot
 from memshell.mm.invariants import violations
-from memshell.mm.memory_hotplug.remove import remove_memory
 from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.pfn import align_up, format_size
 from memshell.mm.profile import RELEASES
@@ -162,14 +161,16 @@ def add(mm: Mm, number: int, count: int, nid: int = 0) -> Action:
     """Return the action that plugs a DIMM of *count* blocks."""
     start, size = number * mm.block_size, count * mm.block_size
     node = f" node={nid}" if nid else ""
-    return Action(f"add {start:#x} {format_size(size)}{node}", lambda mm: acpi_memory_device_add(mm, nid, start, size))
+    via = "" if mm.arch.hotplug_driver == "acpi" else " via=acpi"
+    request = Request(nid, start, size)
+    return Action(f"add {start:#x} {format_size(size)}{node}{via}", lambda mm: caller(mm, "acpi").adds(mm, request))
 
 
 def remove(mm: Mm, number: int, count: int) -> Action:
     """Return the action that removes *count* blocks."""
     start, size = number * mm.block_size, count * mm.block_size
     blocks = f"{number}-{number + count - 1}" if count > 1 else str(number)
-    return Action(f"remove {blocks}", lambda mm: remove_memory(mm, start, size))
+    return Action(f"remove {blocks}", lambda mm: remover(mm, start, size).removes(mm, start, size))
 
 
 def change(number: int, state: str) -> Action:

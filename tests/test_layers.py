@@ -158,6 +158,21 @@ def test_released_kernels_do_not_know_the_series():
     assert not [path.name for path in released if any(n.startswith("memshell.series") for n in imports(path))]
 
 
+CALLERS = {"acpi_memory_device_add", "acpi_bus_scan", "add_memory", "add_memory_driver_managed", "remove_memory"}
+
+
+def test_memory_is_added_and_removed_through_the_registry_of_callers():
+    """Outside of the drivers, the core and the series nobody calls what a `Caller` calls."""
+    users = {}
+    for path in sources():
+        if part(path) not in MODEL:
+            names = {n.name for node in run_nodes(path) if isinstance(node, ast.ImportFrom) for n in node.names}
+            names |= {node.attr for node in run_nodes(path) if isinstance(node, ast.Attribute)}
+            if names & CALLERS:
+                users[path.name] = names & CALLERS
+    assert users == {}
+
+
 def test_only_the_prompt_imports_prompt_toolkit():
     users = {
         part(path) for path in sources() if any(n.startswith("prompt_toolkit") for n in imports(path, typing=True))

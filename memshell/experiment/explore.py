@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_add
 from memshell.drivers.base.memory.state import state_store
+from memshell.drivers.callers import Request, caller, remover
 from memshell.errors import KernelCrash, KernelError
 from memshell.mm.invariants import rules
-from memshell.mm.memory_hotplug.remove import remove_memory
 from memshell.mm.pfn import align_up, format_size
 from memshell.mm.state import Mm
 from memshell.series.processes import process_runs
@@ -163,8 +162,12 @@ def _words(numbers: list[int]) -> str:
 
 
 def _add(mm: Mm, start: int, blocks: int) -> Op:
-    size = blocks * mm.block_size
-    return Op((f"add {start:#x} {format_size(size)}",), lambda work: acpi_memory_device_add(work, 0, start, size))
+    return Op((f"add {start:#x} {format_size(blocks * mm.block_size)}",), lambda work: _plug(work, start, blocks))
+
+
+def _plug(mm: Mm, start: int, blocks: int) -> None:
+    """Do what ``add`` does when nobody is named."""
+    caller(mm, mm.arch.hotplug_driver).adds(mm, Request(0, start, blocks * mm.block_size))
 
 
 def _failing_add(mm: Mm, start: int, blocks: int, at: int) -> Op:
@@ -175,7 +178,7 @@ def _failing_add(mm: Mm, start: int, blocks: int, at: int) -> Op:
     def act(work: Mm) -> None:
         work.faults["section_usage"] = calls
         try:
-            acpi_memory_device_add(work, 0, start, size)
+            _plug(work, start, blocks)
         finally:
             work.faults.pop("section_usage", None)
 
@@ -192,7 +195,7 @@ def _states(numbers: list[int], value: str, line: str) -> Op:
 
 def _remove(mm: Mm, numbers: list[int]) -> Op:
     start, size = numbers[0] * mm.block_size, len(numbers) * mm.block_size
-    return Op((f"remove {_words(numbers)}",), lambda work: remove_memory(work, start, size))
+    return Op((f"remove {_words(numbers)}",), lambda work: remover(work, start, size).removes(work, start, size))
 
 
 def digest(mm: Mm) -> int:
@@ -205,6 +208,8 @@ def digest(mm: Mm) -> int:
         tuple(sorted(mm.nodes.items())),
         tuple(sorted(mm.tables)),
         tuple(mm.resources),
+        mm.failed_dimms,
+        tuple(mm.devices.items()),
     )
     counters = tuple(sorted((name, value) for name, value in mm.counters.items() if name != "next_group"))
     return hash((altmaps, free, maps, rest, counters, tuple(sorted(mm.faults.items())), mm.vmemmap_head, mm.crashed))
