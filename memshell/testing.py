@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from memshell.api import Machine
@@ -32,19 +32,32 @@ class ScenarioFailed(Exception):
 
 
 class ScenarioFile(pytest.File):
-    """A ``.mem`` file: one test."""
+    """A ``.mem`` file: one test, or one for each cell of its matrix."""
 
     def collect(self) -> Iterator[ScenarioItem]:
-        """Yield the one test of the file."""
-        yield ScenarioItem.from_parent(self, name=self.path.stem)
+        """Yield the tests of the file.  Raises `CollectError` for a matrix that cannot be read."""
+        from memshell.errors import UsageError
+        from memshell.scenario.parameters import cell_name
+        from memshell.scenario.suite import find_cells
+
+        try:
+            cells = find_cells([str(self.path)], {})
+        except UsageError as error:
+            raise self.CollectError(str(error)) from error
+        for cell in cells:
+            item = ScenarioItem.from_parent(self, name=self.path.stem + cell_name(cell.axes))
+            item.axes = cell.axes
+            yield item
 
 
 class ScenarioItem(pytest.Item):
-    """One scenario, played on a shell of its own."""
+    """One scenario, or one cell of its matrix, played on a shell of its own."""
+
+    axes: Mapping[str, str]
 
     def runtest(self) -> None:
         """Play the scenario. Raises `ScenarioFailed` unless it ends well."""
-        case = run_file(self.path)
+        case = run_file(self.path, self.axes)
         if not case.ok:
             raise ScenarioFailed(case)
 
@@ -64,11 +77,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ScenarioFi
     return ScenarioFile.from_parent(parent, path=file_path) if file_path.suffix == ".mem" else None
 
 
-def run_file(path: Path) -> Case:
-    """Play a scenario file and return how it ended."""
+def run_file(path: Path, parameters: Mapping[str, str] | None = None) -> Case:
+    """Play a scenario file and return how it ended; *parameters* are what ``-D`` gives on the command line."""
     from memshell.scenario.suite import play_case
 
-    return play_case(str(path))
+    return play_case(str(path), parameters)
 
 
 class ScenarioResult:

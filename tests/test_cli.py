@@ -140,7 +140,7 @@ def test_run_json_prints_one_object_for_each_step(scenario):
     path = scenario("use x86_64 ram=2G\npolicy memmap_on_memory\n! undo 7\nexpect step == 1\nexpect step == 9\n")
     done = run("run", "--json", path)
     steps = [json.loads(line) for line in done.stdout.splitlines()]
-    keys = ["n", "file", "line", "command", "ok", "errno", "message", "output", "events", "crashed"]
+    keys = ["n", "file", "line", "command", "ok", "errno", "message", "output", "events", "crashed", "parameters"]
     assert all(list(step) == keys for step in steps)
     assert [(step["n"], step["line"], step["ok"]) for step in steps] == [
         (1, 1, True),
@@ -204,7 +204,7 @@ def test_plugins_mode():
 
 def test_version_and_help():
     assert run("--version").stdout.startswith("memshell ")
-    assert "memshell run FILE... [--json]" in run("--help").stdout
+    assert "memshell run FILE... [-D NAME=VALUE]" in run("--help").stdout
 
 
 def test_debug_shows_the_traceback():

@@ -11,6 +11,7 @@ import pytest
 from memshell.commands.builtin import COMMANDS
 from memshell.commands.reference import reference
 from memshell.scenario.golden import mismatch
+from memshell.scenario.parameters import matrix
 from memshell.scenario.suite import play_text_case, shared_plugins
 from memshell.scenario.transcript import failures
 from memshell.shell.dispatch import help_text
@@ -85,7 +86,8 @@ def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
         assert failures(text, shared_plugins) == []
     elif language == "mem":
         monkeypatch.chdir(ROOT)
-        assert play_text_case("example", text).all_failures() == []
+        for values in matrix(text, "example", {}):
+            assert play_text_case("example", text, values).all_failures() == []
     elif language == "console":
         assert console(text, tmp_path) == []
     elif language == "python":

@@ -10,22 +10,23 @@ from memshell.errors import MemshellError
 from memshell.lab.plan import Action, make_plan
 from memshell.lab.report import Compared, compare_runs, kernel_answer
 from memshell.scenario.files import read_scenario
-from memshell.scenario.suite import Case
+from memshell.scenario.suite import Case, Cell
 
 if TYPE_CHECKING:
     from memshell.lab.play import Lab
     from memshell.plugins import Plugins
 
 
-def play_lab_case(path: str, lab: Lab, loader: Callable[[], Plugins]) -> Case:
-    """Play one file as a test on a kernel.  Failures are in the case: what cannot be played there is none."""
-    case = Case(f"{path} on {lab.image.kernel.name}")
+def play_lab_case(cell: Cell, lab: Lab, loader: Callable[[], Plugins]) -> Case:
+    """Play one cell of a file as a test on a kernel.  Failures are in the case: what cannot be played there is none."""
+    case = Case(f"{cell.name} on {lab.image.kernel.name}")
     started = time.perf_counter()
     try:
-        compared = compare_runs(lab.run(make_plan(path, read_scenario(path), loader)), loader())
+        plan = make_plan(cell.path, read_scenario(cell.path), loader, cell.values)
+        compared = compare_runs(lab.run(plan), loader())
         case.failures += [text for one in compared for text in failures(one)]
     except MemshellError as failure:
-        case.failures.append(str(failure))
+        case.fail(failure)
     case.seconds = time.perf_counter() - started
     return case
 

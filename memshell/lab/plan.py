@@ -19,6 +19,7 @@ from memshell.lab.hardware import MOST_SLOTS, Hardware
 from memshell.mm.params import PARAMETERS, boot_words
 from memshell.mm.pfn import format_size, memparse
 from memshell.scenario.expression import evaluate
+from memshell.scenario.parameters import define
 from memshell.scenario.player import Player, StepFailed
 from memshell.scenario.syntax import Expect, Let, Run, Statement, Subtest, Where
 from memshell.shell.dispatch import parse
@@ -86,10 +87,14 @@ class Plan:
     failures: list[str] = field(default_factory=list)
 
 
-def make_plan(name: str, text: str, loader: Callable[[], Plugins]) -> Plan:
-    """Play a scenario on the model and return what a real machine has to do.  Raises CommandError where it has no machine."""
+def make_plan(name: str, text: str, loader: Callable[[], Plugins], values: Mapping[str, str] | None = None) -> Plan:
+    """Play a scenario on the model and return what a real machine has to do.
+
+    *values* are those of its parameters.  Raises CommandError where it has no machine.
+    """
     planner = Planner(loader=loader, output=Output(StringIO(), StringIO()), keep_going=True, echo=False, capture=True)
     planner.plan = Plan(name)
+    define(planner, values or {})
     planner.subtest = lambda statement, _player: planner.play_apart(statement)
     planner.play_text(text, name)
     planner.plan.failures = [str(failure) for failure in planner.failures if not _is_answer(failure)]
@@ -188,6 +193,8 @@ class Planner(Player):
 
     def _let(self, statement: Let) -> None:
         assert statement.expression is not None
+        if statement.default and statement.name in self.shell.settings.variables:
+            return
         super()._let(statement)
         self._check(statement, statement.expression, name=statement.name)
 

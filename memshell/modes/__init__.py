@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # mode -> (what may follow it, what it does)
 MODES = {
-    "run": ("FILE... [--json]", "play scenarios"),
-    "test": ("[FILE|DIR]...", "play scenarios as tests (--junit F --ktap --update -k NAME -j N)"),
+    "run": ("FILE... [-D NAME=VALUE]", "play scenarios (--json: an object for each step)"),
+    "test": ("[FILE|DIR]...", "play scenarios as tests (-D NAME=VALUE --junit F --ktap --update -k NAME -j N)"),
     "mutate": (
         "FILE [--pairs] [--json]",
         "play a scenario once for each check of the 2018 series, with that check off",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
+from memshell.scenario.parameters import definition
 from memshell.scenario.player import Player
 from memshell.shell.shell import Output
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from memshell.errors import MemshellError
     from memshell.plugins import Plugins
@@ -24,6 +26,29 @@ def chosen_plugins(args: argparse.Namespace) -> Plugins:
     blocked = [*args.block_plugin, *filter(None, os.environ.get("MEMSHELL_BLOCK_PLUGINS", "").split(","))]
     strict = args.strict_plugins or os.environ.get("MEMSHELL_STRICT_PLUGINS", "") not in {"", "0"}
     return load_plugins(args.plugin, blocked=blocked, strict=strict)
+
+
+@cache
+def _kept_plugins(files: tuple[str, ...], blocked: tuple[str, ...], *, strict: bool) -> Plugins:
+    from argparse import Namespace
+
+    return chosen_plugins(Namespace(plugin=list(files), block_plugin=list(blocked), strict_plugins=strict))
+
+
+def kept_plugins(args: argparse.Namespace) -> Callable[[], Plugins]:
+    """Return a loader of the same plugins that loads them once in each process, also where it is sent to another."""
+    return partial(_kept_plugins, tuple(args.plugin), tuple(args.block_plugin), strict=args.strict_plugins)
+
+
+def add_definitions(parser: argparse.ArgumentParser) -> None:
+    """Let a mode take ``-D NAME=VALUE``; `definitions` reads what was given."""
+    text = "the value of a parameter: what the scenario has as let NAME ?= DEFAULT; more than once for several"
+    parser.add_argument("-D", dest="definitions", action="append", default=[], metavar="NAME=VALUE", help=text)
+
+
+def definitions(args: argparse.Namespace) -> dict[str, str]:
+    """Return the values that ``-D`` gave.  Raises UsageError."""
+    return dict(definition(word) for word in args.definitions)
 
 
 def make_player(args: argparse.Namespace) -> Player:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from memshell.errors import UsageError
 from memshell.modes import mode_parser
+from memshell.modes.players import add_definitions, definitions, kept_plugins
 from memshell.paths import scenario_root
+from memshell.scenario.parameters import check_given
 from memshell.scenario.reports import junit, ktap, plain_line, summary
-from memshell.scenario.suite import Case, apply_edits, find_files, play_case, shared_plugins
+from memshell.scenario.suite import Case, Cell, apply_edits, find_cells, find_files, play_cell
 
 if TYPE_CHECKING:
     import argparse
@@ -32,12 +34,15 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument(
         "--on", action="append", metavar="model|lab:IMAGE", help="where to play; more than once for both"
     )
+    add_definitions(parser)
     args = parser.parse_args(rest, namespace=args)
     if args.update and os.environ.get("CI", "").lower() not in {"", "0", "false"}:
         raise UsageError("--update is refused under CI", hint="run it where the changes can be read")
     paths = find_files(args.files or [str(scenario_root())], args.wanted)
+    given = definitions(args)
+    check_given(given, paths)
     cases = []
-    for case in _play(paths, args):
+    for case in _play(find_cells(paths, given), args):
         cases.append(case)
         if not args.ktap:
             sys.stdout.write(plain_line(case))
@@ -47,38 +52,38 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     if args.junit:
         Path(args.junit).write_text(junit(cases), encoding="utf-8")
     sys.stdout.write(ktap(cases) if args.ktap else summary(cases))
-    return 0 if all(case.ok for case in cases) else 1
+    return max(case.exit_code for case in cases)
 
 
-def _play(paths: list[str], args: argparse.Namespace) -> Iterator[Case]:
+def _play(cells: list[Cell], args: argparse.Namespace) -> Iterator[Case]:
     for engine in args.on or ["model"]:
         if engine == "model":
-            yield from _play_on_model(paths, args)
+            yield from _play_on_model(cells, args)
         elif engine.startswith("lab:"):
-            yield from _play_on_kernel(paths, engine.removeprefix("lab:"))
+            yield from _play_on_kernel(cells, engine.removeprefix("lab:"), args)
         else:
             raise UsageError(f"--on {engine}: there is no such engine", hint="model, or lab:IMAGE")
 
 
-def _play_on_model(paths: list[str], args: argparse.Namespace) -> Iterator[Case]:
-    play = partial(play_case, update=args.update, keep_going=args.keep_going)
-    if args.jobs <= 1 or len(paths) == 1:
-        yield from map(play, paths)
+def _play_on_model(cells: list[Cell], args: argparse.Namespace) -> Iterator[Case]:
+    play = partial(play_cell, update=args.update, keep_going=args.keep_going, loader=kept_plugins(args))
+    if args.jobs <= 1 or len(cells) == 1:
+        yield from map(play, cells)
         return
     from concurrent.futures import ProcessPoolExecutor
 
     with ProcessPoolExecutor(args.jobs) as pool:
-        yield from pool.map(play, paths)
+        yield from pool.map(play, cells)
 
 
-def _play_on_kernel(paths: list[str], image: str) -> Iterator[Case]:
+def _play_on_kernel(cells: list[Cell], image: str, args: argparse.Namespace) -> Iterator[Case]:
     """Play the files on a guest each, one after the other."""
     from memshell.lab.cases import play_lab_case
     from memshell.modes.lab import lab_of
 
     lab = lab_of(Path(image) if image else None)
-    for path in paths:
-        yield play_lab_case(path, lab, shared_plugins)
+    for cell in cells:
+        yield play_lab_case(cell, lab, kept_plugins(args))
         lab.tell("")
 
 

@@ -70,7 +70,7 @@ class Names:
         """Return the value of ``$name``.  Raises UsageError with the nearest one that is set."""
         bare = name.strip("${}")
         if bare not in self.variables:
-            hint = did_you_mean(bare, self.variables) or f"set it with: let {bare} = ..."
+            hint = did_you_mean(bare, self.variables) or f"set it with: let {bare} = ... (or run FILE -D {bare}=...)"
             raise UsageError(f"${bare} is not set", hint=hint)
         return self.variables[bare]
 

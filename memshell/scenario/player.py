@@ -256,8 +256,10 @@ class Player:
 
     def _let(self, statement: Let) -> None:
         assert statement.expression is not None
-        value = evaluate(statement.expression, self.names)
-        self.shell.settings.variables[statement.name] = value
+        variables = self.shell.settings.variables
+        if statement.default and statement.name in variables:
+            return
+        value = variables[statement.name] = evaluate(statement.expression, self.names)
         # The counter of a repeat is not in the journal: what was made of it is kept as the value.
         text = f"let {statement.name} = {value}" if "$" in statement.text else statement.text
         self.journal(text)

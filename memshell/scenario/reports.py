@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
 def plain_line(case: Case) -> str:
     """Return one line per scenario, with the failures under it."""
-    word = "ok" if case.ok else "FAILED"
+    word = _word(case)
     count = f", {len(case.subtests)} subtests" if case.subtests else ""
     lines = [f"{word:<6} {case.name} ({case.seconds:.2f} s{count})", *case.all_failures()]
     return "".join(line + "\n" for line in lines)
+
+
+def _word(case: Case) -> str:
+    if case.ok:
+        return "ok"
+    return "ERROR" if case.errors and not case.failures else "FAILED"
 
 
 def summary(cases: Sequence[Case]) -> str:
@@ -42,7 +48,7 @@ def _ktap(cases: Sequence[Case], indent: str) -> Iterator[str]:
             yield first
             yield f"{inner}# Subtest: {_ktap_name(case.name)}"
             yield from rest
-        for text in case.failures:
+        for text in (*case.failures, *case.errors):
             yield from (f"{indent}# {line}" for line in text.splitlines())
         yield f"{indent}{'ok' if case.ok else 'not ok'} {number} {_ktap_name(case.name)}"
 
@@ -73,15 +79,16 @@ def _flat(case: Case) -> list[Case]:
 def _counts(cases: Sequence[Case]) -> dict[str, str]:
     flat = [member for case in cases for member in _flat(case)]
     failed = sum(bool(member.failures) for member in flat)
+    errors = sum(bool(member.errors) and not member.failures for member in flat)
     seconds = sum(case.seconds for case in cases)
-    return {"tests": str(len(flat)), "failures": str(failed), "time": f"{seconds:.3f}"}
+    return {"tests": str(len(flat)), "failures": str(failed), "errors": str(errors), "time": f"{seconds:.3f}"}
 
 
 def _testcase(member: Case, suite: Case) -> Element:
     from xml.etree.ElementTree import Element, SubElement
 
     made = Element("testcase", {"name": member.name, "classname": suite.name, "time": f"{member.seconds:.3f}"})
-    for text in member.failures:
-        failure = SubElement(made, "failure", {"message": text.splitlines()[0]})
-        failure.text = text
+    for kind, texts in (("failure", member.failures), ("error", member.errors)):
+        for text in texts:
+            SubElement(made, kind, {"message": text.splitlines()[0]}).text = text
     return made

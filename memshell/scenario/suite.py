@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from memshell.errors import MemshellError, UsageError
 from memshell.scenario.files import read_scenario
 from memshell.scenario.golden import block, renewed
+from memshell.scenario.parameters import Values, cell_name, check_given, define, matrix
 from memshell.scenario.player import Player, play_subtest
 from memshell.shell.shell import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from memshell.plugins import Plugins
     from memshell.scenario.syntax import Run, Subtest
@@ -23,23 +24,41 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Case:
-    """A scenario or a subtest of one, and how it ended; *failures* are ready to print."""
+    """A scenario or a subtest of one, and how it ended; *failures* and *errors* are ready to print.
+
+    A failure is what the machine did otherwise than it was expected to, an error what could not be asked: a command
+    that is typed wrong, a plugin that failed.
+    """
 
     name: str
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     subtests: list[Case] = field(default_factory=list)
     edits: dict[str, dict[tuple[int, int], str]] = field(default_factory=dict)  # file -> span -> golden block
     line: int = 1
+    code: int = 0  # what its worst failure gives the process
 
     @property
     def ok(self) -> bool:
         """Whether nothing in it failed."""
-        return not self.failures and all(case.ok for case in self.subtests)
+        return not self.failures and not self.errors and all(case.ok for case in self.subtests)
+
+    def fail(self, failure: MemshellError) -> None:
+        """Take a failure in, as what it is."""
+        (self.errors if failure.exit_code > 1 else self.failures).append(str(failure))
+        self.code = max(self.code, failure.exit_code)
+
+    @property
+    def exit_code(self) -> int:
+        """What it gives the process: 0 fine, 1 failed, 2 typed wrong, 3 a plugin or memshell failed."""
+        own = self.code or bool(self.failures)
+        return max([own, *(case.exit_code for case in self.subtests)])
 
     def all_failures(self) -> list[str]:
-        """Return the failures of this case and of its subtests."""
-        return [*self.failures, *(text for case in self.subtests for text in case.all_failures())]
+        """Return the failures and errors of this case and of its subtests."""
+        inner = (text for case in self.subtests for text in case.all_failures())
+        return [*self.failures, *self.errors, *inner]
 
 
 class _Silent:
@@ -80,15 +99,75 @@ def find_files(names: Iterable[str], wanted: str = "") -> list[str]:
     return chosen
 
 
-def play_case(path: str, *, update: bool = False, keep_going: bool = False) -> Case:
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A file to be played with values of its parameters: those of its matrix (*axes*), and those *given* by hand."""
+
+    path: str
+    axes: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The file, and where in its matrix."""
+        return self.path + cell_name(self.axes)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """All parameters with their values."""
+        return {**self.axes, **self.given}
+
+
+def find_cells(paths: Iterable[str], given: Mapping[str, str]) -> list[Cell]:
+    """Return the cells of each file's matrix, one of a file without.  Raises UsageError for a wrong matrix."""
+    return [Cell(path, axes, given) for path in paths for axes in _axes(path, given)]
+
+
+def _axes(path: str, given: Mapping[str, str]) -> list[Values]:
+    """Return the matrix of a file; one that cannot be read is one cell, which says so."""
+    try:
+        text = read_scenario(path)
+    except MemshellError:
+        return [{}]
+    cells = matrix(text, path, given)
+    check_given(cells[0], [path])
+    return cells
+
+
+def play_case(
+    path: str,
+    values: Mapping[str, str] | None = None,
+    *,
+    update: bool = False,
+    keep_going: bool = False,
+    loader: Callable[[], Plugins] = shared_plugins,
+) -> Case:
     """Play one file as a test.  Failures are in the case; with *update*, so are the new golden blocks."""
-    return play_text_case(path, None, update=update, keep_going=keep_going)
+    return play_text_case(path, None, values, update=update, keep_going=keep_going, loader=loader)
 
 
-def play_text_case(path: str, text: str | None, *, update: bool = False, keep_going: bool = False) -> Case:
+def play_cell(
+    cell: Cell, *, update: bool = False, keep_going: bool = False, loader: Callable[[], Plugins] = shared_plugins
+) -> Case:
+    """Play a cell of a file."""
+    case = play_case(cell.path, cell.values, update=update, keep_going=keep_going, loader=loader)
+    case.name = cell.name
+    return case
+
+
+def play_text_case(
+    path: str,
+    text: str | None,
+    values: Mapping[str, str] | None = None,
+    *,
+    update: bool = False,
+    keep_going: bool = False,
+    loader: Callable[[], Plugins] = shared_plugins,
+) -> Case:
     """Play *text*, or the file when there is none, as a test."""
     case = Case(path)
-    player = Player(shared_plugins, Output(_Silent(), _Silent()), echo=False, keep_going=keep_going)
+    player = Player(loader, Output(_Silent(), _Silent()), echo=False, keep_going=keep_going)
+    define(player, values or {})
     stack = [case]
     if update:
         player.update = lambda run, output: _edit(case, run, output)
@@ -97,8 +176,9 @@ def play_text_case(path: str, text: str | None, *, update: bool = False, keep_go
     try:
         player.play_text(read_scenario(path) if text is None else text, path)
     except MemshellError as failure:
-        case.failures.append(str(failure))
-    case.failures += [str(failure) for failure in player.failures]
+        case.fail(failure)
+    for failed in player.failures:
+        case.fail(failed)
     case.seconds = time.perf_counter() - started
     return case
 
@@ -113,11 +193,12 @@ def _subtest(statement: Subtest, player: Player, stack: list[Case]) -> None:
     try:
         play_subtest(statement, player)
     except MemshellError as failure:
-        case.failures.append(str(failure))
+        case.fail(failure)
     finally:
         stack.pop()
         case.seconds = time.perf_counter() - started
-        case.failures += [str(failure) for failure in player.failures[before:]]
+        for failed in player.failures[before:]:
+            case.fail(failed)
         del player.failures[before:]
 
 

@@ -87,10 +87,11 @@ class Expect(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Let(Statement):
-    """``let NAME = EXPR``."""
+    """``let NAME = EXPR``; with ``?=`` a *default*, which holds where nothing has set the name."""
 
     name: str = ""
     expression: Node | Token | None = None
+    default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ class SyntaxProblem(UsageError):
 
 DIRECTIVES = {
     "expect": ("expect EXPR", "fail unless the comparison holds: == != < <= > >= in, and A == B +- C"),
-    "let": ("let NAME = EXPR", "remember a value; $NAME in a later word or expression gives it"),
+    "let": ("let NAME = EXPR", "remember a value for $NAME; with ?= where nothing has set it (run -D NAME=VALUE)"),
     "include": ("include FILE", "play another scenario here; the path is relative to this file"),
     "repeat": ("repeat N [as NAME] ... end", "play the steps N times; $NAME counts from 0"),
     "subtest": ("subtest NAME ... end", "a test in the test; the machine is as before after it"),
@@ -230,8 +231,8 @@ class _Reader:
         return Expect(where, self.span(node), expression=node.children[1])
 
     def _let(self, node: Node, where: Where) -> Let:
-        _word, name, expression = node.children
-        return Let(where, self.span(node), name=_token(name).text, expression=expression)
+        name, *marks, expression = node.children[1:]
+        return Let(where, self.span(node), name=_token(name).text, expression=expression, default=bool(marks))
 
     def _include(self, node: Node, where: Where) -> Include:
         return Include(where, self.span(node), path=_token(node.children[1]).text)
