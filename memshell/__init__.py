@@ -67,8 +67,10 @@ if TYPE_CHECKING:
     from memshell.mm.pgtable import set_fragments_left as set_fragments_left
     from memshell.mm.pgtable import set_leaf as set_leaf
     from memshell.mm.profile import Profile as Profile
+    from memshell.mm.sparse_vmemmap import free_leaves as free_leaves
     from memshell.mm.sparse_vmemmap import free_vmemmap_leaf as free_vmemmap_leaf
     from memshell.mm.sparse_vmemmap import free_vmemmap_pages as free_vmemmap_pages
+    from memshell.mm.sparse_vmemmap import populate_leaves as populate_leaves
     from memshell.mm.sparse_vmemmap import struct_pages_in_use as struct_pages_in_use
     from memshell.mm.sparse_vmemmap import vmemmap_alloc_block_buf as vmemmap_alloc_block_buf
     from memshell.mm.sparse_vmemmap import vmemmap_populate_basepages as vmemmap_populate_basepages
@@ -104,7 +106,7 @@ _MODULES = {
     "memshell.mm.pgtable": "ensure_table free_empty_table leaf_pfn set_early_leaves set_fragments_left set_leaf",
     "memshell.mm.profile": "Profile",
     "memshell.mm.sparse_vmemmap": (
-        "free_vmemmap_leaf free_vmemmap_pages struct_pages_in_use vmemmap_alloc_block_buf "
+        "free_leaves free_vmemmap_leaf free_vmemmap_pages populate_leaves struct_pages_in_use vmemmap_alloc_block_buf "
         "vmemmap_populate_basepages vmemmap_populate_hugepages"
     ),
     "memshell.mm.state": "Leaf Mm",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from memshell.errors import CommandError, UsageError
 from memshell.mm.mmzone import ZoneType
@@ -112,6 +112,9 @@ class Arch(ABC):
     mem_section_size: int = 16  # sizeof(struct mem_section); 32 with CONFIG_PAGE_EXTENSION
     zone_limits: tuple[tuple[ZoneType, int], ...] = ()  # (zone, first pfn above it); what is above all is ZONE_NORMAL
 
+    # vmemmap_populate() of whole sections, whose memmap is whole PMDs, is vmemmap_populate_hugepages(); vmemmap_free()
+    # takes the leaves away and the tables that are empty then.
+    vmemmap_hugepages: ClassVar[bool] = False
     hugepage_shifts: tuple[int, ...] = ()  # of the sizes of huge pages, the default one first; none: no hugetlb
     hugepage_migration: bool = True  # CONFIG_ARCH_ENABLE_HUGEPAGE_MIGRATION
     possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
@@ -171,6 +174,13 @@ class Arch(ABC):
     def pageblock_nr_pages(self) -> int:
         """pageblock_nr_pages: the pages of one pageblock."""
         return 1 << self.pageblock_order
+
+    def __init_subclass__(cls, **arguments: object) -> None:
+        """Take the word of a class for its own functions only: one that brings others has to give it again."""
+        super().__init_subclass__(**arguments)
+        own = cls.__dict__
+        if "vmemmap_hugepages" not in own and own.keys() & {"vmemmap_populate", "vmemmap_free", "vmemmap_tables"}:
+            cls.vmemmap_hugepages = False
 
     def vmemmap_address(self, pfn: int) -> int:
         """Return the virtual address of the struct page of *pfn*."""
@@ -281,6 +291,11 @@ class Arch(ABC):
 
     def memory_notify(self, mm: Mm, action: str, start_pfn: int, nr_pages: int) -> None:
         """The architecture's own memory notifier, if it has one. Raises `KernelError` to veto."""
+
+    @property
+    def has_memory_notifier(self) -> bool:
+        """Whether the architecture has a memory notifier of its own."""
+        return type(self).memory_notify is not Arch.memory_notify
 
     def mhp_range(self) -> tuple[int, int]:
         """arch_get_mappable_range(): the first and the last byte that can be hot-added."""

@@ -240,18 +240,21 @@ class Written(NamedTuple):
     failed: list[tuple[int, KernelError]]
 
 
-def _write_states(mm: Mm, numbers: Iterable[int], value: str) -> Written:
+def _write_states(mm: Mm, numbers: list[int], value: str, shell: Shell) -> Written:
     """Write *value* to each block's state in turn, as a loop over sysfs does, also after a failure."""
-    from memshell.drivers.base.memory.state import state_store
+    from memshell.drivers.base.memory.rows import state_store_row
 
-    done, failed = [], []
-    for number in numbers:
+    done, failed = list[int](), []
+    written = 0
+    for at, number in enumerate(shell.track(numbers)):
+        if at < written:
+            continue
         try:
-            state_store(mm, number, value)
+            written = at + state_store_row(mm, numbers, at, value)
         except KernelError as error:
             failed.append((number, error))
         else:
-            done.append(number)
+            done += numbers[at:written]
     return Written(done, failed)
 
 
@@ -309,7 +312,7 @@ def online(shell: Shell, args: Namespace) -> str:
         raise UsageError("online: no block is named", hint=f"such as: online all {kinds[0].removeprefix('online_')}")
     with shell.change() as mm:
         wanted = left_to_do(mm, numbers, "online")
-        written = _write_states(mm, shell.track(wanted), value)
+        written = _write_states(mm, wanted, value, shell)
         if not wanted:
             return "nothing to do: these blocks are online already" if numbers else "nothing to do: no block is offline"
         _raise_first(written, "online")
@@ -367,7 +370,7 @@ def offline(shell: Shell, args: Namespace) -> str:
     """
     with shell.change() as mm:
         wanted = left_to_do(mm, args.blocks, "offline")
-        written = _write_states(mm, shell.track(wanted), "offline")
+        written = _write_states(mm, wanted, "offline", shell)
         if not wanted:
             return "nothing to do: these blocks are offline already"
         _raise_first(written, "offline")

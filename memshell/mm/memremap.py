@@ -50,6 +50,15 @@ class VmemAltmap:
         self.align += pad
         return next_pfn + pad
 
+    def alloc_blocks(self, nr_pages: int, nr_blocks: int) -> list[tuple[int, int]]:
+        """Take up to *nr_blocks* blocks as `alloc_block` does; return their runs: no gap follows the first, it is aligned."""
+        first = self.alloc_block(nr_pages) if nr_blocks else None
+        if first is None:
+            return []
+        more = min(nr_blocks - 1, max(0, self.free - self.alloc - self.align) // nr_pages)
+        self.alloc += more * nr_pages
+        return [(first, first + (1 + more) * nr_pages)]
+
     def free_block(self, nr_pages: int) -> None:
         """vmem_altmap_free(): only the count goes down; neither address nor alignment is looked at."""
         self.alloc -= nr_pages

@@ -163,6 +163,24 @@ class RangeMap(Chunked[int, Borders[V]]):
         if start < end:
             self._put(start, end, value)
 
+    def set_runs(self, runs: list[tuple[int, int, V]]) -> None:
+        """Set runs that follow each other without a gap, each with another value than the one before."""
+        if len(runs) < 3 or runs[0][2] == runs[-1][2]:
+            for run in runs:
+                self.set(*run)
+            return
+        (start, second, value), (_, end, last) = runs[0], runs[-1]
+        self.set(start, end, last)
+        self.set(start, second, value)
+        chunk = self._only or self._chunks[self._index(second)]
+        if chunk.owner is not self._owner:
+            chunk = self._own(chunk, second)
+        i = bisect_left(chunk.keys, second)
+        chunk.keys[i : i + 1] = [first for first, _, _ in runs[1:]]
+        chunk.values[i : i + 1] = [new for _, _, new in runs[1:]]
+        if len(chunk.keys) > LARGEST:
+            self._split(second)
+
     def delete(self, start: int, end: int) -> None:
         """Leave nothing set on [start, end)."""
         if start < end:

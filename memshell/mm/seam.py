@@ -28,6 +28,7 @@ class Upstream:
     """Released kernels: nothing is marked, and the content of struct pages decides nothing."""
 
     memmap_from_range = False  # one vmem_altmap can hold the memmap of a whole add: MHP_MEMMAP_FROM_RANGE
+    in_rows = True  # equal steps that lie side by side, as sections of one add, may be taken at once
     marks_memmap = False  # pages of a memmap are marked in their own struct pages, whose content is kept
     rules: tuple[Callable[[Mm], Iterator[str]], ...] = ()  # invariants beside those of `memshell.mm.invariants`
 

@@ -10,7 +10,15 @@ from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import alloc_pages, free_pages
 from memshell.mm.pfn import align_down, align_up
-from memshell.mm.sparse_vmemmap import RESERVED_PAGES, populate_section_memmap, vmemmap_can_optimize
+from memshell.mm.sparse_vmemmap import (
+    RESERVED_PAGES,
+    free_leaves,
+    freed_alike,
+    populate_leaves,
+    populate_section_memmap,
+    table_span,
+    vmemmap_can_optimize,
+)
 from memshell.mm.state import SECTION_EARLY, SECTION_HAS_MEM_MAP, SECTION_ONLINE, SECTION_PRESENT, Mm
 
 if TYPE_CHECKING:
@@ -93,6 +101,48 @@ def sparse_add_section(mm: Mm, nid: int, start_pfn: int, nr_pages: int, altmap: 
     mm.sections.set(start_pfn, end_pfn, bits)
 
 
+def sparse_add_sections(mm: Mm, nid: int, start_pfn: int, end_pfn: int, altmap: VmemAltmap | None) -> int:
+    """Add whole sections from *start_pfn* on as `sparse_add_section` does, as many as can be had at once.
+
+    Returns the pfn behind the last: *start_pfn* where the next section has to come alone.
+    """
+    pfn = start_pfn
+    gap = next(mm.sections.gaps(pfn, end_pfn), None) if _in_rows(mm, pfn, altmap) else None
+    if gap is None or gap[0] != pfn:
+        return pfn
+    size = mm.arch.pages_per_section
+    while (stop := align_down(min(gap[1], _end_of_tables(mm, pfn)), size)) > pfn:
+        start = mm.arch.vmemmap_address(pfn)
+        try:
+            sparse_index_init(mm, pfn // size, nid)
+            mm.arch.vmemmap_tables(mm, start, nid)
+        except OutOfMemory:
+            break
+        reached = populate_leaves(mm, start, mm.arch.vmemmap_address(stop), 1 << mm.arch.pmd_shift, nid, altmap)
+        done = align_down(pfn + (reached - start) // mm.arch.struct_page_size, size)
+        account_populated(mm, pfn, done - pfn, altmap)
+        mm.sections.set(pfn, done, SECTION_PRESENT | SECTION_HAS_MEM_MAP)
+        pfn = done
+        if done < stop:
+            break
+    return pfn
+
+
+def _in_rows(mm: Mm, pfn: int, altmap: VmemAltmap | None) -> bool:
+    """Whether sections from *pfn* on may come and go at once: the memmap of each is whole leaves that no other shares."""
+    memmap, leaf = mm.arch.pages_per_section * mm.arch.struct_page_size, 1 << mm.arch.pmd_shift
+    whole = not pfn % mm.arch.pages_per_section and not (memmap | mm.arch.vmemmap_address(pfn)) % leaf
+    return whole and mm.arch.vmemmap_hugepages and mm.in_rows and not vmemmap_can_optimize(mm, altmap)
+
+
+def _end_of_tables(mm: Mm, pfn: int) -> int:
+    """Return the pfn up to which sections need the root, and their memmap the page tables, that those of *pfn* do."""
+    root = sections_per_root(mm) * mm.arch.pages_per_section
+    span = table_span(mm)
+    border = align_down(mm.arch.vmemmap_address(pfn), span) + span
+    return min(align_down(pfn, root) + root, (border - mm.arch.vmemmap_base) // mm.arch.struct_page_size)
+
+
 @mirrors("mm/sparse.c:section_deactivate", "v6.12", "complete")
 def section_deactivate(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None, *, populated: bool = True) -> None:
     """Forget [pfn, +nr_pages) of one section: the subsections first, then their memmap. What is not there is a WARN.
@@ -125,6 +175,29 @@ def section_deactivate(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | Non
 def sparse_remove_section(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> None:
     """Remove [pfn, +nr_pages), which lies in one section."""
     section_deactivate(mm, pfn, nr_pages, altmap)
+
+
+def sparse_remove_sections(mm: Mm, pfn: int, end_pfn: int, altmap: VmemAltmap | None) -> int:
+    """Remove whole sections from *pfn* on as `sparse_remove_section` does, as many as can go at once.
+
+    Neither the root nor the tables of one become empty: the last above each goes alone. Returns the pfn behind those
+    that went.
+    """
+    run = mm.sections.run_at(pfn) if _in_rows(mm, pfn, altmap) else None
+    if run is None or run[2] & SECTION_EARLY:
+        return pfn
+    size = mm.arch.pages_per_section
+    stop = align_down(min(run[1], end_pfn, _end_of_tables(mm, pfn)), size) - size
+    start, end = mm.arch.vmemmap_address(pfn), mm.arch.vmemmap_address(stop)
+    if stop <= pfn or not mm.leaves.covers(start, end + 1) or mm.tables.between(("pte", start), ("pte", end)):
+        return pfn
+    leaves = list(mm.leaves.items(start, end))
+    if any(m.size != 1 << mm.arch.pmd_shift for _, _, m in leaves) or not freed_alike(mm, leaves, altmap):
+        return pfn
+    mm.sections.delete(pfn, stop)
+    account_removed(mm, pfn, stop - pfn, altmap, early=False)
+    free_leaves(mm, start, end, altmap)
+    return stop
 
 
 def _set_online(mm: Mm, start_pfn: int, end_pfn: int, *, online: bool) -> None:

@@ -11,7 +11,7 @@ from memshell.mm import mirrors
 from memshell.mm.fault import page_fault
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc.allocation import alloc_pages, free_range
+from memshell.mm.page_alloc.allocation import alloc_pages, alloc_some, free_range
 from memshell.mm.pfn import align_down, format_size
 from memshell.mm.pgtable import count_buddy_pages, ensure_table, leaf_pfn, set_leaf
 from memshell.mm.state import Leaf, Mm
@@ -21,12 +21,9 @@ from memshell.mm.state import Leaf, Mm
 def vmemmap_alloc_block(mm: Mm, size: int, nid: int) -> int | None:
     """Return the first pfn of *size* bytes from the buddy, of the node first, or None. GFP_KERNEL | __GFP_RETRY_MAYFAIL."""
     order = (size >> mm.arch.page_shift).bit_length() - 1
-    nodes = mm.placement.nodes if mm.placement else ()
-    if not mm.features.bug.memmap_off_node:
-        nodes = (nid,)
     pfn = None
     if not mm.fault("memmap_page"):
-        pfn = alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=nodes or None)
+        pfn = alloc_pages(mm, order, Owner.MEMMAP, nid=nid, nodes=_nodes(mm, nid))
     if mm.trace is not None:
         page = None if pfn is None else mm.pages.get(pfn)
         mm.note(
@@ -34,6 +31,13 @@ def vmemmap_alloc_block(mm: Mm, size: int, nid: int) -> int | None:
             + (f"pfn {pfn:#x} of node {page.nid} {page.zone.label}" if page else "no zone can give it")
         )
     return pfn
+
+
+def _nodes(mm: Mm, nid: int) -> tuple[int, ...] | None:
+    """Return the nodes that give the memmap, the first first; None: those of the zonelist."""
+    if not mm.features.bug.memmap_off_node:
+        return (nid,)
+    return mm.placement.nodes or None if mm.placement else None
 
 
 @mirrors("mm/sparse-vmemmap.c:vmemmap_alloc_block_buf", "v6.12", "complete")
@@ -139,6 +143,77 @@ def vmemmap_populate_hugepages(mm: Mm, start: int, end: int, nid: int, altmap: V
             vmemmap_populate_basepages(mm, max(va, start), min(va + size, end), nid, None)
 
 
+def table_span(mm: Mm) -> int:
+    """Return how many bytes of addresses the table of PMD entries covers: entries of 8 bytes, each for a PMD."""
+    return mm.arch.page_size // 8 << mm.arch.pmd_shift
+
+
+def populate_leaves(mm: Mm, start: int, end: int, size: int, nid: int, altmap: VmemAltmap | None) -> int:
+    """Map [start, end), under one table of such entries, with leaves of *size* bytes, all at once.
+
+    Goes as far as nothing is mapped and leaves can be had; returns where that is.
+    """
+    gap = next(mm.leaves.gaps(start, end), None)
+    if gap is None or gap[0] != start:
+        return start
+    nr_leaves, nr_pages = (gap[1] - start) // size, size >> mm.arch.page_shift
+    if altmap is not None:
+        runs = altmap.alloc_blocks(nr_pages, nr_leaves)
+    else:
+        order = nr_pages.bit_length() - 1
+        runs = alloc_some(mm, nr_leaves, order, Owner.MEMMAP, nid=nid, nodes=_nodes(mm, nid))
+    for first, last in runs:
+        stop = start + (last - first << mm.arch.page_shift)
+        set_leaf(mm, start, stop, size, first, "altmap" if altmap is not None else "buddy")
+        start = stop
+    return start
+
+
+def free_leaves(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> bool:
+    """Unmap all leaves at [start, end) at once, and free what backed them, if that is what one after the other does.
+
+    Returns whether it was: nothing looks at one of them, and none holds the struct page of a valid pfn.
+    """
+    leaves = list(mm.leaves.items(start, end))
+    if not mm.in_rows or struct_pages_in_use(mm, start, end) or not freed_alike(mm, leaves, altmap):
+        return False
+    mm.leaves.delete(start, end)
+    for first, last, owner in _backing(mm, leaves):
+        if altmap is not None and (owner == "altmap" or mm.features.bug.altmap_free_any):
+            altmap.free_block(last - first)
+        elif owner == "buddy":
+            count_buddy_pages(mm, first - last)
+            for a, b, _ in list(mm.pages.items(first, last)):  # a run can reach from one zone into the next
+                free_range(mm, a, b)
+    return True
+
+
+def freed_alike(mm: Mm, leaves: list[tuple[int, int, Leaf]], altmap: VmemAltmap | None) -> bool:
+    """Whether what is freed of a run of leaves follows from its pages: none are lost with each leaf."""
+    # What becomes of pages of an altmap without it follows their number; an altmap counts what is shared too.
+    strange = "altmap" if altmap is None else "shared"
+    for _, _, leaf in leaves:
+        pages = leaf.size >> mm.arch.page_shift
+        if leaf.owner == strange or (leaf.owner == "buddy" and mm.arch.vmemmap_pages_freed(mm, pages) != pages):
+            return False
+    return True
+
+
+def _backing(mm: Mm, leaves: list[tuple[int, int, Leaf]]) -> list[tuple[int, int, str]]:
+    """Return the runs of pages that back *leaves*, in their order, neighbours of one owner joined; shared ones have none."""
+    runs: list[tuple[int, int, str]] = []
+    for a, b, leaf in leaves:
+        if leaf.owner == "shared":
+            continue
+        pfn = leaf_pfn(mm, a, leaf)
+        last = pfn + (b - a >> mm.arch.page_shift)
+        if runs and runs[-1][1:] == (pfn, leaf.owner):
+            runs[-1] = (runs[-1][0], last, leaf.owner)
+        else:
+            runs.append((pfn, last, leaf.owner))
+    return runs
+
+
 @mirrors("mm/sparse-vmemmap.c:vmemmap_populate_basepages", "v6.12", "complete")
 def vmemmap_populate_basepages(mm: Mm, start: int, end: int, nid: int, altmap: VmemAltmap | None) -> None:
     """Map [start, end) with single pages behind PTE tables that each cover a PMD. Raises `OutOfMemory`."""
@@ -185,16 +260,56 @@ def vmemmap_can_optimize(mm: Mm, altmap: VmemAltmap | None) -> bool:
 def vmemmap_populate_compound_pages(mm: Mm, pfn: int, start: int, end: int, nid: int) -> None:
     """Map head and first tail of each compound page; a section that lies inside of one has tails only."""
     assert mm.pgmap is not None
-    page, compound = mm.arch.page_size, 1 << mm.pgmap.vmemmap_shift
+    compound = 1 << mm.pgmap.vmemmap_shift
     offset = pfn - (mm.pgmap.start >> mm.arch.page_shift)
     if offset % compound and compound > mm.arch.pages_per_subsection:
         _share(mm, start, end, nid)
         return
     size = min(end - start, compound * mm.arch.struct_page_size)
+    if mm.in_rows and end <= align_down(start, 1 << mm.arch.pmd_shift) + (1 << mm.arch.pmd_shift):
+        _map_compound_pages(mm, start, end, size, nid)
+        return
     for at in range(start, end, size):
-        for va in range(at, at + RESERVED_PAGES * page, page):
-            _real(mm, va, nid)
-        _share(mm, at + RESERVED_PAGES * page, at + size, nid)
+        _map_compound_page(mm, at, size, nid)
+
+
+def _map_compound_pages(mm: Mm, start: int, end: int, size: int, nid: int) -> None:
+    """Map the compound pages of [start, end), *size* bytes of memmap each, which are under one PTE table, at once."""
+    page = mm.arch.page_size
+    mm.arch.vmemmap_pte_table(mm, start, nid)
+    if mm.leaves.intersects(start, end):
+        for at in range(start, end, size):
+            _map_compound_page(mm, at, size, nid)
+        return
+    wanted = (end - start) // size * RESERVED_PAGES
+    runs = alloc_some(mm, wanted, 0, Owner.MEMMAP, nid=nid, nodes=_nodes(mm, nid))
+    pfns = [pfn for first, last in runs for pfn in range(first, last)]
+    leaves: list[tuple[int, int, Leaf]] = []
+    for n, pfn in enumerate(pfns):
+        at = start + n // RESERVED_PAGES * size + n % RESERVED_PAGES * page
+        leaf = Leaf(page, pfn - (at >> mm.arch.page_shift), "buddy")
+        if leaves and leaves[-1][1:] == (at, leaf):
+            leaves[-1] = (leaves[-1][0], at + page, leaf)
+        else:
+            leaves.append((at, at + page, leaf))
+        if n % RESERVED_PAGES == RESERVED_PAGES - 1 and at + page < start + size * (n // RESERVED_PAGES + 1):
+            leaves.append((at + page, start + size * (n // RESERVED_PAGES + 1), Leaf(page, 0, "shared")))
+    mm.leaves.set_runs(leaves)
+    count_buddy_pages(mm, len(pfns))
+    if len(pfns) < wanted:
+        n = len(pfns)
+        raise _no_page(start + n // RESERVED_PAGES * size + n % RESERVED_PAGES * page)
+
+
+def _map_compound_page(mm: Mm, at: int, size: int, nid: int) -> None:
+    page = mm.arch.page_size
+    for va in range(at, at + RESERVED_PAGES * page, page):
+        _real(mm, va, nid)
+    _share(mm, at + RESERVED_PAGES * page, at + size, nid)
+
+
+def _no_page(va: int) -> OutOfMemory:
+    return OutOfMemory(f"no page for the memmap at {va:#x}", where="mm/sparse-vmemmap.c:vmemmap_populate_address")
 
 
 def _real(mm: Mm, va: int, nid: int) -> None:
@@ -204,7 +319,7 @@ def _real(mm: Mm, va: int, nid: int) -> None:
         return
     pfn = vmemmap_alloc_block_buf(mm, mm.arch.page_size, nid, None)
     if pfn is None:
-        raise OutOfMemory(f"no page for the memmap at {va:#x}", where="mm/sparse-vmemmap.c:vmemmap_populate_address")
+        raise _no_page(va)
     set_leaf(mm, va, va + mm.arch.page_size, mm.arch.page_size, pfn, "buddy")
 
 

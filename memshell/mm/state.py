@@ -244,6 +244,11 @@ class Mm:
         """What the kernel that is modelled does where the series of 2017 to 2019 differs from released ones."""
         return self.profile.seam
 
+    @property
+    def in_rows(self) -> bool:
+        """Whether equal steps that lie side by side may be taken at once: nothing looks at one of them, or makes it fail."""
+        return self.trace is None and not self.faults and self.seam.in_rows
+
     def note(self, text: str) -> None:
         """Leave a line of arithmetic for ``--explain``; costs nothing when nobody listens."""
         if self.trace is not None:

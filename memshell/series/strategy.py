@@ -23,6 +23,7 @@ class Series(Upstream):
     """v4.20 with the series: memmap pages are marked, sections and blocks come and go one by one."""
 
     memmap_from_range = True
+    in_rows = False
     marks_memmap = True
     rules = (invariants.removal_is_over, invariants.memmap_frames)
 

@@ -20,8 +20,10 @@ from memshell import (
     align_up,
     ensure_table,
     free_empty_table,
+    free_leaves,
     free_vmemmap_leaf,
     mirrors,
+    populate_leaves,
     set_early_leaves,
     set_leaf,
     vmemmap_alloc_block_buf,
@@ -121,6 +123,10 @@ def vmem_vmemmap_populate(mm: Mm, start: int, end: int, altmap: VmemAltmap | Non
             leaf = mm.leaves.get(at)
             if leaf is None:
                 page_table(mm, at)
+                if mm.in_rows:
+                    at = populate_leaves(mm, at, min(end, base + SEGMENT), page, 0, altmap)
+                if at == base + SEGMENT or at == end:
+                    continue
                 if not _map(mm, at, page, altmap):
                     raise OutOfMemory(
                         f"no page for the memmap at {at:#x}", where="arch/s390/mm/vmem.c:modify_pte_table"
@@ -146,7 +152,9 @@ def _map(mm: Mm, va: int, size: int, altmap: VmemAltmap | None) -> bool:
 )
 def vmem_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> None:
     """Unmap the struct pages at [start, end), give their pages back, free empty tables."""
-    for a, b, leaf in list(mm.leaves.items(align_down(start, SEGMENT), align_up(end, SEGMENT))):
+    low, high = align_down(start, SEGMENT), align_up(end, SEGMENT)
+    at_once = (low, high) == (start, end) and free_leaves(mm, low, high, altmap)
+    for a, b, leaf in [] if at_once else list(mm.leaves.items(low, high)):
         # A segment may hold struct pages of neighbours: it is looked at whole.
         first, last = (a, b) if leaf.size == SEGMENT else (max(a, start), min(b, end))
         for va in range(align_down(first, leaf.size), last, leaf.size):

@@ -61,6 +61,7 @@ class X86(Arch):
     max_order: int = 10
     pageblock_order: int = 9
     pmd_shift: int = 21
+    vmemmap_hugepages = True
     hugepage_shifts: tuple[int, ...] = (21, 30)
     vmemmap_base: int = 0xFFFFEA0000000000
     page_offset: int = 0xFFFF888000000000

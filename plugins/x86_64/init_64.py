@@ -17,6 +17,7 @@ from memshell import (
     ensure_table,
     filled,
     free_empty_table,
+    free_leaves,
     free_vmemmap_leaf,
     mirrors,
     page_fault,
@@ -130,7 +131,8 @@ def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = N
     """Remove the leaves of [start, end) and the tables that are empty then; vmemmap pages go back to where they came from."""
     # A leaf of the vmemmap may hold struct pages of neighbours: it is looked at whole.
     low, high = (align_down(start, PMD), align_up(end, PMD)) if vmemmap else (start, end)
-    for a, b, leaf in list(mm.leaves.items(low, high)):
+    at_once = vmemmap and free_leaves(mm, low, high, altmap)
+    for a, b, leaf in [] if at_once else list(mm.leaves.items(low, high)):
         if not vmemmap and leaf.size == PUD and mm.features.bug.x86_fills_partly_removed_leaf:
             remove_gigantic_leaves(mm, a, b)
             continue

@@ -64,6 +64,29 @@ def test_a_range_map_is_a_dict_of_positions(edits, low, high):
     assert runs.covers(low, high) == (len(inside) == max(high - low, 0))
 
 
+RUNS = st.lists(st.tuples(st.integers(1, 4), st.sampled_from("abc")), min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize("largest", [512, 6])
+@given(EDITS, SMALL, RUNS)
+def test_runs_at_once_are_the_runs(largest, edits, start, lengths):
+    with mock.patch.multiple(ranges, LARGEST=largest, PIECE=largest // 2):
+        at_once, singly = RangeMap(), RangeMap()
+        for _, low, high, value in edits:
+            at_once.set(low, high, value)
+            singly.set(low, high, value)
+        runs = []
+        for length, value in lengths:
+            if not runs or runs[-1][2] != value:
+                runs.append((start, start + length, value))
+                start += length
+        at_once.set_runs(runs)
+        for run in runs:
+            singly.set(*run)
+        assert list(at_once.items()) == list(singly.items())
+        assert [at_once.get(at) for at in range(130)] == [singly.get(at) for at in range(130)]
+
+
 @pytest.fixture(scope="module")
 def small_chunks():
     """Chunks of a few runs, so that a small map has many and every edit is near an edge of one."""

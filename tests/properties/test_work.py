@@ -52,6 +52,16 @@ def test_a_block_costs_the_same_on_a_small_and_on_a_large_machine(policy):
     assert sum(large) <= 1.2 * sum(small), (small, large)
 
 
+def test_a_row_of_blocks_costs_less_than_its_blocks_alone():
+    session = Session()
+    session.run("use x86_64 ram=24G block=128M")
+    row = f"{FIRST}-{FIRST + 1023}"
+    commands = ("add 1T 128G", f"online {row} movable", f"offline {row}", f"remove {row}")
+    works = [work_of(lambda command=command: session.run(command)) / 1024 for command in commands]
+    alone = life_of_a_block(machine_with(9, "buddy"), 9)
+    assert all(10 * row <= one for row, one in zip(works, alone, strict=True)), (works, alone)
+
+
 def test_copy_undo_and_diff_do_not_follow_the_machine():
     works = []
     for blocks in (1024, 8192):

@@ -25,7 +25,7 @@ from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mm_init.zones import add_zones
 from memshell.mm.mmzone import Node
 from memshell.mm.pfn import align_down, format_size
-from memshell.mm.sparse import sparse_add_section
+from memshell.mm.sparse import sparse_add_section, sparse_add_sections
 from memshell.mm.state import Mm, Resource
 from memshell.policy import Placement
 
@@ -75,7 +75,7 @@ def add_sections(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap |
     if (pfn | nr_pages) % mm.arch.pages_per_subsection:
         raise KernelError(f"pfns {pfn:#x}+{nr_pages:#x} are not whole subsections", "EINVAL", where=where)
     end, first = pfn + nr_pages, pfn
-    while pfn < end:
+    while (pfn := sparse_add_sections(mm, nid, pfn, end, altmap)) < end:
         step = min(end, align_down(pfn, mm.arch.pages_per_section) + mm.arch.pages_per_section) - pfn
         try:
             sparse_add_section(mm, nid, pfn, step, altmap)

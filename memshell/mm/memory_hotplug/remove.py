@@ -14,6 +14,7 @@ from memshell.kernel.resource import release_mem_region_adjustable
 from memshell.mm import mirrors
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.pfn import align_down, format_size
+from memshell.mm.sparse import sparse_remove_sections
 from memshell.mm.state import Mm
 
 
@@ -33,6 +34,7 @@ def remove_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> 
     """Remove the sections of [pfn, +nr_pages), ascending."""
     end, first = pfn + nr_pages, pfn
     while pfn < end:
+        pfn = sparse_remove_sections(mm, pfn, end, altmap)
         step = min(end, align_down(pfn, mm.arch.pages_per_section) + mm.arch.pages_per_section) - pfn
         mm.seam.remove_section(mm, pfn, step, altmap)
         pfn += step

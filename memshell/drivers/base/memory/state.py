@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from memshell.drivers.base.memory.blocks import block_start, find_block, set_online_type
+from memshell.drivers.base.memory.blocks import MemoryBlock, block_start, find_block, set_online_type
 from memshell.drivers.base.memory.notifier import prepare_notify
 from memshell.errors import KernelError
 from memshell.mm import mirrors
@@ -54,13 +54,18 @@ def memory_subsys_online(mm: Mm, block_id: int) -> None:
     if kept:
         _unlocked(mm, block_id, "adjust_present_page_count")
         adjust_present_page_count(mm, key(), group, kept)
-    zone = key()[1]
-    mm.blocks[block_id] = block._replace(state="online", zone=zone, online_type=None)
+    block_onlined(mm, block, key()[1])
+
+
+def block_onlined(mm: Mm, block: MemoryBlock, zone: ZoneType) -> None:
+    """Say that the pages of an offline block are in *zone* now."""
+    nr_pages, kept = mm.block_pages, block.nr_vmemmap_pages
+    mm.blocks[block.id] = block._replace(state="online", zone=zone, online_type=None)
     mm.event(
         "BlockOnlined",
         "drivers/base/memory.c:memory_block_online",
-        f"memory{block_id} online in {zone.label}, {nr_pages - kept} of {nr_pages} pages to the buddy",
-        block=block_id,
+        f"memory{block.id} online in {zone.label}, {nr_pages - kept} of {nr_pages} pages to the buddy",
+        block=block.id,
         zone=zone.label,
         nid=block.nid,
         pages=nr_pages - kept,
@@ -95,13 +100,18 @@ def memory_subsys_offline(mm: Mm, block_id: int) -> None:
         _unlocked(mm, block_id, "mhp_deinit_memmap_on_memory")
         mhp_deinit_memmap_on_memory(mm, start, kept, key)
     prepare_notify(mm, "MEM_FINISH_OFFLINE", start, nr_pages)
-    mm.blocks[block_id] = block._replace(state="offline", zone=None)
+    block_offlined(mm, block, block.zone)
+
+
+def block_offlined(mm: Mm, block: MemoryBlock, zone: ZoneType) -> None:
+    """Say that the pages of an online block have left *zone*."""
+    mm.blocks[block.id] = block._replace(state="offline", zone=None)
     mm.event(
         "BlockOfflined",
         "drivers/base/memory.c:memory_block_offline",
-        f"memory{block_id} offline, out of {block.zone.label}",
-        block=block_id,
-        zone=block.zone.label,
+        f"memory{block.id} offline, out of {zone.label}",
+        block=block.id,
+        zone=zone.label,
         nid=block.nid,
     )
 
