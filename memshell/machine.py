@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from memshell.errors import CommandError, KernelCrash, KernelError, MemshellError, PluginError, UsageError
@@ -221,6 +221,8 @@ def boot(
         known[name].check(value)
         values[name] = value
     configured = _given(arch, "configure", arch.configure(values, profile), Arch)
+    if "nodes" in options and known["nodes"].limits is not None:  # the firmware has told all that there can be
+        configured = replace(configured, possible_nodes=tuple(range(int(options["nodes"]))))
     if constants:
         configured = configured.with_constants(constants)
     _given(arch, "mhp_range", configured.mhp_range(), tuple)

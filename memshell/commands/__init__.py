@@ -41,14 +41,30 @@ from __future__ import annotations
 from memshell.result import Column, Result
 from memshell.shell.registry import Arg, ArgType, Command, Registry, arg, command
 from memshell.shell.shell import Shell
-from memshell.shell.types import ADDRESS, BLOCKS, FILE, INT, KEY_VALUE, PFN, SIZE, TEXT, block_ids, choice, named
+from memshell.shell.types import (
+    ADDRESS,
+    BLOCKS,
+    COUNT,
+    FILE,
+    INT,
+    KEY_VALUE,
+    NODE,
+    PFN,
+    SIZE,
+    TEXT,
+    block_ids,
+    choice,
+    named,
+)
 
 __all__ = [
     "ADDRESS",
     "BLOCKS",
+    "COUNT",
     "FILE",
     "INT",
     "KEY_VALUE",
+    "NODE",
     "PFN",
     "SIZE",
     "TEXT",

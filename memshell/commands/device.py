@@ -8,7 +8,7 @@ from memshell.commands.hotplug import free_place, named_states
 from memshell.errors import UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
-from memshell.shell.types import ADDRESS, INT, SIZE, choice
+from memshell.shell.types import ADDING_NODE, ADDRESS, SIZE, choice, online_node
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -37,7 +37,7 @@ REGION = 4 << 30  # bytes that a virtio-mem device may grow to, unless region= s
     arg("mode=", MODE, "what it is used as", default="raw"),
     arg("map=", MAP, "where the memmap of fsdax, devdax and kmem goes", default="mem"),
     arg("align=", SIZE, "alignment of the data; for devdax also the size of its pages", default=2 << 20),
-    arg("node=", INT, "the NUMA node", default=0),
+    arg("node=", ADDING_NODE, "the NUMA node", default=0),
     arg("--off", None, "unbind the device at this address"),
     examples="""
 > use x86_64 ram=2G
@@ -88,6 +88,7 @@ def _bind(mm: Mm, args: Namespace) -> str:
         raise UsageError(f"align={args.align} cannot be", hint="a power of two of pages, such as 2M or 1G")
     if args.mode == "kmem":
         return _bind_kmem(mm, args)
+    online_node(mm, args.node)  # numa_map_to_online_node(): ZONE_DEVICE is never of another
     on_device = args.mode != "raw" and args.map == "dev"
     device = bind_namespace(mm, args.mode, args.node, args.address, args.size, align=args.align, on_device=on_device)
     where = "on the device" if on_device else "in memory"
@@ -200,7 +201,7 @@ def _device_state(mm: Mm, device: DevDax) -> str:
     arg("size", SIZE, "its requested-size: what it shall have plugged, 0 for nothing"),
     arg("at=", ADDRESS, "where its region begins; without it where the next DIMM would go"),
     arg("region=", SIZE, "how large it can become, 4G unless said"),
-    arg("node=", INT, "the NUMA node, 0 unless said"),
+    arg("node=", ADDING_NODE, "the NUMA node, 0 unless said"),
     name="virtio-mem",
     examples="""
 > use x86_64 ram=2G profile=v6.12 auto_online=online_movable

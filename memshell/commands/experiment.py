@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.errors import CommandError, InvariantError, UsageError
+from memshell.errors import CommandError, InvariantError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
-from memshell.shell.types import INT, choice
+from memshell.shell.types import COUNT, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -30,7 +30,7 @@ FAULTS = {
 @command(
     "what if",
     arg("name", choice("fault", FAULTS), "what fails; without it, list the faults", nargs="?"),
-    arg("at=", INT, "the first N-1 calls pass", default=1),
+    arg("at=", COUNT, "the first N-1 calls pass", default=1),
     arg("--off", None, "take the fault back"),
     examples="""
 > use x86_64 ram=2G
@@ -56,8 +56,6 @@ def fault(shell: Shell, args: Namespace) -> Result | str:
         if args.off:
             mm.faults.pop(args.name, None)
             return f"{args.name} is off"
-        if args.at < 1:
-            raise UsageError(f"at={args.at} cannot be", hint="the first call is at=1")
         mm.faults[args.name] = args.at
         return f"{args.name} will fail at call {args.at}"
 

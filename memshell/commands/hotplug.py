@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError, did_you_mean
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import (
+    ADDING_NODE,
     ADDRESS,
     BLOCKS,
-    INT,
     OFFLINE_BLOCKS,
     ONLINE_BLOCKS,
     SIZE,
@@ -104,7 +104,7 @@ def free_place(mm: Mm, size: int) -> int:
     "hotplug",
     arg("address", ADDRESS, "where; without it, the first place where QEMU would put a DIMM", nargs="?"),
     arg("size", SIZE, "how much"),
-    arg("node=", INT, "the NUMA node", default=0),
+    arg("node=", ADDING_NODE, "the NUMA node", default=0),
     arg("via=", VIA, "who adds it: acpi on x86_64, a driver elsewhere, if nothing is said"),
     arg("flags=", FLAG_WORDS, "what via=module passes to add_memory(): merge_resource, memmap_on_memory", default=0),
     arg("name=", TEXT, "the resource's name in iomem, of via=module and via=driver", default=""),

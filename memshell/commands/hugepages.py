@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.errors import UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
-from memshell.shell.types import INT
+from memshell.shell.types import NODE
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -40,7 +40,7 @@ POOL = ArgType("SIZE=N", _pool, _sizes)
 @command(
     "memory",
     arg("pool", POOL, "the size of the pages and how many there are to be; without it, list the pools", nargs="?"),
-    arg("node=", INT, "of this node alone; without it, all nodes share them"),
+    arg("node=", NODE, "of this node alone; without it, all nodes share them"),
     examples="""
 > use x86_64 ram=4G
 x86_64, <...>
@@ -75,8 +75,6 @@ def hugepages(shell: Shell, args: Namespace) -> Result | str:
 
     order, count = args.pool
     with shell.change() as mm:
-        if args.node is not None and args.node not in mm.nodes:
-            raise UsageError(f"there is no node {args.node}", hint=f"nodes: {', '.join(map(str, sorted(mm.nodes)))}")
         nr_hugepages_store(mm, order, count, args.node)
         return _line(mm, order, count, args.node)
 

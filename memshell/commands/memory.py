@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.errors import CommandError, UsageError, did_you_mean, nearest
 from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
-from memshell.shell.types import ADDRESS, INT, SIZE, choice
+from memshell.shell.types import ADDRESS, INT, NODE, SIZE, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -70,7 +70,7 @@ TAGS = ArgType("ID", _tag, _tags)
     arg("size", SIZE, "how much; without it, list what is allocated", nargs="?"),
     arg("kind", KIND, "what may happen to it", nargs="?", default="movable"),
     arg("order=", INT, "allocate in blocks of 2^N pages", default=0),
-    arg("node=", INT, "the node to begin with", default=0),
+    arg("node=", NODE, "the node to begin with", default=0),
     arg("at=", ADDRESS, "take exactly this place, which must be free"),
     arg("huge=", SIZE, "map huge pages of this size, from their pool"),
     examples="""
@@ -119,7 +119,6 @@ def _allocate(mm: Mm, args: Namespace) -> str:
     pages, owner = args.size // mm.arch.page_size, _owner(args.kind)
     tag = mm.counters.get("allocations", 0) + 1
     if args.huge is not None:
-        _check_node(mm, args.node)
         order = _huge_order(mm, args)
         alloc_huge(mm, order, pages >> order, owner, nid=args.node, tag=tag)
     elif args.at is not None:
@@ -127,7 +126,6 @@ def _allocate(mm: Mm, args: Namespace) -> str:
             raise UsageError(f"at={args.at:#x} is not the start of a page")
         alloc_at(mm, args.at // mm.arch.page_size, pages, owner, tag=tag)
     else:
-        _check_node(mm, args.node)
         movable, atomic, count = owner is not Owner.KERNEL, args.kind == "atomic", pages >> args.order
         alloc_bulk(mm, count, args.order, owner, nid=args.node, movable=movable, tag=tag, atomic=atomic)
     mm.counters["allocations"] = tag
@@ -289,7 +287,7 @@ def unpin(shell: Shell, args: Namespace) -> str:
 @command(
     "memory",
     arg("ids", TAGS, "the numbers that alloc gave, or all", nargs="+"),
-    arg("node=", INT, "where to", default=0),
+    arg("node=", NODE, "where to", default=0),
     examples="""
 > use x86_64 ram=2G nodes=2
 x86_64, <...>
@@ -314,7 +312,6 @@ def migrate(shell: Shell, args: Namespace) -> str:
     from memshell.mm.programs import migrate_huge, runs_of
 
     with shell.change() as mm:
-        _check_node(mm, args.node)
         moved = 0
         for tag in args.ids:
             runs = [(a, b) for a, b, page in runs_of(mm, tag) if page.owner is Owner.USER and page.nid != args.node]
@@ -327,11 +324,6 @@ def migrate(shell: Shell, args: Namespace) -> str:
                 free_range(mm, start, end)
             moved += pages
         return _changed(mm, "migrated", args.ids, moved)
-
-
-def _check_node(mm: Mm, nid: int) -> None:
-    if nid not in mm.nodes:
-        raise UsageError(f"there is no node {nid}", hint=f"nodes: {', '.join(map(str, sorted(mm.nodes)))}")
 
 
 # --- what runs on a machine ---

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memshell.errors import UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
-from memshell.shell.types import FILE, INT, PFN, SCENARIO, SIZE, TEXT
+from memshell.shell.types import COUNT, FILE, PFN, SCENARIO, SIZE, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     arg("file", SCENARIO, "a scenario"),
     arg("--pairs", None, "two checks off at a time"),
     arg("--json", None, "the same as -F json"),
-    arg("jobs=", INT, "processes; all cores without it", default=0),
+    arg("jobs=", COUNT, "processes; all cores without it"),
     needs_machine=False,
     examples="""
 > mutate experiments/E1 jobs=1
@@ -53,7 +53,7 @@ def mutate(shell: Shell, args: Namespace) -> Result:
     from memshell.paths import find_scenario
 
     args.form = "json" if args.json else args.form
-    mutants = play(find_scenario(args.file), shell.player.fresh, pairs=bool(args.pairs), jobs=args.jobs or None)
+    mutants = play(find_scenario(args.file), shell.player.fresh, pairs=bool(args.pairs), jobs=args.jobs)
     table = rows(mutants)
     return Result(rows=table, columns=MUTANT_COLUMNS)
 
@@ -72,9 +72,9 @@ MUTANT_COLUMNS = (
 
 @command(
     "what if",
-    arg("depth=", INT, "operations in a sequence, at most", default=4),
-    arg("blocks=", INT, "memory blocks in an add, at most", default=3),
-    arg("limit=", INT, "states to look at, at most", default=20000),
+    arg("depth=", COUNT, "operations in a sequence, at most", default=4),
+    arg("blocks=", COUNT, "memory blocks in an add, at most", default=3),
+    arg("limit=", COUNT, "states to look at, at most", default=20000),
     arg("--scenarios", None, "print a scenario that replays each finding"),
     examples="""
 > use x86_64 profile=rfc-2018
@@ -215,7 +215,7 @@ def _use(shell: Shell, kernel: str) -> str:
 @command(
     "what if",
     arg("size", SIZE, "new memory that a process touches, as far as there is any", nargs="?"),
-    arg("times=", INT, "how often", default=1),
+    arg("times=", COUNT, "how often", default=1),
     examples="""
 > use x86_64 profile=rfc-2018
 x86_64, <...>
@@ -245,7 +245,7 @@ def touch(shell: Shell, args: Namespace) -> str:
 @command(
     "memory",
     arg("pfn", PFN, "the page"),
-    arg("times=", INT, "how many references", default=1),
+    arg("times=", COUNT, "how many references", default=1),
     examples="""
 > use x86_64 profile=rfc-2018
 x86_64, <...>

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.errors import CommandError, UsageError, did_you_mean
 from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
-from memshell.shell.types import FILE, INT, TEXT
+from memshell.shell.types import COUNT, FILE, INT, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -24,7 +24,7 @@ def true(_shell: Shell, _args: Namespace) -> None:
 
 @command(
     "session",
-    arg("count", INT, "how many steps", nargs="?", default=1),
+    arg("count", COUNT, "how many steps", nargs="?", default=1),
     examples="""
 > use x86_64 ram=2G
 x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
@@ -46,7 +46,7 @@ def undo(shell: Shell, args: Namespace) -> str:
 
 @command(
     "session",
-    arg("count", INT, "how many steps", nargs="?", default=1),
+    arg("count", COUNT, "how many steps", nargs="?", default=1),
     examples="""
 > use x86_64 ram=2G
 x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy

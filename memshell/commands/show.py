@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.errors import CommandError, UsageError
 from memshell.result import Column, Result
-from memshell.shell.registry import ArgType, arg, command
-from memshell.shell.types import BLOCKS, INT
+from memshell.shell.registry import arg, command
+from memshell.shell.types import BLOCKS, INT, PFN
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -225,21 +225,9 @@ def iomem(shell: Shell, _args: Namespace) -> Result:
 # --- single things ---
 
 
-def _pfn(word: str, shell: Shell) -> int:
-    """Return a pfn, or that of an address with a suffix: 0x100000 and 4G are the same page on 4K pages."""
-    if word[-1:].upper() in {"K", "M", "G", "T", "B"} and not word.lower().startswith("0x"):
-        from memshell.mm.pfn import memparse
-
-        return memparse(word) >> shell.need_machine().mm.arch.page_shift
-    return int(INT.convert(word, shell))
-
-
-PFN_OR_ADDRESS = ArgType("PFN", _pfn)
-
-
 @command(
     "look",
-    arg("pfn", PFN_OR_ADDRESS, "a page frame number, or an address such as 4G"),
+    arg("pfn", PFN, "a page frame number, or an address such as 4G"),
     examples="""
 > use x86_64 ram=2G policy=memmap_on_memory
 x86_64, <...>
@@ -265,11 +253,6 @@ def page(shell: Shell, args: Namespace) -> Result:
     from memshell.views.pages import page_data, page_text
 
     mm = shell.need_machine().mm
-    limit = 1 << (mm.arch.max_physmem_bits - mm.arch.page_shift)
-    if not 0 <= args.pfn < limit:
-        raise CommandError(
-            f"pfn {args.pfn:#x} cannot be", hint=f"{mm.arch.name} has pfns below {limit:#x}; an address is written 4G"
-        )
     numbers = shell.image.page_flags(mm.arch) if shell.image else None
     kernel = shell.image.label if shell.image else ""
     return Result(text=page_text(mm, args.pfn, numbers, kernel), data=page_data(mm, args.pfn, numbers))

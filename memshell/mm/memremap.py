@@ -105,10 +105,18 @@ def memremap_pages(
 
     With *vmemmap_shift*, in compound pages of that order, as device-dax does.
 
-    Raises ENXIO where it meets System RAM, ENOMEM where another device is mapped, EINVAL when it is not whole subsections.
+    Raises ENXIO where it meets System RAM, ENOMEM where another device is mapped, EINVAL when it is not whole subsections
+    or outside of what can be mapped.
     """
     end = start + size
     refuse_conflicts(mm, start, end)
+    low, high = mm.arch.mhp_range()
+    if not low <= start <= end - 1 <= high:
+        raise KernelError(
+            f"{start:#x}-{end - 1:#x} is outside of {low:#x}-{high:#x}",
+            "EINVAL",
+            where="mm/memory_hotplug.c:mhp_range_allowed",
+        )
     mm.pgmap = pagemap = Pagemap(start, size, nid, altmap, vmemmap_shift)
     try:
         mm.arch.arch_add_memory(mm, nid, start, size, altmap)

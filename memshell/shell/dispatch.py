@@ -123,12 +123,23 @@ def _value(argument: Arg, given: Any, shell: Shell) -> Any:
     if given is None or given == []:
         return argument.default if argument.default is not None or given is None else given
     if not isinstance(given, list):
-        return argument.type.convert(given, shell)
+        return _read(argument, given, shell)
     values: list[Any] = []
     for word in given:
-        value = argument.type.convert(word, shell)
+        value = _read(argument, word, shell)
         values += value if isinstance(value, list) else [value]
     return list(dict.fromkeys(values))
+
+
+def _read(argument: Arg, word: str, shell: Shell) -> Any:
+    """Return the value of a word; what is wrong with that of a key is told with the key."""
+    assert argument.type is not None
+    try:
+        return argument.type.convert(word, shell)
+    except UsageError as error:
+        if argument.is_key and error.message.startswith((word, repr(word))):
+            raise UsageError(argument.name + error.message, hint=error.hint) from error
+        raise
 
 
 def _hint(item: Command, word: str, parser: argparse.ArgumentParser) -> str:

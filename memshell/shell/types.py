@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memshell.errors import UsageError, did_you_mean
+from memshell.errors import CommandError, UsageError, did_you_mean
 from memshell.shell.registry import ArgType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from memshell.machine import Machine
+    from memshell.mm.state import Mm
     from memshell.shell.registry import Suggestions
     from memshell.shell.shell import Shell
 
@@ -39,6 +40,46 @@ def _integer(word: str, _shell: Shell) -> int:
         raise UsageError(f"{word!r} is not a whole number") from error
 
 
+def _count(word: str, shell: Shell) -> int:
+    number = _integer(word, shell)
+    if number < 1:
+        raise UsageError(f"{word} cannot be", hint="a whole number from 1 on")
+    return number
+
+
+def _pfn(word: str, shell: Shell) -> int:
+    """Return a pfn, or that of an address with a suffix: 0x100000 and 4G are the same page on 4K pages."""
+    arch = shell.need_machine().mm.arch
+    if word[-1:].upper() in {"K", "M", "G", "T", "B"} and not word.lower().startswith("0x"):
+        pfn = _size(word, shell) >> arch.page_shift
+    else:
+        pfn = _integer(word, shell)
+    limit = 1 << (arch.max_physmem_bits - arch.page_shift)
+    if not 0 <= pfn < limit:
+        hint = f"{arch.name} has pfns below {limit:#x}; an address is written 4G"
+        raise CommandError(f"pfn {pfn:#x} cannot be", hint=hint)
+    return pfn
+
+
+def _node(word: str, shell: Shell) -> int:
+    return online_node(_machine(shell).mm, _integer(word, shell))
+
+
+def online_node(mm: Mm, nid: int) -> int:
+    """Return *nid* where that node is online. Raises `UsageError` elsewhere."""
+    online = [number for number, node in sorted(mm.nodes.items()) if node.online]
+    if nid not in online:
+        raise UsageError(f"there is no node {nid}", hint=f"nodes: {', '.join(map(str, online))}")
+    return nid
+
+
+def _nodes(shell: Shell, _prefix: str) -> Suggestions:
+    if shell.machine is not None:
+        mm = shell.machine.mm
+        for nid in sorted({*mm.nodes, *mm.arch.possible_nodes}):
+            yield str(nid), "" if nid in mm.nodes and mm.nodes[nid].online else "no memory and no CPU yet"
+
+
 def _text(word: str, _shell: Shell) -> str:
     return word
 
@@ -60,8 +101,11 @@ def _scenarios(shell: Shell, prefix: str) -> Suggestions:
 
 SIZE = ArgType("SIZE", _size, lambda _shell, _prefix: _SIZES)
 ADDRESS = ArgType("ADDR", _size)
-PFN = ArgType("PFN", _integer)
+PFN = ArgType("PFN", _pfn)
 INT = ArgType("N", _integer)
+COUNT = ArgType("N", _count)
+NODE = ArgType("N", _node, _nodes)
+ADDING_NODE = ArgType("N", _integer, _nodes)  # of memory to come: the kernel says whether there can be such a node
 TEXT = ArgType("TEXT", _text)
 FILE = ArgType("FILE", _text, _files)
 SCENARIO = ArgType("FILE", _text, _scenarios)

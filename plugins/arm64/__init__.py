@@ -55,7 +55,9 @@ OPTIONS = (
     Option("block", "", "memory block size: the section's, nothing else"),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
     Option("used", "", "what the booted kernel has in use; as recorded with pages of 4K without it"),
-    Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot", limits=(1, 16)),  # 1 << CONFIG_NODES_SHIFT
+    Option(
+        "nodes", "1", "NUMA nodes; if given, there can be no others. Node 0 has the memory of boot", limits=(1, 16)
+    ),  # 1 << CONFIG_NODES_SHIFT
 )
 # Page size: page shift, SECTION_SIZE_BITS, MAX_PAGE_ORDER.
 PAGES = {"4K": (12, 27, 10), "16K": (14, 27, 11), "64K": (16, 29, 13)}

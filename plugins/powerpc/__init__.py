@@ -47,7 +47,9 @@ OPTIONS = (
     Option("vmemmap", "", "bytes of a vmemmap mapping of fixed size (hash; radix until v6.5, 64K in v4.20)"),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
     Option("used", "", "what the booted kernel has in use; as recorded without it"),
-    Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot", limits=(1, 256)),  # 1 << CONFIG_NODES_SHIFT
+    Option(
+        "nodes", "1", "NUMA nodes; if given, there can be no others. Node 0 has the memory of boot", limits=(1, 256)
+    ),  # 1 << CONFIG_NODES_SHIFT
 )
 # Pages reserved (memmap apart) and in use at boot, of 64K and of 4K: recordings of 6.12 with 2 GiB.
 BOOT_PAGES = {

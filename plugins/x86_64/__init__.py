@@ -46,7 +46,9 @@ OPTIONS = (
     Option("hypervisor", "on", "the CPU says that it is a guest's", ("on", "off")),
     Option("advice", "", "block size that the firmware's CXL windows advise (v6.17 and later)"),
     Option("struct_page", "64", "sizeof(struct page) in bytes"),
-    Option("nodes", "1", "NUMA nodes; node 0 has the memory of boot", limits=(1, 1024)),  # 1 << CONFIG_NODES_SHIFT
+    Option(
+        "nodes", "1", "NUMA nodes; if given, there can be no others. Node 0 has the memory of boot", limits=(1, 1024)
+    ),  # 1 << CONFIG_NODES_SHIFT
 )
 
 

@@ -31,7 +31,7 @@ def total(mm: Mm, order: int) -> int:
 def hugepage_order(mm: Mm, size: int) -> int | None:
     """Return the order of the architecture's huge pages of *size* bytes; None where it has no such pages."""
     shift = size.bit_length() - 1
-    return shift - mm.arch.page_shift if size == 1 << shift and shift in mm.arch.hugepage_shifts else None
+    return shift - mm.arch.page_shift if shift in mm.arch.hugepage_shifts and size == 1 << shift else None
 
 
 def memory_nodes(mm: Mm) -> list[int]:

@@ -127,7 +127,9 @@ def add_memory_resource(mm: Mm, nid: int, resource: Resource, flags: int, group:
     start, size = resource.start, resource.end - resource.start + 1
     check_hotplug_memory_range(mm, start, size)
     if nid not in mm.nodes and nid not in mm.arch.possible_nodes:
-        raise KernelError(f"node {nid} is not possible", "EINVAL", where="mm/memory_hotplug.c:add_memory_resource")
+        possible = ", ".join(map(str, sorted({*mm.nodes, *mm.arch.possible_nodes})))
+        where, hint = "mm/memory_hotplug.c:add_memory_resource", f"there can be: {possible}"
+        raise KernelError(f"node {nid} is not possible", "EINVAL", where=where, hint=hint)
     new_node = try_online_node(mm, nid)
     try:
         mm.seam.place_and_add(mm, nid, start, size, flags, group)
