@@ -4,6 +4,8 @@ import pytest
 
 from memshell.mm.invariants import violations
 from memshell.mm.mmzone import ZoneType
+from memshell.mm.page import Owner
+from memshell.mm.page_alloc.allocation import alloc_bulk
 
 
 def movable(prompt):
@@ -110,3 +112,20 @@ def test_what_is_used_is_used_to_the_page(prompt, used):
     prompt(f"use x86_64 ram=256M used={used}M")
     shown = prompt.json("meminfo")
     assert shown["MemTotal"] - shown["MemFree"] == used << 10
+
+
+@pytest.mark.parametrize("order", [0, 3, 9])
+@pytest.mark.parametrize("words", ["cma=256M@1G", "cma=800M", "cma=64M"])
+def test_many_movable_pages_at_once_are_those_of_one_after_the_other(prompt, words, order):
+    """The areas and the other lists take turns; what is taken in bulk ends in the same state."""
+    prompt(f"use x86_64 ram=2G {words}")
+    once, one = prompt.mm.copy(), prompt.mm.copy()
+    few = 3001 >> order
+    for nr, step in ((few, 1), (20 * few, 20 * few), (few, 1)):
+        alloc_bulk(once, nr, order, Owner.USER, movable=True)
+        for _ in range(0, nr, step):
+            alloc_bulk(one, step, order, Owner.USER, movable=True)
+        assert list(once.pages.items()) == list(one.pages.items())
+        assert [list(area.chunks()) for area in once.free.values()] == [list(area.chunks()) for area in one.free.values()]
+        assert dict(once.zones.items()) == dict(one.zones.items())
+    assert violations(once) == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import itemgetter
+
 from memshell.errors import OutOfMemory
 from memshell.mm import mirrors
 from memshell.mm.mmzone import MigrateType, ZoneType
@@ -283,15 +286,49 @@ def _take(mm: Mm, key: ZoneKey, order: int, kind: MigrateType, nr_blocks: int) -
     area, runs = mm.free[key], Runs()
     left = nr_blocks
     while left > 0:
-        run = None if mm.cma and kind is MOVABLE else _take_listed(area, order, kind, left)
-        if run is None:
+        turns = _turns(area, order, left) if mm.cma and kind is MOVABLE else [(kind, left)]
+        taken = [run for listed, want in turns for run in _take_from(area, order, listed, want)]
+        if not taken:
             pfn = rmqueue(mm, key, order, kind)
             if pfn is None:
                 break
-            run = (pfn, pfn + (1 << order))
-        left -= (run[1] - run[0]) >> order
-        runs.append(run)
+            taken = [(pfn, pfn + (1 << order))]
+        left -= sum(end - start for start, end in taken) >> order
+        runs += taken
     return runs
+
+
+def _turns(area: FreeArea, order: int, left: int) -> list[tuple[MigrateType, int]]:
+    """Return from which lists the next movable allocations of a zone with CMA areas come, and how many from each.
+
+    The rule of `rmqueue`, for many at once: the areas give until they have half of what is free, the others give until
+    they have not more than that, and from then on they take turns.
+    """
+    size, cma = 1 << order, area.counts(MigrateType.CMA)
+    listed = {MOVABLE: _blocks(area.counts(MOVABLE), order), MigrateType.CMA: _blocks(cma, order)}
+    if not listed[MigrateType.CMA] or not listed[MOVABLE]:
+        return [max(listed.items(), key=itemgetter(1))] if any(listed.values()) else []
+    lead = 2 * _pages(cma) - _pages(area.counts())
+    if lead > size:
+        turns = [(MigrateType.CMA, -(-lead // size))]
+    elif lead <= -size:
+        turns = [(MOVABLE, -lead // size + 1)]
+    else:
+        pairs = min(left // 2, *listed.values())
+        turns = [(MigrateType.CMA, pairs), (MOVABLE, pairs)]
+    return [(kind, min(want, left, listed[kind])) for kind, want in turns]
+
+
+def _blocks(counts: list[int], order: int) -> int:
+    """Return how many blocks of *order* the free blocks hold."""
+    return sum(count << (have - order) for have, count in enumerate(counts) if have >= order)
+
+
+def _take_from(area: FreeArea, order: int, kind: MigrateType, nr_blocks: int) -> Iterator[tuple[int, int]]:
+    """Take up to *nr_blocks* off one list, in runs."""
+    while nr_blocks > 0 and (run := _take_listed(area, order, kind, nr_blocks)) is not None:
+        nr_blocks -= (run[1] - run[0]) >> order
+        yield run
 
 
 def _take_listed(area: FreeArea, order: int, kind: MigrateType, nr_blocks: int) -> tuple[int, int] | None:
