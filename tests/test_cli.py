@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from memshell.__main__ import main
+
 MEMSHELL = [sys.executable, "-m", "memshell"]
 
 
@@ -82,12 +84,26 @@ OF_THE_SERIES = "it is a feature of rfc-2017, rfc-2018, rfc-v2-2019, patch-v1-20
         (["-c", "true", "false"], 2, "unexpected 'false' behind -c"),
     ],
 )
-def test_exit_codes_and_messages(args, code, error):
-    done = run(*args)
-    assert (done.returncode, error in done.stderr) == (code, True), done.stderr
-    assert "Traceback" not in done.stderr
+def test_exit_codes_and_messages(args, code, error, capsys):
+    assert main(args) == code
+    told = capsys.readouterr().err
+    assert error in told
+    assert "Traceback" not in told
     if code:
-        assert "expect failed" in done.stderr or len(done.stderr.splitlines()) <= 2, done.stderr
+        assert "expect failed" in told or len(told.splitlines()) <= 2, told
+
+
+@pytest.mark.parametrize(
+    "args, code, error",
+    [
+        (["-c", "true"], 0, ""),
+        (["-c", "undo"], 1, "there is no machine yet"),
+        (["-c", "tru"], 2, "unknown command 'tru'; did you mean true?"),
+    ],
+)
+def test_the_process_ends_with_the_code_and_the_line(args, code, error):
+    done = run(*args)
+    assert (done.returncode, error in done.stderr, done.stderr.count("\n")) == (code, True, bool(error))
 
 
 def test_results_go_to_stdout_and_everything_else_to_stderr():

@@ -335,6 +335,7 @@ MUTATIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook", OBSERVERS)
 @pytest.mark.parametrize("body", MUTATIONS)
 def test_no_hook_can_change_the_machine_by_what_it_is_given(plugin, hook, body):

@@ -160,7 +160,10 @@ NEXT = {
 }
 
 
-@pytest.mark.parametrize("name", NEXT)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name != "x86_64-k612-Y-1G-movable" else []) for name in NEXT],
+)
 def test_a_captured_machine_does_next_what_the_kernel_did_next(name, tmp_path):
     recording, found = steps(name)
     played = 0

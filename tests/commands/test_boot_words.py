@@ -126,6 +126,8 @@ def test_many_movable_pages_at_once_are_those_of_one_after_the_other(prompt, wor
         for _ in range(0, nr, step):
             alloc_bulk(one, step, order, Owner.USER, movable=True)
         assert list(once.pages.items()) == list(one.pages.items())
-        assert [list(area.chunks()) for area in once.free.values()] == [list(area.chunks()) for area in one.free.values()]
+        assert [list(area.chunks()) for area in once.free.values()] == [
+            list(area.chunks()) for area in one.free.values()
+        ]
         assert dict(once.zones.items()) == dict(one.zones.items())
     assert violations(once) == []

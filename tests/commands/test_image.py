@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from memshell.__main__ import main
 from memshell.commands.image import Loaded, load
 from memshell.repl.complete import ShellCompleter
 from memshell.scenario.suite import shared_plugins
@@ -342,16 +343,18 @@ def test_the_line_in_a_script(tmp_path):
         (["-c", "use x86_64 vmlinux="], 2, "-c:1: 'vmlinux=' is not of the form key=value"),
     ],
 )
-def test_wrong_files_end_in_one_line_and_an_exit_code(tmp_path, args, code, message):
+def test_wrong_files_end_in_one_line_and_an_exit_code(tmp_path, monkeypatch, capsys, args, code, message):
     (tmp_path / "vmlinux").write_bytes(sample.example())
     (tmp_path / "cut").write_bytes(sample.example()[:900])
     (tmp_path / "empty").touch()
     (tmp_path / "text").write_text("hello\n")
     os.mkfifo(tmp_path / "pipe")
-    done = run(*args, folder=tmp_path, NO_COLOR="1", COLUMNS="80")
-    assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.startswith(message), done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.chdir(tmp_path)
+    assert main(args) == code
+    printed, told = capsys.readouterr()
+    assert printed == ""
+    assert told.startswith(message), told
+    assert len(told.splitlines()) == 1
 
 
 def test_the_form_of_the_whole_run_is_heard(tmp_path):

@@ -63,6 +63,7 @@ def test_pages_come_packed(guest, tree):
     assert guest.packed("pages /proc/kpageflags 1 1") == bytes(range(256)) * 1024
 
 
+@pytest.mark.slow
 def test_an_answer_that_does_not_come_is_told(guest):
     with pytest.raises(GuestGone, match="no answer in 1 s to 'sleep 3'"):
         guest.shell("sleep 3", 1)

@@ -41,6 +41,7 @@ def test_expectations_are_judged_on_both(fake, scenario, tmp_path):
     assert json.loads(out.read_text())["schema"] == "memshell-recording/1"
 
 
+@pytest.mark.slow
 def test_an_expectation_that_only_the_model_keeps_fails(fake, scenario, tree):
     (tree / "sys/devices/system/memory/memory15/state").write_text("offline\n")
     done = lab("run", str(scenario), "--kernel", str(fake))
@@ -48,12 +49,14 @@ def test_an_expectation_that_only_the_model_keeps_fails(fake, scenario, tree):
     assert "expect blocks.online == 16 holds fails: actual 15, off by -1" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_qemu_refuses_is_told(fake, scenario):
     scenario.write_text("use x86_64 ram=2G\nadd 1G\n")
     done = lab("run", str(scenario), "--kernel", str(fake))
     assert "QEMU: no slot is free" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_guest_that_dies_is_an_outcome_with_its_last_words(fake, scenario):
     scenario.write_text("use x86_64 ram=2G\nadd 1G\nexpect blocks.total == 24\n")
     done = lab("run", str(scenario), "--kernel", str(fake), MEMSHELL_FAKE_DIES="device_add")
@@ -77,6 +80,7 @@ def test_bad_input_is_told_in_a_line(args, code, error):
     assert error in done.stderr
 
 
+@pytest.mark.slow
 def test_a_scenario_for_another_architecture_is_refused(fake, scenario):
     scenario.write_text("use s390\nexpect blocks.online == 1\n")
     done = lab("run", str(scenario), "--kernel", str(fake))
@@ -84,6 +88,7 @@ def test_a_scenario_for_another_architecture_is_refused(fake, scenario):
     assert "vmlinuz-6.12.0-fake is for x86_64, the scenario for s390" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_test_is_played_on_both(fake, scenario, tree):
     (tree / "sys/devices/system/memory/memory15/state").write_text("offline\n")
     words = ["test", str(scenario), "--on", "model", "--on", f"lab:{fake}"]
@@ -95,6 +100,7 @@ def test_a_test_is_played_on_both(fake, scenario, tree):
     assert f"{scenario}:2: expect failed: blocks.online == 16" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_script_is_exported(scenario, tmp_path):
     out = tmp_path / "a.sh"
     for code in (0, 1):
@@ -105,6 +111,7 @@ def test_a_script_is_exported(scenario, tmp_path):
     assert os.access(out, os.X_OK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_no_guest_is_left_behind(fake, scenario, number):
     command = [sys.executable, "-m", "memshell", "lab", "run", str(scenario), "--kernel", str(fake)]

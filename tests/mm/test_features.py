@@ -108,6 +108,7 @@ def chains(tree):
             yield tuple(parts)
 
 
+@pytest.mark.slow
 def test_every_feature_has_a_reader():
     asked = {chain for path in code() for chain in chains(ast.parse(path.read_text(encoding="utf-8")))}
     ends = {chain[-length:] for chain in asked for length in (1, 2)}

@@ -39,6 +39,7 @@ def test_a_killed_shell_comes_back(tmp_path, seed):
     again.process.close(force=True)
 
 
+@pytest.mark.slow
 def test_undo_and_settings_come_back_too(tmp_path):
     shell = Terminal(tmp_path)
     shell.ready()

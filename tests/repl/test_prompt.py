@@ -53,6 +53,7 @@ def test_tab_completes_with_descriptions(terminal):
     assert "memmap at the start of each block" in seen
 
 
+@pytest.mark.slow
 def test_enter_runs_the_line_and_does_not_take_what_the_menu_offers(terminal):
     # With the menu open and nothing chosen, Enter must run what stands there.
     shell = terminal()
@@ -61,6 +62,7 @@ def test_enter_runs_the_line_and_does_not_take_what_the_menu_offers(terminal):
     assert "policy memmap_on_memory\n" in shell.run("")
 
 
+@pytest.mark.slow
 def test_blocks_are_completed_with_their_state_and_zone(terminal):
     shell = terminal()
     shell.run(USE)
@@ -134,6 +136,7 @@ def test_a_result_begins_on_a_line_of_its_own(terminal):
     shell.process.expect_exact("\r\x1b[Kinterrupted:")
 
 
+@pytest.mark.slow
 def test_pipes_files_and_the_systems_shell(terminal, tmp_path):
     shell = terminal()
     shell.run(USE)
@@ -143,12 +146,14 @@ def test_pipes_files_and_the_systems_shell(terminal, tmp_path):
     assert "here 7" in shell.run("!echo here $((3+4))")
 
 
+@pytest.mark.slow
 def test_what_is_taller_than_the_screen_is_paged_and_the_rest_is_not(terminal):
     shell = terminal(PAGER="sed 's/^/PAGED /'", rows=15)
     assert "PAGED" not in shell.run(USE)
     assert "PAGED session" in shell.run("help")
 
 
+@pytest.mark.slow
 def test_rc_is_a_scenario_and_can_be_left_out(terminal, tmp_path):
     rc = tmp_path / ".config/memshell/rc.mem"
     rc.parent.mkdir(parents=True)
@@ -158,6 +163,7 @@ def test_rc_is_a_scenario_and_can_be_left_out(terminal, tmp_path):
     assert "unknown command 'pol'" in terminal("--no-rc").run("pol")
 
 
+@pytest.mark.slow
 def test_xdg_places_are_used(terminal, tmp_path):
     shell = terminal(XDG_STATE_HOME=str(tmp_path / "state"))
     shell.run("true")
@@ -165,6 +171,7 @@ def test_xdg_places_are_used(terminal, tmp_path):
     assert (tmp_path / "state/memshell/history").exists()
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_written_costs_the_history_and_not_the_session(terminal, tmp_path):
     shell = Terminal(tmp_path, XDG_STATE_HOME="/proc/nowhere")
     assert "no history and no journal" in shell.ready()
@@ -210,6 +217,7 @@ def test_a_line_of_several_commands_and_an_error_in_it_says_where(terminal):
     assert "unknown command 'nosuch'" in shell.run("true; nosuch; true")
 
 
+@pytest.mark.slow
 def test_help_names_every_command_and_shows_examples(terminal):
     shell = terminal(rows=60)
     assert "lsmem" in shell.run("help")

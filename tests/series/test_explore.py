@@ -21,6 +21,7 @@ def test_the_ascending_free():
         assert found(target, depth=2)[ASCENDING].lines == ("add 0x100000000 256M", "! remove 32 33", "expect crashed")
 
 
+@pytest.mark.slow
 def test_the_faults_of_2018():
     faults = found(machine(), depth=3)
     assert faults["removal_is_over"].lines == ("add 0x100000000 256M", "remove 32")
@@ -31,10 +32,12 @@ def test_the_faults_of_2018():
     assert "back two pieces of the memmap" in retry.text
 
 
+@pytest.mark.slow
 def test_march_2019_has_no_misaligned_frees_left():
     assert "free_lists" not in found(machine(profile="patch-v1-2019"), depth=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [Buddy(), MemmapOnMemory(), MemmapOnMemoryForce()], ids=lambda policy: policy.name)
 def test_nothing_in_v6_12(policy):
     bugs = {name.replace(".", "__", 1): False for name in PROFILES["v6.12"].features if name.startswith("bug.")}
@@ -48,6 +51,7 @@ def test_equal_states_are_one():
     assert digest(machine().mm) == digest(machine().mm.copy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["removal_is_over", "free_lists", "memmap_backing"])
 def test_a_finding_replays(tmp_path, what):
     path = tmp_path / "finding.mem"

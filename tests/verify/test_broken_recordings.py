@@ -2,19 +2,23 @@
 
 import json
 import lzma
-import subprocess
-import sys
 
 import pytest
 from fidelity import ROOT
 
+from memshell.__main__ import main
+
 GOOD = ROOT / "tests" / "recordings" / "x86_64-k612-Y-128M-movable.json.xz"
 
 
-def verify(*paths):
-    return subprocess.run(
-        [sys.executable, "-m", "memshell", "verify", *map(str, paths)], capture_output=True, text=True, check=False
-    )
+@pytest.fixture
+def verify(capsys):
+    """Verify files; return the exit code, what was printed and what was told."""
+
+    def run(*paths):
+        return (main(["verify", *map(str, paths)]), *capsys.readouterr())
+
+    return run
 
 
 def drop(*keys):
@@ -51,22 +55,22 @@ BREAKS = [
 
 
 @pytest.mark.parametrize("change", BREAKS)
-def test_a_broken_recording_is_one_line(change, tmp_path):
+def test_a_broken_recording_is_one_line(verify, change, tmp_path):
     raw = json.loads(lzma.decompress(GOOD.read_bytes()))
     change(raw)
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps(raw))
-    done = verify(bad, GOOD)
-    assert done.returncode == 1
-    assert done.stderr.startswith("memshell: ")
-    assert done.stderr.count("\n") == 1
-    assert done.stdout.startswith("x86_64-k612-Y-128M-movable (6.12.117): ")
+    code, printed, told = verify(bad, GOOD)
+    assert code == 1
+    assert told.startswith("memshell: ")
+    assert told.count("\n") == 1
+    assert printed.startswith("x86_64-k612-Y-128M-movable (6.12.117): ")
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xfd7zXZ\0\0", GOOD.read_bytes()[:2000]])
-def test_a_file_that_is_no_recording_is_one_line(data, tmp_path):
+def test_a_file_that_is_no_recording_is_one_line(verify, data, tmp_path):
     for name in ("bad.json", "bad.json.xz"):
         (tmp_path / name).write_bytes(data)
-        done = verify(tmp_path / name)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.count("\n") == 1, done.stderr
+        code, printed, told = verify(tmp_path / name)
+        assert (code, printed) == (1, "")
+        assert told.count("\n") == 1, told

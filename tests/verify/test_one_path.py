@@ -5,6 +5,7 @@ import random
 
 import pytest
 from fidelity import ROOT
+from recorded import QUICK, RECORDINGS, recordings
 
 from memshell.capture.recording import load_recording
 from memshell.plugins import load_plugins
@@ -15,7 +16,6 @@ from memshell.verify.quantity import GOOD
 from memshell.verify.report import replay_recording, verify_recording
 from memshell.verify.text import as_scenario
 
-RECORDINGS = sorted((ROOT / "tests" / "recordings").glob("*.json.xz"))
 PLUGINS = load_plugins()
 RUNNING = {"events", "trace", "policy"}  # of the command that runs; and policies are wrapped anew in each session
 
@@ -37,7 +37,7 @@ def typed(recording, path, replay):
     return fresh
 
 
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name.split(".")[0])
+@pytest.mark.parametrize("path", recordings())
 def test_the_text_of_a_recording_ends_where_the_replay_ends(path):
     """Every step is a transaction of both; the last states are equal in every field, and so is each step's errno."""
     recording = load_recording(path)
@@ -71,7 +71,7 @@ SOME = random.Random(7).sample(RECORDINGS, 48) + [
 ]
 
 
-@pytest.mark.parametrize("path", sorted(set(SOME)), ids=lambda path: path.name.split(".")[0])
+@pytest.mark.parametrize("path", recordings(sorted(QUICK | set(SOME))))
 def test_a_prediction_does_not_look_at_its_answer(path):
     """Without the last step's own output, all that is left to compare is predicted as before."""
     recording = load_recording(path)

@@ -2,16 +2,16 @@
 
 import pytest
 from fidelity import ROOT, gather_probes, probes_of, tally
+from recorded import RECORDINGS, recordings
 
 from memshell.verify.calls import probed
 from memshell.verify.fidelity import markdown, reasons, stored
 from memshell.verify.quantity import VERDICTS
 
-RECORDINGS = sorted((ROOT / "tests" / "recordings").glob("*.json.xz"))
 KNOWN = {where for entry in reasons() for where in entry["where"]}
 
 
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name.split(".")[0])
+@pytest.mark.parametrize("path", recordings())
 def test_recording_is_predicted(path):
     found = tally(str(path))
     assert set(found.differs) == {line for line in KNOWN if line.split()[0] == found.recording}

@@ -225,6 +225,7 @@ def test_an_object_without_its_relocations_gives_no_number(tmp_path):
     refused(tmp_path / "x.o", "corrupt|cannot be|none of the kernel")
 
 
+@pytest.mark.slow
 def test_the_worst_stay_within_the_memory_that_is_promised(tmp_path):
     resource = pytest.importorskip("resource")
     files = {"bomb.gz": gzip.compress(bytes(BOMB), 1), "loop": sibling_loop()}
