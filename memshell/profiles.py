@@ -16,6 +16,8 @@ PROFILES: dict[str, Profile] = {
     **{name: series_profile(name) for name in NAMES},
 }
 
+DEFAULT_PROFILE = PROFILES["v6.12"]  # of a machine whose kernel nobody names
+
 
 def profile_of_release(release: str) -> str | None:
     """Return the newest released profile that is not newer than *release* (``6.12.107+deb13``); None where all are newer.

@@ -15,7 +15,7 @@ from memshell.machine import Machine
 from memshell.mm.mmzone import ZONE_BY_LABEL
 from memshell.mm.params import MEMMAP_ON_MEMORY, memmap_on_memory
 from memshell.mm.profile import unknown
-from memshell.profiles import PROFILES, profile_of_release
+from memshell.profiles import DEFAULT_PROFILE, PROFILES, profile_of_release
 
 if TYPE_CHECKING:
     from memshell.arch import Arch
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from memshell.policy import Policy
 
 MEMORY_KEYS = ("ram", "block", "used", "nodes", "standby")  # keys of `use ARCH` that the file's state answers
-DEFAULT_PROFILE = "v6.12"
 NODE_LIST = re.compile(r"(\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*)?")
 BLOCK_STATES = ("online", "offline", "going-offline")
 
@@ -145,7 +144,7 @@ def profile_of(file: MachineFile) -> Profile:
     Raises `RecordingError` for a kernel that is older than all of them.
     """
     if not file.kernel:
-        return PROFILES[DEFAULT_PROFILE]
+        return DEFAULT_PROFILE
     name = profile_of_release(file.kernel.removeprefix("Linux version "))
     if name is None:
         raise RecordingError(f"{file.path}: no profile fits {file.kernel!r}", hint="choose one with profile=")

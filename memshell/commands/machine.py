@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from memshell.shell.registry import Suggestions
     from memshell.shell.shell import Shell
 
-DEFAULT_PROFILE = "v6.12"
 DEFAULT_POLICY = "buddy"
 
 
@@ -100,6 +99,8 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     NAME.json.xz) begins with: its kernel chooses the profile, its memmap_on_memory the policy.  Keys that do not
     say how much memory there is may follow.
     """
+    from memshell.profiles import DEFAULT_PROFILE
+
     arches = shell.plugins.arches()
     if args.arch is None:
         return _list_arches(arches)
@@ -110,7 +111,7 @@ def use(shell: Shell, args: Namespace) -> str | Result:
         raise UsageError(f"unknown architecture {args.arch!r}", hint=hint if arches else "no arch plugin is loaded")
     options = _options(args.options or [])
     sized = _sized(shell, arches[args.arch], options)
-    choice: Choice = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE), shell)
+    choice: Choice = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE.name), shell)
     policy = _policy_word(shell, options, choice.profile) or default_policy(choice.profile)
     start(shell, arches[args.arch], options, choice.profile, policy, sized.constants if sized else None)
     lines = [describe(shell.need_machine().mm), choice.note]
@@ -361,10 +362,10 @@ def profile(shell: Shell, args: Namespace) -> str | Result:
 
 def _settings(shell: Shell, prefix: str) -> Suggestions:
     from memshell.mm.params import PARAMETERS
-    from memshell.profiles import PROFILES
+    from memshell.profiles import DEFAULT_PROFILE
 
     name, equals, _value = prefix.partition("=")
-    kernel = shell.machine.mm.profile if shell.machine else PROFILES[DEFAULT_PROFILE]
+    kernel = shell.machine.mm.profile if shell.machine else DEFAULT_PROFILE
     if equals and name in PARAMETERS:
         yield from ((f"{name}={value}", PARAMETERS[name].text) for value in PARAMETERS[name].values)
     yield from ((f"{name}=", parameter.text) for name, parameter in PARAMETERS.items())

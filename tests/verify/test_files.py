@@ -1,6 +1,7 @@
 """A kernel file has one home in each tree, which carries its name."""
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,15 @@ def test_the_mode_prints_the_files(capsys):
         "arch/x86/mm/init_64.c -> plugins/x86_64/init_64.py",
         "arch/x86/mm/init_64.c (with the series) -> memshell/series/x86_init_64.py",
     ]
+
+
+def test_a_kernel_function_is_marked_once():
+    """The ledger has one row for each kernel function: a second mark would hide the first."""
+    marked = Counter(
+        where
+        for folder in ("memshell", "plugins")
+        for path in (ROOT / folder).rglob("*.py")
+        for where in re.findall(r'@mirrors\(\s*"([^"]+)"', path.read_text())
+    )
+    assert len(marked) > 100
+    assert [where for where, count in marked.items() if count > 1] == []
