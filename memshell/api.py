@@ -171,10 +171,11 @@ class Machine(machine.Machine):
         """Draw the map for a notebook: the picture, and what the zones hold."""
         from html import escape
 
+        from memshell.pictures.machine import machine as drawn
+        from memshell.pictures.svg import svg
         from memshell.views.memory_map import totals
-        from memshell.views.svg import svg
 
-        return f"{svg(self.mm)}<pre>{escape(chr(10).join(totals(self.mm)))}</pre>"
+        return f"{svg(drawn(self.mm))}<pre>{escape(chr(10).join(totals(self.mm)))}</pre>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return the text and the picture: a notebook takes what it can draw."""

@@ -26,7 +26,7 @@ LAYERS = [
         "policy",
     },  # the model; its parts name each other's records
     {"vmlinux", "machine", "views"},
-    {"capture", "experiment"},
+    {"capture", "experiment", "pictures"},
     {"result", "options", "paths", "hookspecs"},
     {"shell"},
     {"plugins"},

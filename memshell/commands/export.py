@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import CommandError
+from memshell.commands.session import outcome
+from memshell.errors import CommandError, UsageError
 from memshell.shell.registry import arg, command
-from memshell.shell.types import FILE, choice
+from memshell.shell.types import BLOCKS, FILE, INT, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from memshell.machine import Machine, Step
     from memshell.mm.state import Mm
+    from memshell.pictures.canvas import Picture
     from memshell.shell.shell import Shell
 
 KINDS = {
     "sysroot": "a tree of /sys and /proc, for lsmem --sysroot and other tools",
-    "svg": "the map as a picture",
+    "svg": "a picture; a file that ends in .png is one of pixels",
     "html": "the map and the tables as a page",
     "json": "the state as one JSON document",
 }
+PICTURES = {
+    "machine": "every memory block, and in it what its pages are",
+    "block": "a block, and where its struct pages are: block, pageblock, page, struct page",
+    "sections": "the sections of blocks and their subsections",
+    "zones": "what each zone spans, and the holes in it",
+    "tables": "the page tables that map the memmap of blocks",
+    "change": "two steps side by side",
+    "steps": "all steps as a strip",
+}
+MOST_BLOCKS = 8  # in one picture
+THEMES = {"light": "dark on white, for paper", "dark": "light on black"}
 
 
 @command(
     "session",
-    arg("kind", choice("kind", KINDS), "what to write"),
+    arg("kind", replace(choice("kind", KINDS), name="KIND"), "what to write: sysroot, svg, html or json"),
     arg("out", FILE, "the file, or the folder of the tree"),
+    arg("show=", choice("picture", PICTURES), "what a picture shows", default="machine"),
+    arg("blocks=", BLOCKS, "the blocks of a picture of blocks, sections or tables; the last one without it"),
+    arg("step=", INT, "the state after this step, for a picture; the present one without it"),
+    arg("since=", INT, "the other step of show=change; the one before without it"),
+    arg("theme=", choice("theme", THEMES), "the colours of a picture", default="light"),
     arg("--force", None, "write over what is there"),
     examples="""
 > use x86_64 ram=2G
@@ -37,18 +57,114 @@ guest: 110 files
 online
 > export svg guest.svg
 guest.svg: <...> bytes
+> add 256M
+256M at <...>
+memmap <...>
+> online last movable
+memory33 <...>
+> export svg block.svg show=block blocks=33 theme=dark
+block.svg: <...> bytes
+> export svg change.svg show=change
+change.svg: <...> bytes
+> export svg block.jpg show=block
+block.jpg: a picture ends in .svg or .png
 """,
 )
 def export(shell: Shell, args: Namespace) -> str:
     """Write the machine for other tools and for documents."""
-    mm = shell.need_machine().mm
-    out = Path(args.out)
+    machine, out = shell.need_machine(), Path(args.out)
     try:
-        return _tree(mm, out, force=args.force) if args.kind == "sysroot" else _file(mm, args.kind, out, args.force)
+        if args.kind == "sysroot":
+            return _tree(machine.mm, out, force=args.force)
+        if args.kind == "svg":
+            return write_picture(draw(machine, args), out, force=args.force)
+        return _file(machine.mm, args.kind, out, args.force)
     except FileExistsError as error:
         raise CommandError(f"{args.out} exists", hint="--force writes over it") from error
     except OSError as error:
         raise CommandError(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def draw(machine: Machine, args: Namespace) -> Picture:
+    """Return the picture that the arguments ask for.  Raises `UsageError` for a step or blocks that cannot be."""
+    step = _step(machine, args.step, machine.step.n)
+    mm, theme = step.mm, args.theme
+    if args.show in {"block", "sections", "tables"}:
+        return _of_blocks(mm, args.show, _blocks(mm, args.blocks), theme)
+    if args.blocks is not None:
+        raise UsageError(f"show={args.show} shows all blocks", hint="blocks= is for show=block, sections or tables")
+    if args.show == "zones":
+        from memshell.pictures.zones import zones
+
+        return zones(mm, theme)
+    if args.show == "steps":
+        from memshell.pictures.steps import Shown, steps
+
+        return steps([Shown(s.n, s.command, outcome(s), s.mm) for s in machine.steps[: step.n + 1]], theme)
+    from memshell.pictures.machine import change
+    from memshell.pictures.machine import machine as whole
+
+    if args.show == "machine":
+        return whole(mm, theme)
+    before = _step(machine, args.since, max(step.n - 1, 0))
+    return change(_named(before), _named(step), theme)
+
+
+def _named(step: Step) -> tuple[str, Mm]:
+    ended = "" if outcome(step) == "ok" else f" -> {outcome(step)}"
+    command = step.command if len(step.command) <= 40 else step.command[:39] + "…"
+    return f"step {step.n}: {command}{ended}", step.mm
+
+
+def _step(machine: Machine, wanted: int | None, otherwise: int) -> Step:
+    n = otherwise if wanted is None else wanted
+    if not 0 <= n < len(machine.steps):
+        raise UsageError(f"there is no step {n}", hint=f"steps are 0 to {len(machine.steps) - 1}")
+    return machine.steps[n]
+
+
+def _blocks(mm: Mm, wanted: list[int] | None) -> list[int]:
+    missing = [number for number in wanted or () if number not in mm.blocks]
+    if missing:
+        raise UsageError(f"there is no memory{missing[0]} at that step")
+    if not mm.blocks:
+        raise CommandError("there are no memory blocks")
+    return wanted if wanted is not None else [mm.blocks.last()]
+
+
+def _of_blocks(mm: Mm, what: str, numbers: list[int], theme: str) -> Picture:
+    if what == "sections":
+        from memshell.pictures.sections import sections
+
+        return sections(mm, numbers, theme)
+    if what == "tables":
+        from memshell.pictures.tables import tables
+
+        return tables(mm, numbers, theme)
+    from memshell.pictures.block import block, blocks
+
+    if len(numbers) > MOST_BLOCKS:
+        raise UsageError(f"{len(numbers)} blocks are too many for a picture", hint=f"{MOST_BLOCKS} at most")
+    if len(numbers) == 1:
+        return block(mm, numbers[0], theme)
+    return blocks([(f"memory{number}", mm, number) for number in numbers], theme)
+
+
+def write_picture(picture: Picture, out: Path, *, force: bool) -> str:
+    """Write a picture in the form that the file's ending says; return what was written."""
+    ending = out.suffix.lower()
+    if ending == ".svg":
+        from memshell.pictures.svg import svg
+
+        return _write(svg(picture), out, force=force)
+    if ending != ".png":
+        raise UsageError(f"{out}: a picture ends in .svg or .png")
+    if out.exists() and not force:
+        raise FileExistsError(out)
+    from memshell.pictures.png import write_png
+
+    write_png(picture, out)
+    return f"{out}: {out.stat().st_size} bytes"
 
 
 def _tree(mm: Mm, out: Path, *, force: bool) -> str:
@@ -72,16 +188,13 @@ def _tree(mm: Mm, out: Path, *, force: bool) -> str:
 
 
 def _file(mm: Mm, kind: str, out: Path, force: bool) -> str:
-    text = {"svg": _svg, "html": _html, "json": _json}[kind](mm)
+    return _write({"html": _html, "json": _json}[kind](mm), out, force=force)
+
+
+def _write(text: str, out: Path, *, force: bool) -> str:
     with out.open("w" if force else "x", encoding="utf-8") as file:
         file.write(text)
     return f"{out}: {len(text.encode())} bytes"
-
-
-def _svg(mm: Mm) -> str:
-    from memshell.views.svg import svg
-
-    return svg(mm)
 
 
 def state(mm: Mm) -> dict[str, Any]:
@@ -117,6 +230,8 @@ def _json(mm: Mm) -> str:
 def _html(mm: Mm) -> str:
     from html import escape
 
+    from memshell.pictures.machine import machine
+    from memshell.pictures.svg import svg
     from memshell.views.lsmem import DEFAULT_COLUMNS, rows, summary
     from memshell.views.proc import iomem, meminfo, zoneinfo
 
@@ -125,7 +240,7 @@ def _html(mm: Mm) -> str:
     texts = "".join(f"<h2>{name}</h2><pre>{escape(view(mm))}</pre>\n" for name, view in views.items())
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>memshell</title></head><body>\n'
-        f"{_svg(mm)}<h2>lsmem</h2>\n{table}<pre>{escape(summary(mm))}</pre>\n{texts}</body></html>\n"
+        f"{svg(machine(mm))}<h2>lsmem</h2>\n{table}<pre>{escape(summary(mm))}</pre>\n{texts}</body></html>\n"
     )
 
 

@@ -13,15 +13,18 @@ from memshell.paths import find_scenario
 if TYPE_CHECKING:
     import argparse
 
+KEYS = ("show", "blocks", "step", "since", "theme")  # of the command, which the mode hands on
+
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
     """Play, then do what the command ``export`` does."""
     parser = mode_parser("export", "play scenarios, or what stands on standard input, and write the machine")
     parser.add_argument("kind", metavar="sysroot|svg|html|json|script")
     parser.add_argument("out", metavar="OUT")
-    parser.add_argument("files", nargs="*", metavar="FILE")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="scenarios; and key=value as export takes it")
     parser.add_argument("--force", action="store_true", help="write over what is there")
-    args = parser.parse_args(rest, namespace=args)
+    keys = [word for word in rest if word.partition("=")[0] in KEYS and "=" in word]
+    args = parser.parse_args([word for word in rest if word not in keys], namespace=args)
     if args.kind == "script":
         return _script(args)
     player = make_player(args)
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
             player.play_file(find_scenario(name))
         if not args.files:
             player.play_text(sys.stdin.read(), "<stdin>")
-        sys.stdout.write(player.command(["export", args.kind, args.out, *["--force"] * args.force]))
+        sys.stdout.write(player.command(["export", args.kind, args.out, *keys, *["--force"] * args.force]))
     except MemshellError as failure:
         return tell(failure, debug=args.debug)
     return 0

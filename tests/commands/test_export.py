@@ -1,8 +1,10 @@
 """export: what it writes is read by the real tools."""
 
+import io
 import json
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from xml.etree.ElementTree import fromstring
 
@@ -54,8 +56,8 @@ def test_the_picture_shows_every_block(tmp_path):
     titles = [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
     blocks = shell.player.shell.machine.mm.blocks
     assert len(titles) == len(blocks)
-    assert "memory32: online, node 1" in titles
-    assert "memory40: offline, node 0" in titles
+    assert "memory32: online, node 1, 128M free" in titles
+    assert "memory40: offline, node 0, 128M offline" in titles
 
 
 def test_the_page_is_whole(tmp_path):
@@ -64,7 +66,7 @@ def test_the_page_is_whole(tmp_path):
 
     class Parser(HTMLParser):
         def handle_starttag(self, tag, attrs):
-            if tag not in {"meta", "rect"}:
+            if tag != "meta":
                 opened.append(tag)
 
         def handle_endtag(self, tag):
@@ -95,3 +97,41 @@ def test_nothing_is_written_over_without_being_asked(tmp_path):
     shell.type(f"export sysroot {tmp_path}/root --force")
     assert (tmp_path / "root" / "mine").exists()
     assert (tmp_path / "a.svg").read_text() == "mine"
+
+
+def test_the_ending_says_the_form(tmp_path):
+    pytest.importorskip("matplotlib", reason="a PNG is drawn by matplotlib")
+    shell = session(["use x86_64 ram=2G", f"export svg {tmp_path}/m.png"])
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    assert shell.type(f"export svg {tmp_path}/m.gif") == [f"{tmp_path}/m.gif: a picture ends in .svg or .png"]
+
+
+def test_without_matplotlib_a_png_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said = session(["use x86_64 ram=2G"]).type(f"export svg {tmp_path}/m.png")
+    assert said[0].startswith("a PNG is drawn by matplotlib, which is not installed; pip install 'memshell-mm[plot]'")
+    assert len(said) == 1
+    assert not (tmp_path / "m.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("show=blok", "show='blok' is no picture; did you mean block?"),
+        ("step=9", "there is no step 9; steps are 0 to 3"),
+        ("show=block blocks=40 step=0", "there is no memory40 at that step"),
+        ("show=zones blocks=3", "show=zones shows all blocks; blocks= is for show=block, sections or tables"),
+        ("show=block blocks=all", "26 blocks are too many for a picture; 8 at most"),
+    ],
+)
+def test_what_a_picture_cannot_show_is_one_line_and_no_file(words, said, tmp_path):
+    assert session(MACHINES["x86_64"]).type(f"export svg {tmp_path}/a.svg {words}") == [said]
+    assert not (tmp_path / "a.svg").exists()
+
+
+def test_the_mode_takes_what_the_command_takes(tmp_path, capsys, monkeypatch):
+    from memshell.__main__ import main
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO("use x86_64 ram=2G\nadd 256M\nonline all movable\n"))
+    assert main(["export", "svg", f"{tmp_path}/b.svg", "show=block", "blocks=32", "theme=dark"]) == 0
+    assert "memory32: one memory block, 128M, online" in (tmp_path / "b.svg").read_text()
