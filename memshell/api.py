@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from memshell import machine
+from memshell.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,10 +96,21 @@ class Machine(machine.Machine):
             self._adopt()
 
     def data(self, view: str) -> Any:
-        """Return what a view shows as JSON data: ``machine.data("zoneinfo")``, ``machine.data("lsmem")``."""
+        """Return what a view shows as JSON data: ``machine.data("zoneinfo")``, ``machine.data("compare buddy -- add 1G")``.
+
+        Raises `UsageError` for a command that shows a message and no data.
+        """
         import json
 
-        return json.loads(self.run(f"{view} -F json"))
+        output = self.session.shell.output
+        form, output.form = output.form, "json"
+        try:
+            text = self.run(view)
+        finally:
+            output.form = form
+        if not text:
+            raise UsageError(f"{view} shows no data", hint="run() gives what it says")
+        return json.loads(text)
 
     # --- the state ---
 

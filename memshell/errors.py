@@ -35,9 +35,13 @@ class MemshellError(Exception):
         self.errno = errno
         self.hint = hint
 
+    @property
+    def said(self) -> str:
+        """The line without the next step."""
+        return self.message if self.errno is None else f"{self.message} ({self.errno})"
+
     def __str__(self) -> str:
-        text = self.message if self.errno is None else f"{self.message} ({self.errno})"
-        return text if self.hint is None else f"{text}; {self.hint}"
+        return self.said if self.hint is None else f"{self.said}; {self.hint}"
 
     @property
     def errno_number(self) -> int:
@@ -52,10 +56,11 @@ class KernelError(MemshellError):
         super().__init__(message, errno=errno, hint=hint)
         self.where = where
 
-    def __str__(self) -> str:
+    @property
+    def said(self) -> str:
+        """The line without the next step."""
         by = f" from {self.where}" if self.where else ""
-        text = f"{self.message} ({self.errno}{by})"
-        return text if self.hint is None else f"{text}; {self.hint}"
+        return f"{self.message} ({self.errno}{by})"
 
 
 class OutOfMemory(KernelError):

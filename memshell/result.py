@@ -51,6 +51,7 @@ class Result:
     rows: Sequence[Mapping[str, Any]] | None = None
     columns: tuple[Column, ...] = ()
     data: Any = None
+    header: str = ""
     footer: str = ""
 
 
@@ -107,7 +108,7 @@ def render(
         return _markdown(columns, rows)
     if vertical:
         return _vertical(columns, rows)
-    return _table(columns, rows, width) + _ended(result.footer)
+    return _ended(result.header) + _table(columns, rows, width) + _ended(result.footer)
 
 
 def _rows_of(result: Result) -> list[dict[str, Any]]:

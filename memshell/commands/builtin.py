@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memshell.commands import (
     checkup,
+    compare,
     device,
     experiment,
     export,
@@ -29,6 +30,7 @@ MODULES = (
     show,
     image,
     experiment,
+    compare,
     series,
     session,
     truth,

@@ -1,4 +1,4 @@
-"""The commands for the series of 2017 to 2019: ``mutate``, ``explore``, ``compare``, ``touch``, ``put``."""
+"""The commands for the series of 2017 to 2019: ``mutate``, ``explore``, ``touch``, ``put``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memshell.errors import UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
-from memshell.shell.types import COUNT, FILE, PFN, SCENARIO, SIZE, TEXT
+from memshell.shell.types import COUNT, PFN, SCENARIO, SIZE
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -115,101 +115,6 @@ def explore(shell: Shell, args: Namespace) -> Result:
     return Result(
         rows=rows, columns=columns, footer=f"{tally}: {len(rows) or 'no'} fault{'s' if len(rows) != 1 else ''}"
     )
-
-
-@command(
-    "what if",
-    arg(
-        "kernels",
-        TEXT,
-        "PROFILE, POLICY, PROFILE:POLICY or ARCH, each with options: 'powerpc,ram=16G,rfc-2018'",
-        nargs="+",
-    ),
-    arg("file=", FILE, "a scenario instead of commands; its `use` lines are left out"),
-    needs_machine=False,
-    tail=True,
-    examples="""
-> compare buddy memmap_on_memory rfc-2018 -- add 1G; online offline movable
-KERNEL           EXISTING INSIDE WASTED LARGEST 1G VISITS TABLES LEFT OUTCOME
-buddy                 16M      0      0      1G  1      0      0      ok
-memmap_on_memory        0    16M      0    126M  0      0      1      ok
-rfc-2018                0    16M      0   1008M  0 262145      0      ok
-""",
-)
-def compare(shell: Shell, args: Namespace) -> Result:
-    """Play the same commands on several kernels, policies or architectures, and compare what they cost.
-
-    EXISTING and INSIDE are the memmap taken from memory that was there and from the range; WASTED is padding;
-    LARGEST is the longest run of free added memory, 1G how many aligned 1 GiB runs are free, VISITS the
-    struct pages that the online code of the series looks at beyond initialising them, TABLES the new
-    page-table pages, LEFT what is not free again when all is removed.
-    """
-    from memshell.experiment.compare import played, row
-
-    text = _commands_of(args)
-    rows = [row(kernel, played(shell.player.fresh(), f"{_use(shell, kernel)}\n{text}")) for kernel in args.kernels]
-    shown = [
-        {**r, **{name: _size(r[name]) for name in ("existing", "inside", "wasted", "largest", "left")}} for r in rows
-    ]
-    return Result(rows=shown, columns=COMPARED, data=rows)
-
-
-COMPARED = (
-    Column("KERNEL"),
-    Column("EXISTING", right=True),
-    Column("INSIDE", right=True),
-    Column("WASTED", right=True),
-    Column("LARGEST", right=True),
-    Column("1G", right=True, key="gigantic"),
-    Column("VISITS", right=True),
-    Column("TABLES", right=True),
-    Column("LEFT", right=True),
-    Column("OUTCOME"),
-)
-
-
-def _size(value: int | None) -> str:
-    from memshell.mm.pfn import format_size
-
-    return "" if value is None else format_size(value)
-
-
-def _commands_of(args: Namespace) -> str:
-    if args.file:
-        from pathlib import Path
-
-        try:
-            lines = Path(args.file).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {args.file}: {error}") from error
-        return "\n".join(line for line in lines if not line.startswith("use "))
-    if not args.tail:
-        raise UsageError("compare what?", hint="compare v6.1 v6.12 -- add 1G; online offline movable")
-    return str(args.tail).replace(";", "\n")
-
-
-def _use(shell: Shell, kernel: str) -> str:
-    """Return the ``use`` line of one kernel.
-
-    Its words are joined by colons or commas; each is a profile, a policy, an architecture or key=value.
-    """
-    from memshell.profiles import is_profile
-
-    arch, options = "x86_64", []
-    for word in kernel.replace(":", ",").split(","):
-        if word in shell.plugins.arches():
-            arch = word
-        elif is_profile(word):
-            options.append(f"profile={word}")
-        elif word in shell.plugins.policies():
-            options.append(f"policy={word}")
-        elif "=" in word:
-            options.append(word)
-        else:
-            raise UsageError(
-                f"{word!r} is no profile, policy or architecture", hint="such as v6.12:memmap_on_memory, rfc-2018"
-            )
-    return " ".join(["use", arch, *options])
 
 
 @command(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from memshell.errors import UsageError
-from memshell.experiment.series import crash
 from memshell.experiment.series import numbers as series_numbers
 from memshell.machine import Step
 from memshell.mm.page import Owner
@@ -14,24 +12,7 @@ from memshell.mm.pfn import align_down, align_up
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
 
-if TYPE_CHECKING:
-    from memshell.shell.shell import Player
-
 GIGANTIC = 1 << 30
-
-
-def played(player: Player, text: str) -> Sequence[Step]:
-    """Play *text*, which starts a machine, whatever fails in it; return the machine's steps.
-
-    Raises what was typed wrong, and what kept the machine from starting.
-    """
-    player.play_text(text, "compare")
-    for failure in player.failures:
-        if isinstance(failure.__cause__, UsageError):
-            raise failure
-    if player.shell.machine is None:
-        raise player.failures[0] if player.failures else UsageError("no machine was started")
-    return player.shell.machine.steps
 
 
 def memmap_bytes(mm: Mm, owner: str) -> int:
@@ -50,11 +31,11 @@ def wasted_bytes(mm: Mm) -> int:
     )
 
 
-def free_runs(mm: Mm) -> RangeMap[bool]:
-    """Return the free pages of memory that was added, as runs."""
+def free_runs(mm: Mm, before: Mm | None = None) -> RangeMap[bool]:
+    """Return the free pages of blocks that were added, as runs; with *before*, since that state."""
     runs: RangeMap[bool] = RangeMap()
     for block in mm.blocks.values():
-        if not block.early:
+        if not (block.early if before is None else block.id in before.blocks):
             for start, end, page in mm.pages.items(block.id * mm.block_pages, (block.id + 1) * mm.block_pages):
                 if page.owner is Owner.FREE:
                     runs.set(start, end, value=True)
@@ -68,28 +49,30 @@ def gigantic_runs(mm: Mm, runs: RangeMap[bool]) -> int:
 
 
 def table_pages(mm: Mm) -> int:
-    """Return the page-table pages that were not there at boot."""
+    """Return the page-table pages that came after boot."""
     return len({table.pfn for table in mm.tables.values() if table.owner in ("buddy", "fragment")})
 
 
 def row(name: str, steps: Sequence[Step]) -> dict[str, Any]:
-    """Return what *steps* cost: peaks over the steps, and what is left after the last."""
+    """Return what *steps* cost beyond the state of the first: peaks over the steps, and what is left after the last."""
     states = [step.mm for step in steps]
-    boot, last = states[0], states[-1]
-    runs = [free_runs(mm) for mm in states]
-    died = crash(steps)
+    first, last = states[0], states[-1]
+    runs = [free_runs(mm, first) for mm in states]
     shift = last.arch.page_shift
+
+    def grown(count: Callable[[Mm], int]) -> int:
+        return max(map(count, states)) - count(first)
+
     return {
         "kernel": name,
-        "existing": max(memmap_bytes(mm, "buddy") for mm in states),
-        "inside": max(memmap_bytes(mm, "altmap") for mm in states),
-        "wasted": max(wasted_bytes(mm) for mm in states),
+        "existing": grown(lambda mm: memmap_bytes(mm, "buddy")),
+        "inside": grown(lambda mm: memmap_bytes(mm, "altmap")),
+        "wasted": grown(wasted_bytes),
         "largest": max((end - start for run in runs for start, end, _ in run.items()), default=0) << shift,
         "gigantic": max(gigantic_runs(mm, run) for mm, run in zip(states, runs, strict=True)),
-        "visits": series_numbers(steps)["visits"],
-        "tables": max(map(table_pages, states)),
-        "left": (free_bytes(boot) - free_bytes(last)) if not last.blocks.keys() - boot.blocks.keys() else None,
-        "outcome": died["function"] if last.crashed else next((s.error.errno for s in steps if s.error), None) or "ok",
+        "visits": series_numbers(steps[1:])["visits"],
+        "tables": grown(table_pages),
+        "left": (free_bytes(first) - free_bytes(last)) if not last.blocks.keys() - first.blocks.keys() else None,
     }
 
 

@@ -117,6 +117,7 @@ class Player:
     subtest: Callable[[Subtest, Player], None] | None = None
     hand_over: Callable[[], AbstractContextManager[None]] = nullcontext  # around other programs
     journal: Callable[[str], None] = _no_journal
+    announces: bool = True  # the plugins' observers see what happens: not where it is only tried
     failures: list[StepFailed] = field(default_factory=list)
     count: int = 0
     shell: Shell = field(init=False)
@@ -136,7 +137,13 @@ class Player:
     def fresh(self, observe: Callable[[Played], None] | None = None) -> Player:
         """Return a player on a shell of its own that shows nothing and goes on after failures."""
         output = Output(StringIO(), StringIO())
-        return Player(self.shell.loader, output, keep_going=True, observe=observe, echo=False, capture=True)
+        player = Player(lambda: self.shell.plugins, output, keep_going=True, observe=observe, echo=False, capture=True)
+        player.announces = False
+        return player
+
+    def forget_failures(self) -> None:
+        """Begin to collect failures anew."""
+        self.failures.clear()
 
     def play_text(self, text: str, file: str, *, first_line: int = 1, parent: Where | None = None) -> None:
         """Play the statements of *text*."""
@@ -177,7 +184,8 @@ class Player:
             if self.observe is not None:
                 self.observe(current)
         for step in current.steps:
-            self.shell.announce(step)
+            if self.announces:
+                self.shell.announce(step)
             self._complaints(step)
         if current.steps:
             self._show_watches()

@@ -60,6 +60,9 @@ class Player(Protocol):
     def play_file(self, path: str) -> None:
         """Play a scenario file.  Raises UsageError when it cannot be read."""
 
+    def forget_failures(self) -> None:
+        """Begin to collect failures anew."""
+
     def value_of(self, expression: str) -> str:
         """Return the value of an expression, as text."""
 
