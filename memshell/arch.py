@@ -264,6 +264,11 @@ class Arch(ABC):
         del profile
         return True
 
+    def has_virtio_mem(self, profile: Profile) -> bool:
+        """Whether the virtio-mem driver can be built for this architecture (drivers/virtio/Kconfig)."""
+        del profile
+        return False
+
     def supports_memmap_on_memory(self, vmemmap_size: int, profile: Profile) -> str | None:
         """arch_supports_memmap_on_memory(): None, or the reason against it. Generic: the memmap of a block is whole PMDs."""
         if vmemmap_size % (1 << self.pmd_shift) and profile.features.bug.force_asks_arch:

@@ -13,6 +13,7 @@ from memshell.commands import (
     image,
     machine,
     memory,
+    reboot,
     series,
     session,
     show,
@@ -23,6 +24,7 @@ from memshell.shell.registry import Command
 
 MODULES = (
     machine,
+    reboot,
     hotplug,
     device,
     memory,

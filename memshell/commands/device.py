@@ -201,6 +201,7 @@ def _device_state(mm: Mm, device: DevDax) -> str:
     arg("size", SIZE, "its requested-size: what it shall have plugged, 0 for nothing"),
     arg("at=", ADDRESS, "where its region begins; without it where the next DIMM would go"),
     arg("region=", SIZE, "how large it can become, 4G unless said"),
+    arg("block_size=", SIZE, "the device's own blocks: a power of two from 1M, 2M unless said"),
     arg("node=", ADDING_NODE, "the NUMA node, 0 unless said"),
     name="virtio-mem",
     examples="""
@@ -215,35 +216,48 @@ plugged 0 of 0, region 0x100000000-0x1ffffffff; free -65023 pages
 """,
 )
 def virtio_mem(shell: Shell, args: Namespace) -> str:
-    """Ask the virtio-mem device for another size: it plugs or unplugs subblocks towards it.
+    """Ask the virtio-mem device for another size: its driver plugs or unplugs towards it.
 
-    The device comes with the first request, the only one that takes at=, region= and node=.  What it cannot unplug stays.
-    Modelled is the mode with memory blocks of several subblocks, which is the driver's choice where a
-    block is larger than a subblock. It was recorded on x86_64 with v6.12; where a kernel has no such driver,
-    as on powerpc, nothing refuses it here.
+    The device comes with the first request, the only one that takes at=, region=, block_size= and node=.  Where a
+    memory block holds several of its subblocks (a pageblock, or a larger device block) it grows and shrinks by them;
+    else by big blocks of one or more memory blocks, which come and go as a whole (v5.11).
 
-    Errors: EINVAL for a size that is not whole subblocks or above the region, ENOMEM when an add fails,
-    EBUSY when pages in use keep it from shrinking.
+    What it cannot unplug stays; the same request again tries once more. Until it is online, the driver adds no more than
+    1G (two blocks at least), and goes on when half of that is. ``reboot`` keeps the requested size, with all of it unplugged
+    first.
+
+    Errors: EINVAL for a size that is not whole device blocks or above the region, EBUSY where something is in the
+    region, or when pages in use keep it from shrinking, ENOMEM when an add fails: what was added before stays.
     """
     from memshell.drivers.callers import Request, caller
-    from memshell.drivers.virtio.virtio_mem import device_of, own_blocks, plugged_pages
+    from memshell.drivers.virtio.virtio_mem.device import DEFAULT_BLOCK_SIZE
     from memshell.mm.page_alloc.allocation import nr_free_pages
-    from memshell.mm.pfn import format_size
 
     with shell.change() as mm:
         free = nr_free_pages(mm)
         if mm.virtio_mem is None:
             region = REGION if args.region is None else args.region
+            block_size = DEFAULT_BLOCK_SIZE if args.block_size is None else args.block_size
             place = free_place(mm, region) if args.at is None else args.at
-            caller(mm, "virtio-mem").resizes(mm, Request(args.node or 0, place, region), args.size)
-        elif (args.at, args.region, args.node) != (None, None, None):
+            request = Request(args.node or 0, place, region, block_size=block_size)
+            caller(mm, "virtio-mem").resizes(mm, request, args.size)
+        elif (args.at, args.region, args.node, args.block_size) != (None,) * 4:
             raise UsageError("the virtio-mem device is there already", hint="only its size can change: virtio-mem SIZE")
         else:
             caller(mm, "virtio-mem").resizes(mm, None, args.size)
-        device = device_of(mm)
-        plugged = format_size(plugged_pages(mm) << mm.arch.page_shift)
-        text = f"plugged {plugged} of {format_size(args.size)}"
-        text += f", region {device.start:#x}-{device.start + device.size - 1:#x}"
-        blocks = named_states(mm, own_blocks(mm))
-        text += f": {blocks}" if blocks else ""
-        return f"{text}; free {nr_free_pages(mm) - free:+} pages"
+        return f"{_plugged(mm)}; free {nr_free_pages(mm) - free:+} pages"
+
+
+def _plugged(mm: Mm) -> str:
+    from memshell.drivers.virtio.virtio_mem.device import device_of, own_blocks, plugged_pages
+    from memshell.drivers.virtio.virtio_mem.work import waits_for
+    from memshell.mm.pfn import format_size
+
+    device = device_of(mm)
+    plugged = format_size(plugged_pages(mm) << mm.arch.page_shift)
+    text = f"plugged {plugged} of {format_size(device.requested)}"
+    text += f", region {device.start:#x}-{device.start + device.size - 1:#x}"
+    blocks = named_states(mm, own_blocks(mm))
+    text += f": {blocks}" if blocks else ""
+    waits = waits_for(mm)
+    return f"{text}\n{waits}" if waits else text

@@ -18,7 +18,9 @@ from memshell.drivers.dax.bus import bound_driver, dax_memmap_on_memory, find_de
 from memshell.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
 from memshell.drivers.hv.hv_balloon import hot_add_req, next_place
 from memshell.drivers.nvdimm.namespace import unbind_dax
-from memshell.drivers.virtio import virtio_mem
+from memshell.drivers.virtio.virtio_mem.device import refuse_device, refuse_size
+from memshell.drivers.virtio.virtio_mem.probe import virtio_mem_init_hotplug
+from memshell.drivers.virtio.virtio_mem.work import request as request_size
 from memshell.drivers.xen.balloon import reserve_additional_memory
 from memshell.errors import KernelError, UsageError
 from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
@@ -41,7 +43,7 @@ class Request:
     """What a caller is asked to add: [start, +size) bytes on node *nid*.
 
     *flags* are the MHP_* of a module that calls add_memory() itself, or the wish of a dax device; *name* is the resource's
-    in iomem, where the caller has a choice.
+    in iomem, where the caller has a choice; *block_size* is the device's own, in bytes, where it has one.
     """
 
     nid: int
@@ -49,6 +51,7 @@ class Request:
     size: int
     flags: int = 0
     name: str = ""
+    block_size: int = 0
 
 
 class Device(NamedTuple):
@@ -182,9 +185,10 @@ def _remove_kmem(mm: Mm, start: int, size: int) -> None:
 def _virtio_mem(mm: Mm, request: Request | None, size: int) -> None:
     """The virtio-mem driver: the device appears with the first request."""
     if mm.virtio_mem is None and request is not None:
-        virtio_mem.refuse_size(mm, size, request.size)
-        virtio_mem.probe(mm, request.nid, request.start, request.size)
-    virtio_mem.request(mm, size)
+        refuse_device(mm, request.start, request.size, request.block_size)
+        refuse_size(size, request.size, request.block_size)
+        virtio_mem_init_hotplug(mm, request.nid, request.start, request.size, request.block_size)
+    request_size(mm, size)
 
 
 def _hv_balloon(mm: Mm, request: Request) -> None:

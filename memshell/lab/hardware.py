@@ -27,6 +27,7 @@ class Hardware:
     virtio_mem: int = 0  # the region of a virtio-mem device, 0 for none
     virtio_at: int = 0
     virtio_node: int = 0
+    virtio_block: int = 2 * MiB  # the device's own blocks
 
     @property
     def maxmem(self) -> int:
@@ -89,6 +90,7 @@ class Board:
             return []
         backend = f"memory-backend-ram,id=mvirtio,size={hardware.virtio_mem}"
         device = f"virtio-mem-pci,id=virtio,memdev=mvirtio,requested-size=0,memaddr={hardware.virtio_at}"
+        device += f",block-size={hardware.virtio_block}"
         node = f",node={hardware.virtio_node}" if hardware.nodes > 1 else ""
         return ["-object", backend, "-device", device + node]
 

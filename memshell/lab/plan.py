@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.commands.device import REGION
 from memshell.commands.hotplug import exact_range, free_place, left_to_do, named_addresses
+from memshell.drivers.virtio.virtio_mem.device import DEFAULT_BLOCK_SIZE
 from memshell.errors import CommandError, KernelCrash, KernelError
 from memshell.lab.hardware import MOST_SLOTS, Hardware
 from memshell.mm.params import PARAMETERS, boot_words
@@ -345,7 +346,10 @@ def _virtio_mem(planner: Planner, args: Namespace) -> Ops:
     if mm.virtio_mem is None:
         region = REGION if args.region is None else args.region
         at = free_place(mm, region) if args.at is None else args.at
-        boot.hardware = replace(boot.hardware, virtio_mem=region, virtio_at=at, virtio_node=args.node or 0)
+        block = DEFAULT_BLOCK_SIZE if args.block_size is None else args.block_size
+        boot.hardware = replace(
+            boot.hardware, virtio_mem=region, virtio_at=at, virtio_node=args.node or 0, virtio_block=block
+        )
     return [{"op": "virtio_mem_request", "size": args.size}]
 
 

@@ -193,6 +193,27 @@ class Memremap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VirtioMem:
+    """``virtio_mem.*``: the virtio-mem driver. Which architectures have it stands with them."""
+
+    exists: bool = feature("the driver is there, on x86_64 (v5.8)", False, {"v5.8": True})
+    big_blocks: bool = feature(
+        "big-block mode, for device blocks larger than memory blocks (v5.11)", False, {"v5.11": True}
+    )
+    by_zone: bool = feature("blocks of ZONE_MOVABLE and of kernel zones are told apart (v5.14)", False, {"v5.14": True})
+    subblock_is_pageblock: bool = feature(
+        "a subblock is a pageblock at least; before, the largest order (commit 6e263fff1de4, v5.19)",
+        False,
+        {"v5.19": True},
+    )
+    retries_removal: bool = feature(
+        "blocks without any plugged part whose removal failed are tried again (v6.6)", False, {"v6.6": True}
+    )
+    arm64: bool = feature("arm64 has the driver (v5.17)", False, {"v5.17": True})
+    s390: bool = feature("s390 has the driver (v6.13)", False, {"v6.13": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vmstat:
     """``vmstat.*``: counters."""
 
@@ -295,6 +316,7 @@ class Features(Named):
     hugetlb: Hugetlb
     hv_balloon: HvBalloon
     memremap: Memremap
+    virtio_mem: VirtioMem
     vmstat: Vmstat
     config: Config
     x86: X86

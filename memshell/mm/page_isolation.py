@@ -53,9 +53,10 @@ def set_migratetype_isolate(mm: Mm, pfn: int) -> None:
     "simplified",
     "an allocation never reaches over the range's edge here",
 )
-def isolate_single_pageblock(mm: Mm, pfn: int) -> None:
-    """Isolate the first or the last pageblock of a range."""
-    set_migratetype_isolate(mm, pfn)
+def isolate_single_pageblock(mm: Mm, pfn: int, *, skip_isolation: bool = False) -> None:
+    """Isolate the first or the last pageblock of a range; of a range that has but one, the first call was enough."""
+    if not skip_isolation:
+        set_migratetype_isolate(mm, pfn)
 
 
 @mirrors(
@@ -89,7 +90,7 @@ def _isolate_one_by_one(mm: Mm, start_pfn: int, end_pfn: int) -> None:
     last = end_pfn - size
     isolate_single_pageblock(mm, start_pfn)
     try:
-        isolate_single_pageblock(mm, last)
+        isolate_single_pageblock(mm, last, skip_isolation=last == start_pfn)
     except KernelError:
         unset_migratetype_isolate(mm, start_pfn)
         raise

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from memshell.arch import Arch
     from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.drivers.callers import Device
-    from memshell.drivers.virtio.virtio_mem import VirtioMem
+    from memshell.drivers.virtio.virtio_mem.device import VirtioMem
     from memshell.mm.features import Features
     from memshell.mm.hugetlb.folio import Hstate
     from memshell.mm.memremap import Pagemap
@@ -155,6 +155,7 @@ class Mm:
     plugged: RangeMap[bool] = field(default_factory=RangeMap)  # pfns that the virtio-mem device has plugged
     online_page_callback: Callable[[Mm, int, int, ZoneKey], None] | None = None  # set_online_page_callback()
     memory_notifier: Callable[[Mm, str, int, int], None] | None = None  # a driver's register_memory_notifier()
+    work: tuple[Callable[[Mm], None], ...] = ()  # what drivers have put off, see kernel/workqueue.py
     pagemaps: dict[int, Pagemap] = field(default_factory=dict)  # device memory with struct pages, by its start in bytes
     failed_dimms: tuple[
         tuple[int, int, int], ...

@@ -178,8 +178,8 @@ def _virtio_mem(bench: Bench, mm: Mm, op: dict[str, Any], what: str) -> Typed:
     place = _option(device, "memaddr") or (None if bench.region is None else f"{bench.region:#x}")
     memdev = _option(device, "memdev")
     backend = next((arg for arg in bench.qemu_args if memdev and _option(arg, "id") == memdev), "")
-    size = _option(backend, "size")
-    return Typed((words + (f" at={place}" if place else "") + (f" region={size}" if size else ""),))
+    keys = {"at": place, "region": _option(backend, "size"), "block_size": _option(device, "block-size")}
+    return Typed((" ".join([words, *(f"{key}={value}" for key, value in keys.items() if value)]),))
 
 
 def _option(argument: str, name: str) -> str | None:

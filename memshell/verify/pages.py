@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from memshell.drivers.virtio.virtio_mem import NEVER_ONLINE
+from memshell.drivers.virtio.virtio_mem.pages import NEVER_ONLINE
 from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import KPAGEFLAGS, KPF_DIRTY, KPF_RESERVED, Owner, Page
 from memshell.mm.state import Mm

@@ -229,6 +229,10 @@ class Arm64(Arch):
         """Make sure of the tables above a PMD entry of the vmemmap."""
         mmu.make_tables(mm, va, nid, "pmd", early=early)
 
+    def has_virtio_mem(self, profile: Profile) -> bool:
+        """Whether the kernel has the virtio-mem driver."""
+        return profile.features.virtio_mem.arm64
+
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Map the range, then add its sections."""
         mmu.add_memory(mm, nid, start, size, altmap, blocks=self.blocks)

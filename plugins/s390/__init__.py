@@ -188,6 +188,10 @@ class S390(Arch):
         del nid
         crst_tables(mm, va, early=early)
 
+    def has_virtio_mem(self, profile: Profile) -> bool:
+        """Whether the kernel has the virtio-mem driver."""
+        return profile.features.virtio_mem.s390
+
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Map the range, then add its sections; when these fail the mapping goes again.
 

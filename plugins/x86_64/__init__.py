@@ -195,6 +195,10 @@ class X86(Arch):
         ensure_table(mm, "p4d_pud", va, P4D, nid, early=early)
         ensure_table(mm, "pmd", va, PUD, nid, early=early)
 
+    def has_virtio_mem(self, profile: Profile) -> bool:
+        """Whether the kernel has the virtio-mem driver."""
+        return profile.features.virtio_mem.exists
+
     def arch_add_memory(self, mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
         """Map the range, then add its sections. An error of add_pages leaves mapping and sections (the kernel does)."""
         x86_arch_add_memory(mm, nid, start, size, altmap, gbpages=self.gbpages)

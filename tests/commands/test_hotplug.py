@@ -31,7 +31,7 @@ def test_add_goes_behind_boot_memory_above_4g(prompt):
         ("probe 0x100000000 1G mode=kmem node=9", "EINVAL"),
         ("virtio-mem 1M", "EINVAL"),
         ("virtio-mem 5G", "EINVAL"),
-        ("virtio-mem 1G at=0", "EEXIST"),
+        ("virtio-mem 1G at=0", "EBUSY"),
         ("probe 0x70000000 4G mode=devdax", "EBUSY"),
         ("probe 0x100000000 1G mode=fsdax map=dev align=1G", "ENXIO"),
         ("online memory0", "EINVAL"),
@@ -144,7 +144,7 @@ def test_virtio_mem_follows_its_requested_size(prompt):
 
 
 def test_a_second_request_cannot_move_the_device(prompt):
-    prompt("virtio-mem 256M region=8G")
+    prompt("set auto_online_blocks=online_movable; virtio-mem 256M region=8G")
     assert "only its size can change" in prompt.fails("virtio-mem 512M region=16G")
     assert "plugged 6G of 6G" in prompt("virtio-mem 6G")
 

@@ -7,6 +7,7 @@ from functools import cache
 from memshell.drivers.base.memory.blocks import MemoryBlock, block_start, find_block, set_online_type
 from memshell.drivers.base.memory.notifier import prepare_notify
 from memshell.errors import KernelError
+from memshell.kernel.workqueue import flush_work
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug.memmap_on_memory import mhp_deinit_memmap_on_memory, mhp_init_memmap_on_memory
 from memshell.mm.memory_hotplug.offline import offline_pages
@@ -133,11 +134,13 @@ def state_store(mm: Mm, block_id: int, value: str) -> None:
         if block.state == "offline":
             raise KernelError(f"memory{block_id} is offline already", "EINVAL", where=where)
         memory_subsys_offline(mm, block_id)
+        flush_work(mm)
         return
     set_online_type(mm, block_id, value)
     if block.state == "online":
         raise KernelError(f"memory{block_id} is online already", "EINVAL", where=where)
     memory_subsys_online(mm, block_id)
+    flush_work(mm)
 
 
 def valid_zones(mm: Mm, block_id: int) -> str:
