@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from memshell.mm.memory_hotplug.remove import remove_pages as remove_pages
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
     from memshell.mm.mmzone import ZoneType as ZoneType
+    from memshell.mm.page import Owner as Owner
     from memshell.mm.pfn import GiB as GiB
     from memshell.mm.pfn import KiB as KiB
     from memshell.mm.pfn import MiB as MiB
@@ -102,6 +103,7 @@ _MODULES = {
     "memshell.mm.memory_hotplug.remove": "remove_memory_locked remove_pages",
     "memshell.mm.memremap": "VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",
+    "memshell.mm.page": "Owner",
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",
     "memshell.mm.pgtable": "ensure_table free_empty_table leaf_pfn set_early_leaves set_fragments_left set_leaf",
     "memshell.mm.profile": "Profile",

@@ -452,7 +452,10 @@ def _removed(mm: Mm, before: SortedMap[int, MemoryBlock]) -> str:
     gone = _only_in(before, mm.blocks)
     if not gone:
         return "there was no memory block to remove"
-    return f"removed {_text(mm, len(gone) * mm.block_pages)}: {named_blocks(gone)}"
+    size, lost = mm.block_size, [event.data for event in mm.events if event.kind == "DirectMapLost"]
+    left = [n for one in lost for n in range(one["start"] // size, one["end"] // size) if n in mm.blocks]
+    also = f"; {named_blocks(left)} lost their direct map with it" if left else ""
+    return f"removed {_text(mm, len(gone) * mm.block_pages)}: {named_blocks(gone)}{also}"
 
 
 @command(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from memshell.drivers.acpi.acpi_memhotplug import acpi_memory_device_remove
 from memshell.drivers.acpi.scan import acpi_bus_scan, acpi_scan_hot_remove
-from memshell.drivers.base.memory.blocks import register_group
+from memshell.drivers.base.memory.blocks import register_group, unregister_group
 from memshell.drivers.base.memory.probe import probe_store
 from memshell.drivers.dax.bus import bound_driver, dax_memmap_on_memory, find_device
 from memshell.drivers.dax.kmem import dev_dax_kmem_probe, dev_dax_kmem_remove
@@ -153,7 +153,7 @@ def _driver(mm: Mm, request: Request) -> None:
     try:
         add_memory_driver_managed(mm, request.nid, request.start, request.size, flags, group, request.name or DRIVER)
     except KernelError:
-        del mm.groups[group]
+        unregister_group(mm, group)
         raise
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug.zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
-from memshell.mm.mm_init.zones import memmap_init_zone_device
-from memshell.mm.mmzone import MigrateType, ZoneType
+from memshell.mm.mm_init.zones import add_zones, memmap_init_zone_device
+from memshell.mm.mmzone import MigrateType, Node, ZoneType
 from memshell.mm.pfn import align_down, align_up, format_size
 from memshell.mm.state import Mm, Resource
 
@@ -109,6 +109,11 @@ def memremap_pages(
     or outside of what can be mapped.
     """
     end = start + size
+    if nid not in mm.nodes:  # every possible node has its zones, with or without memory (v5.18)
+        if nid not in mm.arch.possible_nodes:
+            raise KernelError(f"node {nid} is not possible", "EINVAL", where=PAGEMAP_RANGE)
+        mm.nodes[nid] = Node(nid, online=False)
+        add_zones(mm, nid)
     refuse_conflicts(mm, start, end)
     low, high = mm.arch.mhp_range()
     if not low <= start <= end - 1 <= high:

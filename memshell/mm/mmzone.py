@@ -60,6 +60,7 @@ class Zone(NamedTuple):
     initialized: bool = False  # init_currently_empty_zone() has run
     pageset: bool = False  # setup_zone_pageset() has run, and zone_pcp_reset() not since
     watermark_min: int = 0
+    taken_twice: int = 0  # PageOffline pages that bug.offline_counts_page_offline took off managed once more
 
     @property
     def end_pfn(self) -> int:

@@ -34,7 +34,7 @@ class Owner(Enum):
 
 
 class Page(NamedTuple):
-    """The state that a run of pages shares. *tag* tells allocations apart; 0 is nobody's."""
+    """The state that a run of pages shares. *tag* tells allocations apart from 1 on; 0 is nobody's, below are drivers' marks."""
 
     owner: Owner
     nid: int

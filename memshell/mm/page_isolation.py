@@ -137,12 +137,10 @@ def give_back(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 
 
 @mirrors("mm/page_isolation.c:test_pages_isolated", "v6.12", "complete")
-def test_pages_isolated(mm: Mm, start_pfn: int, end_pfn: int) -> bool:
-    """Whether every page of the range is free or PageOffline."""
-    return all(
-        page.owner in (Owner.FREE, Owner.OFFLINE) or mm.seam.is_isolated(mm, page)
-        for _, _, page in mm.pages.items(start_pfn, end_pfn)
-    )
+def test_pages_isolated(mm: Mm, start_pfn: int, end_pfn: int, *, offline: bool) -> bool:
+    """Whether every page of the range is free, or PageOffline where memory goes *offline* (MEMORY_OFFLINE)."""
+    gone = (Owner.FREE, Owner.OFFLINE) if offline else (Owner.FREE,)
+    return all(page.owner in gone or mm.seam.is_isolated(mm, page) for _, _, page in mm.pages.items(start_pfn, end_pfn))
 
 
 def movable_runs(mm: Mm, start_pfn: int, end_pfn: int) -> list[tuple[int, int, Page]]:

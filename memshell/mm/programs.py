@@ -101,7 +101,7 @@ def allocations(mm: Mm) -> dict[int, dict[Owner, int]]:
     """Return the pages of every allocation that a tag was given to: tag -> owner -> pages."""
     found: dict[int, dict[Owner, int]] = {}
     for start, end, page in mm.pages.items():
-        if page.tag:
+        if page.tag > 0:
             owners = found.setdefault(page.tag, {})
             owners[page.owner] = owners.get(page.owner, 0) + end - start
     return dict(sorted(found.items()))

@@ -128,8 +128,12 @@ def vmemmap_populate_hugepages(mm: Mm, start: int, end: int, nid: int, altmap: V
             for name in ("vmemmap_pgd_populate", "vmemmap_p4d_populate", "vmemmap_pud_populate"):
                 mm.trace.leaf(name)
         mm.arch.vmemmap_tables(mm, va, nid)
-        if mm.leaves.intersects(va, va + size):
+        leaf = next(mm.leaves.items(va, va + size), None)
+        if leaf is not None and leaf[2].size == size:
             continue  # a neighbour section's struct pages reach into this leaf
+        if leaf is not None or ("pte", va) in mm.tables:  # or it had to take base pages: so does this one
+            vmemmap_populate_basepages(mm, max(va, start), min(va + size, end), nid, altmap)
+            continue
         pfn = vmemmap_alloc_block_buf(mm, size, nid, altmap)
         if pfn is not None:
             mm.enter("vmemmap_set_pmd")

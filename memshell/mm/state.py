@@ -143,6 +143,7 @@ class Mm:
     resources: Resources = field(default_factory=Resources)
     leaves: RangeMap[Leaf] = field(default_factory=RangeMap)  # virtual address -> leaf
     tables: SortedMap[tuple[str, int], Table] = field(default_factory=SortedMap)  # (level, first address) -> table
+    unmapped: RangeMap[str] = field(default_factory=RangeMap)  # bytes that lost their direct map -> the bug that did it
     storage: RangeMap[str] = field(
         default_factory=RangeMap
     )  # s390: pfn -> "assigned" or "standby", where increments are known
@@ -193,6 +194,7 @@ class Mm:
             devices=self.devices.copy(),
             leaves=self.leaves.copy(),
             tables=self.tables.copy(),
+            unmapped=self.unmapped.copy(),
             storage=self.storage.copy(),
             counters=self.counters.copy(),
             struct_pages=self.struct_pages.copy(),

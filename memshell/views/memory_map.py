@@ -278,7 +278,7 @@ def _runs(mm: Mm, start: int, end: int) -> list[str]:
     runs = list(mm.pages.items(start, end))
     lines = [f"{'PFNS':<21} {'PAGES':>7} {'ZONE':<8} WHAT"] if runs else []
     for a, b, page in runs[:_MOST_RUNS]:
-        tag = f" (alloc {page.tag})" if page.tag else ""
+        tag = f" (alloc {page.tag})" if page.tag > 0 else ""
         lines.append(f"{f'{a:#x}-{b - 1:#x}':<21} {b - a:>7} {page.zone.label:<8} {PFN_TYPES[page.owner]}{tag}")
     if len(runs) > _MOST_RUNS:
         lines.append(f"... and {len(runs) - _MOST_RUNS} more runs")

@@ -150,7 +150,7 @@ def page_data(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None) -> dic
         "address": pfn << mm.arch.page_shift,
         "valid": bits is not None,
         "owner": page.owner.value if page else None,
-        "tag": page.tag if page and page.tag else None,
+        "tag": page.tag if page and page.tag > 0 else None,
         "flags": flags,
         "flag_names": flag_names(flags),
         "struct_page_flags": None if numbers is None or page is None else struct_page_flags(flags, numbers),
@@ -193,7 +193,7 @@ def page_text(mm: Mm, pfn: int, numbers: Mapping[str, int] | None = None, kernel
     if page is None:
         lines.append(_absent(data, marked=content is not None))
     else:
-        tag = f" (alloc {page.tag})" if page.tag else ""
+        tag = f" (alloc {page.tag})" if page.tag > 0 else ""
         start, end = data["run"]
         lines.append(f"{PFN_TYPES[page.owner]}{tag}; the same: pfns {start:#x} to {end - 1:#x} ({end - start} pages)")
         lines += _flags(data, kernel)

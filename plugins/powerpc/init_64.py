@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from memshell import (
     Mm,
     OutOfMemory,
+    Owner,
     VmemAltmap,
     align_down,
     free_vmemmap_leaf,
@@ -42,6 +43,9 @@ def vmemmap_populate_units(
         if pfn is None:
             pfn, owner = vmemmap_alloc_block_buf(mm, unit, nid, None), "buddy"
         if pfn is None or not vmemmap_list_alloc(mm, nid):
+            if pfn is not None:  # without a node in the list it could never be freed: it goes at once
+                set_leaf(mm, va, va + unit, unit, pfn, owner)
+                free_vmemmap_leaf(mm, va, unit, altmap if owner == "altmap" else None)
             raise OutOfMemory(
                 f"no block for the memmap at {va:#x}", where="arch/powerpc/mm/init_64.c:__vmemmap_populate"
             )
@@ -57,8 +61,13 @@ def vmemmap_list_alloc(mm: Mm, nid: int) -> bool:
         if mm.counters.get(counter):
             mm.counters[counter] -= 1
             return True
+    pfn = vmemmap_alloc_block_buf(mm, mm.arch.page_size, nid, None)
+    page = None if pfn is None else mm.pages.get(pfn)
+    if pfn is None or page is None:
+        return False
+    mm.pages.set(pfn, pfn + 1, page._replace(owner=Owner.KERNEL))  # it holds the list, and no struct page
     mm.counters["vmemmap_list.left"] = mm.arch.page_size // NODE_BYTES - 1
-    return vmemmap_alloc_block_buf(mm, mm.arch.page_size, nid, None) is not None
+    return True
 
 
 @mirrors("arch/powerpc/mm/init_64.c:__vmemmap_free", "v6.12", "complete")

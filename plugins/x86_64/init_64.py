@@ -172,6 +172,7 @@ def remove_pud_table(mm: Mm, start: int, end: int) -> None:
         mm.leaves.delete(base, base + PUD)
         if base < start or base + PUD > end:
             at, where = base - mm.arch.page_offset, "arch/x86/mm/init_64.c:free_pmd_table"
+            mm.unmapped.set(at, at + PUD, "bug.x86_partly_removed_leaf_is_table")
             mm.event("DirectMapLost", where, f"{at:#x}-{at + PUD - 1:#x} is mapped no more", start=at, end=at + PUD)
 
 

@@ -15,8 +15,11 @@ def run(capsys, commands):
     [
         ("use x86_64; add 0x100000000 1G; eject 0x100000000", "removed 1G: memory32-39\n"),
         ("use x86_64 profile=v6.1; add 0x100000000 1G; add 0x140000000 1G; eject 33", "removed 1G: memory32-39\n"),
-        ("use x86_64; add 0x100000000 1G via=driver; online all; eject 33", "removed 128M: memory33\n"),
-        ("use x86_64; add 0x100000000 1G via=module; eject 0x108000000 256M", "removed 256M: memory33-34\n"),
+        ("use x86_64; add 0x100000000 1G via=driver; online all; eject 33", "lost their direct map with it\n"),
+        (
+            "use x86_64; add 0x100000000 1G via=module; eject 0x108000000 256M",
+            "memory32, memory35-39 lost their direct map with it\n",
+        ),
         ("use x86_64; add 0x100000000 256M; remove 32", "removed 128M: memory32\n"),
         ("use x86_64; add 0x100000000 1G; remove 32-39; eject 0x100000000", None),
         ("use x86_64; add 0x100000000 1G; remove 32-39 via=module; eject 0x100000000", "to remove\n"),

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from memshell.drivers.base.memory.blocks import MemoryBlock, blocks_within, register_group, walk_memory_blocks
+from memshell.drivers.base.memory.blocks import (
+    MemoryBlock,
+    blocks_within,
+    register_group,
+    unregister_group,
+    walk_memory_blocks,
+)
 from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
@@ -26,7 +32,7 @@ def acpi_memory_device_add(mm: Mm, nid: int, start: int, size: int) -> None:
     try:
         add_memory(mm, nid, start, size, flags, group=group)
     except KernelError:
-        mm.groups.pop(group or 0, None)
+        unregister_group(mm, group or 0)
         raise
     walk_memory_blocks(mm, start, size)
 
@@ -37,12 +43,12 @@ def acpi_memory_device_remove(mm: Mm, start: int, size: int) -> None:
     groups: set[int] = set()
 
     def visit(block: MemoryBlock) -> None:
-        if block.group is not None:
+        if block.group is not None and mm.groups[block.group].static:  # a DIMM's, and no other device's
             groups.add(block.group)
 
     walk_memory_blocks(mm, start, size, visit)
     if any(block_id in mm.blocks for block_id in blocks_within(mm, start, size)):
         remove_memory_locked(mm, start, size)
     for group in groups:
-        mm.groups.pop(group, None)
+        unregister_group(mm, group)
     mm.struct_pages.delete(start, start + size)  # the DIMM goes, and what it held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memshell.drivers.base.memory.blocks import register_group
+from memshell.drivers.base.memory.blocks import register_group, unregister_group
 from memshell.drivers.dax.bus import DevDax, claim, new_name, set_device, unbind, unbound_device
 from memshell.errors import KernelError
 from memshell.kernel.resource import drop_resource, request_region
@@ -41,7 +41,7 @@ def dev_dax_kmem_probe(mm: Mm, nid: int, start: int, size: int, *, memmap_on_mem
         add_memory_driver_managed(mm, nid, first, last - first, flags, group, "System RAM (kmem)")
     except KernelError:
         drop_resource(mm, outer)
-        del mm.groups[group]
+        unregister_group(mm, group)
         raise
     device = replace(device, mode="kmem", driver="kmem", group=group, align=mm.block_size, stuck=False)
     device = replace(device, data_start=first, data_size=last - first)
@@ -70,5 +70,5 @@ def dev_dax_kmem_remove(mm: Mm, device: DevDax) -> None:
         ) from error
     outer = next(r for r in mm.resources if (r.start, r.name) == (device.data_start, device.name))
     drop_resource(mm, outer)
-    mm.groups.pop(device.group, None)
+    unregister_group(mm, device.group)
     unbind(mm, device)

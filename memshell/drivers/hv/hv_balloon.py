@@ -13,6 +13,7 @@ from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug import MHP_MERGE_RESOURCE
 from memshell.mm.memory_hotplug.add import add_memory
+from memshell.mm.memory_hotplug.online import set_online_page_callback
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc.allocation import free_range
 from memshell.mm.pfn import MiB, align_down, align_up
@@ -61,7 +62,7 @@ def hot_add_req(mm: Mm, nid: int, start: int, size: int) -> None:
 
     Raises what add_memory() raises for the first chunk that fails; what was added before it stays.
     """
-    mm.online_page_callback = hv_online_pages
+    set_online_page_callback(mm, hv_online_pages)  # what it returns is not looked at
     shift = mm.arch.page_shift
     first, pfn_cnt = start >> shift, size >> shift
     if not pfn_covered(mm, first, pfn_cnt):

@@ -9,6 +9,7 @@ from memshell.drivers.nvdimm.pfn_devs import nd_pfn_geometry, pfn_device
 from memshell.errors import KernelError
 from memshell.kernel.resource import drop_resource, request_region
 from memshell.mm.memremap import memremap_pages, memunmap_pages
+from memshell.mm.pfn import format_size
 from memshell.mm.state import Mm, Resource
 
 REGION = "Persistent Memory"  # in iomem; the firmware's may have a word behind it
@@ -53,6 +54,13 @@ def _map(mm: Mm, mode: str, nid: int, start: int, size: int, *, align: int, on_d
     if mode != "raw" and on_device:
         geometry = pfn_device(mm, nid, start, size, align=align, on_device=True)
         return start + geometry.dataoff, geometry.npfns * mm.arch.page_size
+    if mode == "devdax" and size % align:
+        raise KernelError(
+            f"an alignment of {format_size(align)} does not apply to {format_size(size)}",
+            "EINVAL",
+            where="drivers/dax/bus.c:dev_dax_set_align",
+            hint="a size of whole align=, which is 2M where it is not given",
+        )
     shift = (align // mm.arch.page_size).bit_length() - 1 if mode == "devdax" else 0
     memremap_pages(mm, nid, start, size, vmemmap_shift=shift)
     if mode != "fsdax":

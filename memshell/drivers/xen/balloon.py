@@ -10,6 +10,7 @@ from memshell.errors import KernelError
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug import MHP_MERGE_RESOURCE
 from memshell.mm.memory_hotplug.add import add_memory
+from memshell.mm.memory_hotplug.online import set_online_page_callback
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc.allocation import free_range
 from memshell.mm.pfn import align_up, format_size
@@ -29,7 +30,7 @@ def reserve_additional_memory(mm: Mm, nid: int, start: int, size: int) -> None:
 
     Raises what add_memory_resource() raises: EINVAL where a memory block is larger than a section.
     """
-    mm.online_page_callback = xen_online_pages
+    set_online_page_callback(mm, xen_online_pages)  # what it returns is not looked at
     section = mm.arch.pages_per_section << mm.arch.page_shift
     whole = align_up(size, section)
     try:

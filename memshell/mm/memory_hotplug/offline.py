@@ -63,9 +63,14 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 
 def offline_isolated_range(mm: Mm, start_pfn: int, end_pfn: int) -> tuple[int, int]:
     """Take the isolated pages out; return how many managed and how many present pages go with them."""
-    managed, nr_pages = offline_isolated_pages(mm, start_pfn, end_pfn), end_pfn - start_pfn
+    page, nr_pages = mm.pages.get(start_pfn), end_pfn - start_pfn
+    managed = offline_isolated_pages(mm, start_pfn, end_pfn)
     # Managed loses every page until v6.10, since v6.11 those that were not PageOffline already; present every page.
-    return nr_pages if mm.features.bug.offline_counts_page_offline else managed, nr_pages
+    if page is None or not mm.features.bug.offline_counts_page_offline:
+        return managed, nr_pages
+    zone = mm.zones[page.nid, page.zone]
+    mm.change_zone((page.nid, page.zone), taken_twice=zone.taken_twice + nr_pages - managed)
+    return nr_pages, nr_pages
 
 
 def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
@@ -79,7 +84,7 @@ def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
         memory_notify(mm, "MEM_GOING_OFFLINE", start_pfn, nr_pages)
         migrate_range(mm, start_pfn, end_pfn, key)
         dissolve_free_hugetlb_folios(mm, start_pfn, end_pfn)
-        if not test_pages_isolated(mm, start_pfn, end_pfn):
+        if not test_pages_isolated(mm, start_pfn, end_pfn, offline=True):
             raise _stuck(mm, "pages stay in use", "offline_pages")
     except KernelError:
         give_back(mm, start_pfn, end_pfn, key)

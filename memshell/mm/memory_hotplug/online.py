@@ -27,6 +27,14 @@ def generic_online_page(mm: Mm, pfn: int, order: int) -> None:
     free_pages_core(mm, pfn, order)
 
 
+@mirrors("mm/memory_hotplug.c:set_online_page_callback", "v6.12", "complete")
+def set_online_page_callback(mm: Mm, callback: Callable[[Mm, int, int, ZoneKey], None]) -> bool:
+    """Let a driver give pages to the buddy; return whether it may: the first driver keeps it, another gets EINVAL."""
+    if mm.online_page_callback is None:
+        mm.online_page_callback = callback
+    return mm.online_page_callback is callback
+
+
 def free_online_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> int:
     """online_pages_range(): free [start_pfn, end_pfn) in the largest aligned chunks; return the pages present now.
 

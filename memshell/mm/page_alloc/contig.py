@@ -49,10 +49,11 @@ def _alloc_contig_migrate_range(mm: Mm, start: int, end: int, key: ZoneKey) -> N
     if runs:
         mm.enter("do_migrate_range")
     for a, b, page in runs:
-        failed = a if page.owner is Owner.PINNED else migrate_pages(mm, a, b, page, (key[0],), (start, end))
+        fixed = page.owner in (Owner.PINNED, Owner.BALLOON)
+        failed = a if fixed else migrate_pages(mm, a, b, page, (key[0],), (start, end))
         if failed is not None:
             raise KernelError(f"pfn {failed:#x} cannot be migrated", "EBUSY", where=where)
-    if not test_pages_isolated(mm, start, end):
+    if not test_pages_isolated(mm, start, end, offline=False):
         raise KernelError(f"pages of {start:#x}-{end - 1:#x} stay in use", "EBUSY", where=where)
 
 

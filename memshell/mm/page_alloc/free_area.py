@@ -148,9 +148,10 @@ class FreeArea:
         if order != self.max_order or not runs:
             return None
         for start, end in reversed(self._heads):
-            last = next(runs.items_reversed(start, end), None)
-            if last is not None:
-                return align_down(last[1], 1 << order) - (1 << order)
+            for low, high, _ in runs.items_reversed(start, end):
+                pfn = align_down(high, 1 << order) - (1 << order)
+                if pfn >= low:  # else the range holds but a part of that block
+                    return pfn
         return next(runs.items())[0]
 
     def to_head(self, start: int, end: int) -> None:

@@ -9,6 +9,8 @@ from memshell.mm.khugepaged import set_recommended_min_free_kbytes
 from memshell.mm.mmzone import Zone, ZoneType
 from memshell.mm.state import Mm
 
+ULONG_MAX = (1 << 64) - 1  # counts of pages are unsigned long: what is taken off too often wraps
+
 
 def kernel_zones(mm: Mm) -> list[Zone]:
     """Return the populated zones below ZONE_MOVABLE."""
@@ -18,7 +20,7 @@ def kernel_zones(mm: Mm) -> list[Zone]:
 @mirrors("mm/page_alloc.c:calculate_min_free_kbytes", "v6.12", "complete")
 def calculate_min_free_kbytes(mm: Mm, low: int) -> int:
     """Return min_free_kbytes for *low* managed pages of the kernel zones: the square root of 16 times their kB, 128 to 262144."""
-    return min(max(isqrt((low << mm.arch.page_shift >> 10) * 16), 128), 262144)
+    return min(max(isqrt((low << mm.arch.page_shift >> 10) * 16 & ULONG_MAX), 128), 262144)
 
 
 @mirrors("mm/page_alloc.c:setup_per_zone_wmarks", "v6.12", "simplified", "only the min watermark; no watermark boost")
@@ -27,9 +29,9 @@ def setup_per_zone_wmarks(mm: Mm, min_free_kbytes: int, low: int) -> None:
     pages_min = min_free_kbytes << 10 >> mm.arch.page_shift
     for key, zone in mm.zones.items():
         if key[1] >= ZoneType.MOVABLE:
-            mark = min(max(zone.managed // 1024, 32), 128) if key[1] is ZoneType.MOVABLE else 0
+            mark = min(max((zone.managed & ULONG_MAX) // 1024, 32), 128) if key[1] is ZoneType.MOVABLE else 0
         else:
-            mark = pages_min * zone.managed // low if low else 0
+            mark = pages_min * (zone.managed & ULONG_MAX) // low if low else 0
         if zone.watermark_min != mark:
             mm.zones[key] = zone._replace(watermark_min=mark)
 
@@ -37,7 +39,7 @@ def setup_per_zone_wmarks(mm: Mm, min_free_kbytes: int, low: int) -> None:
 def min_free_kbytes(mm: Mm) -> int:
     """Return what /proc/sys/vm/min_free_kbytes reads."""
     zones = kernel_zones(mm)
-    low = sum(zone.managed for zone in zones)
+    low = sum(zone.managed for zone in zones) & ULONG_MAX
     kilobytes = calculate_min_free_kbytes(mm, low)
     if not mm.features.config.transparent_hugepage or mm.params.transparent_hugepage == "never":
         return kilobytes
@@ -50,4 +52,4 @@ def min_free_kbytes(mm: Mm) -> int:
 def init_per_zone_wmark_min(mm: Mm) -> None:
     """Recompute the watermarks after the managed pages changed."""
     kilobytes = min_free_kbytes(mm)
-    setup_per_zone_wmarks(mm, kilobytes, sum(zone.managed for zone in kernel_zones(mm)))
+    setup_per_zone_wmarks(mm, kilobytes, sum(zone.managed for zone in kernel_zones(mm)) & ULONG_MAX)

@@ -135,3 +135,9 @@ def register_group(mm: Mm, nid: int, pages: int, *, static: bool) -> int:
     gid = mm.counters["next_group"] = mm.counters.get("next_group", 0) + 1
     mm.groups[gid] = MemoryGroup(gid, nid, static, pages)
     return gid
+
+
+def unregister_group(mm: Mm, gid: int) -> None:
+    """memory_group_unregister(): the group goes, unless a block is still in it (-EBUSY, which no driver looks at)."""
+    if gid in mm.groups and not any(block.group == gid for block in mm.blocks.values()):
+        del mm.groups[gid]

@@ -44,6 +44,12 @@ def device_of(mm: Mm) -> VirtioMem:
     return mm.virtio_mem
 
 
+def virtio_mem_contains_range(mm: Mm, start_pfn: int, end_pfn: int) -> bool:
+    """Whether the pfns [start_pfn, end_pfn) lie in the device's region."""
+    vm, shift = device_of(mm), mm.arch.page_shift
+    return vm.start <= start_pfn << shift and end_pfn << shift <= vm.start + vm.size
+
+
 def units(mm: Mm, block_size: int) -> tuple[int, bool]:
     """Return how many pages the driver plugs at once with device blocks of *block_size* bytes, and whether as big blocks."""
     least = mm.arch.pageblock_nr_pages

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from memshell.drivers.virtio.virtio_mem.device import virtio_mem_contains_range
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug.online import generic_online_page
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc.allocation import free_range
 from memshell.mm.page_alloc.contig import alloc_contig_range
 from memshell.mm.pfn import order_of
-from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm, ZoneKey
 
-NEVER_ONLINE = 1  # the tag of PageOffline pages that the buddy never had (PG_dirty)
+NEVER_ONLINE = -1  # the mark of PageOffline pages that the buddy never had (PG_dirty)
 
 
 def online_range(mm: Mm, start: int, end: int, key: ZoneKey) -> None:
     """virtio_mem_online_page_cb() for every chunk: plugged parts go to the buddy, the others stay PageOffline."""
-    plugged = mm.plugged if mm.virtio_mem is not None else RangeMap[bool]()
-    pfn = start
+    if not virtio_mem_contains_range(mm, start, end):
+        free_range(mm, start, end)
+        mm.change_zone(key, managed=mm.zones[key].managed + end - start)
+        return
+    plugged, pfn = mm.plugged, start
     while pfn < end:
         order = order_of(pfn, end - pfn, mm.arch.max_order)
         if mm.trace is not None:

@@ -17,7 +17,6 @@ from memshell.drivers.virtio.virtio_mem.device import (
 from memshell.errors import KernelError
 from memshell.kernel.workqueue import queue_work
 from memshell.mm import mirrors
-from memshell.mm.page import Owner
 from memshell.mm.pfn import format_size
 from memshell.mm.state import Mm
 
@@ -133,10 +132,12 @@ def virtio_mem_memory_notifier_cb(mm: Mm, action: str, start_pfn: int, nr_pages:
 
 
 def _count_managed(mm: Mm, start_pfn: int, nr_pages: int, sign: int) -> None:
-    for start, end, page in list(mm.pages.items(start_pfn, start_pfn + nr_pages)):
-        if page.owner is Owner.OFFLINE:
-            key = (page.nid, page.zone)
-            mm.change_zone(key, managed=mm.zones[key].managed + sign * (end - start))
+    page = mm.pages.get(start_pfn)
+    if page is not None:
+        nr_unplugged = sign * sum(b - a for a, b in mm.plugged.gaps(start_pfn, start_pfn + nr_pages))
+        zone = mm.zones[page.nid, page.zone]
+        changed = zone._replace(managed=zone.managed + nr_unplugged, taken_twice=zone.taken_twice - nr_unplugged)
+        mm.zones[page.nid, page.zone] = changed
 
 
 def _start_adding_more(mm: Mm) -> None:
