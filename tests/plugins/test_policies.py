@@ -37,13 +37,13 @@ def add(machine: Machine, nid, start, size):
 
 def test_a_policy_is_told_who_has_what():
     policy = Asked()
-    machine = guest(policy)
+    machine = guest(policy, nodes="3")
     add(machine, 1, 8 * GiB, GiB)
     add(machine, 2, 16 * GiB, 2 * GiB)
     (first, on_first), (second, on_second) = policy.requests
     assert (first.nid, first.start, first.size, first.offered) == (1, 8 * GiB, GiB, True)
-    assert first.cpu_nodes == (0, 1)
-    assert dict(on_first) == {0: 0, 1: 0}
+    assert first.cpu_nodes == (0, 1, 2)
+    assert dict(on_first) == {0: 0, 1: 0, 2: 0}
     assert dict(on_second) == {0: 4096, 1: 0, 2: 0}, "1G needs 16M, and only node 0 has memory online"
     zones = machine.mm.zones.values()
     assert sum(dict(second.free_pages).values()) > sum(zone.free for zone in zones), "asked before the pages went"
