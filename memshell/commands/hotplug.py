@@ -141,20 +141,21 @@ def add(shell: Shell, args: Namespace) -> str:
     with shell.change() as mm:
         one = caller(mm, args.via or mm.arch.hotplug_driver)
         start = args.address
+        if not args.size:
+            raise UsageError("add needs a size", hint="such as: add 1G")
+        chooses = start is None and one.grow is not None
         if start is None and one.place is not None:
             start = one.place(mm)
         if start is None:
-            start = free_place(mm, args.size)
-        if not args.size:
-            raise UsageError("add needs a size", hint="such as: add 1G")
+            start = 0 if chooses else free_place(mm, args.size)
         before, free = mm.blocks.copy(), sum(zone.free for zone in mm.zones.values())
         request = Request(args.node, start, args.size, args.flags, args.name)
         try:
-            one.adds(mm, request)
+            one.grows(mm, request) if chooses else one.adds(mm, request)
         except OutOfMemory as error:
             raise _with_sums(mm, error, args.size, free) from error
         used = free - sum(zone.free for zone in mm.zones.values())
-        return _added(mm, start, args.size, _only_in(mm.blocks, before), used)
+        return _added(mm, None if chooses else start, args.size, _only_in(mm.blocks, before), used)
 
 
 def _only_in(blocks: SortedMap[int, MemoryBlock], others: SortedMap[int, MemoryBlock]) -> list[int]:
@@ -172,10 +173,13 @@ def _with_sums(mm: Mm, error: OutOfMemory, size: int, free: int) -> OutOfMemory:
     return OutOfMemory(text, where=error.where, hint=error.hint)
 
 
-def _added(mm: Mm, start: int, size: int, new: list[int], used: int) -> str:
+def _added(mm: Mm, start: int | None, size: int, new: list[int], used: int) -> str:
     from memshell.mm.pfn import format_size
 
-    where = f"{format_size(size)} at {start:#x}-{start + size - 1:#x}"
+    if start is None and len(_runs(new)) == 1:
+        start = new[0] * mm.block_size
+    where = format_size(size)
+    where += "" if start is None else f" at {start:#x}-{start + size - 1:#x}"
     if not new:
         return f"{where}: no memory block"
     kept = {mm.blocks[number].nr_vmemmap_pages for number in new}
@@ -480,13 +484,17 @@ def eject(shell: Shell, args: Namespace) -> str:
     A DIMM goes as a whole, whichever block of it is named, or its first address. When a block cannot be
     offlined, the eject is rejected and the blocks that were offlined come back online, each in the zone that
     the kernel chooses then, which may be another one. Of other memory what is named goes. ``via=dlpar``
-    takes LMBs away one after the other; when one cannot go, those before it are added and onlined again.
-    ``eject ADDR SIZE`` passes exactly this range on.
+    takes LMBs away one after the other; when one cannot go, those before it are added and onlined again; ``eject 1G
+    via=dlpar`` means as many as that, and the kernel chooses. ``eject ADDR SIZE`` passes exactly this range on.
     """
     from memshell.drivers.callers import caller
 
     with shell.change() as mm:
         before = mm.blocks.copy()
+        size = _size_alone(args.blocks, shell) if args.via else None
+        if size is not None and caller(mm, args.via).shrink is not None:
+            caller(mm, args.via).shrinks(mm, size)
+            return _removed(mm, before)
         exact = exact_range(args.blocks, shell)
         addresses = [exact.start] if exact else named_addresses(mm, args.blocks, shell)
         if not addresses:
@@ -495,6 +503,13 @@ def eject(shell: Shell, args: Namespace) -> str:
         for start, size in [exact] if exact else _ejected(mm, addresses, whole=one.whole):
             one.ejects(mm, start, size)
         return _removed(mm, before)
+
+
+def _size_alone(words: list[str], shell: Shell) -> int | None:
+    """Return the size of words that are nothing but one with a unit, such as 1G; None for blocks and addresses."""
+    if len(words) != 1 or not re.fullmatch(r"\d+[kmgtKMGT]", words[0]):
+        return None
+    return int(SIZE.convert(words[0], shell))
 
 
 def named_addresses(mm: Mm, words: list[str], shell: Shell) -> list[int]:

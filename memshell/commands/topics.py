@@ -36,8 +36,13 @@ DAXCTL = Topic(
 DRMGR = Topic(
     "powerpc-utils: drmgr takes LMBs from the hypervisor and gives them back, each onlined or offlined at once.",
     (
-        ("drmgr -c mem -a -q 4", "use powerpc ram=2G; add 1G via=dlpar      (4 LMBs of 256M)"),
-        ("drmgr -c mem -r -s DRC_INDEX", "eject 8 via=dlpar"),
+        ("drmgr -c mem -a -q 4", "dlpar memory add count 4          (or: add 1G via=dlpar)"),
+        ("drmgr -c mem -a -s 0x80000008", "dlpar memory add index 0x80000008"),
+        ("drmgr -c mem -r -q 2", "dlpar memory remove count 2       (or: eject 512M via=dlpar)"),
+        ("drmgr -c mem -r -s 0x80000008", "dlpar memory remove index 0x80000008"),
+        ("lsslot -c mem", "dlpar"),
+        ("device_add pc-dimm (QEMU)", "add 0x80000000 1G via=dlpar"),
+        ("a partition of at most 64G, PowerVM", "use powerpc ram=8G max=64G hypervisor=phyp"),
     ),
 )
 HV = Topic(

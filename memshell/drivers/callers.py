@@ -32,6 +32,8 @@ from memshell.mm.pfn import format_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from memshell.drivers.base.memory.blocks import MemoryBlock
+    from memshell.mm.sorted_map import SortedMap
     from memshell.mm.state import Mm
 
 
@@ -69,7 +71,7 @@ class Caller:
 
     *whole*: it ejects what was plugged as one device, whatever part is named. *resize* gives a device that grows and
     shrinks another size; the request says where it is, and stands only until the device is there. *place* is where the
-    hypervisor goes on, if that is not the first gap.
+    hypervisor goes on, if that is not the first gap. *grow* and *shrink* are told a size alone: the caller chooses which memory.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Caller:
     whole: bool = False
     place: Callable[[Mm], int | None] | None = None
     resize: Callable[[Mm, Request | None, int], None] | None = None
+    grow: Callable[[Mm, Request], None] | None = None
+    shrink: Callable[[Mm, int], None] | None = None
 
     def adds(self, mm: Mm, request: Request) -> None:
         """Add memory, and remember it. Raises `UsageError` where the caller never does."""
@@ -95,6 +99,32 @@ class Caller:
             raise
         if request.size:
             mm.devices.set(request.start, end, device)
+
+    def grows(self, mm: Mm, request: Request) -> None:
+        """Add *request*'s size wherever the caller finds room for it, and remember it."""
+        if self.grow is None:
+            raise self._never("chooses")
+        before = mm.blocks.copy()
+        self.grow(mm, request)
+        self.notes(mm, before, request.nid)
+
+    def shrinks(self, mm: Mm, size: int) -> None:
+        """Take *size* bytes away that the caller chooses. Raises `UsageError` where it takes what is named only."""
+        if self.shrink is None:
+            raise self._never("chooses")
+        before = mm.blocks.copy()
+        self.shrink(mm, size)
+        self.notes(mm, before)
+
+    def notes(self, mm: Mm, before: SortedMap[int, MemoryBlock], nid: int = 0) -> None:
+        """Remember the memory blocks that have come since *before*, and forget those that went."""
+        for number in before.keys_of_unshared(mm.blocks):
+            if number not in mm.blocks:
+                self._unplugged(mm, number * mm.block_size, mm.block_size)
+        for number in mm.blocks.keys_of_unshared(before):
+            if number not in before:
+                start = number * mm.block_size
+                mm.devices.set(start, start + mm.block_size, Device(self.name, nid, start, mm.block_size))
 
     def removes(self, mm: Mm, start: int, size: int) -> None:
         """Remove [start, +size) bytes, whose blocks are offline. Raises `UsageError` where it never does."""

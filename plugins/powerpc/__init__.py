@@ -16,6 +16,7 @@ from memshell import (
     BootMemory,
     BootZone,
     Caller,
+    Command,
     GiB,
     KernelError,
     MiB,
@@ -32,6 +33,7 @@ from memshell import (
     remove_pages,
 )
 
+from .dlpar import COMMANDS
 from .hotplug_memory import DLPAR
 from .mmu import PowerMmu
 from .radix_pgtable import radix_populate_compound_pages, radix_tables
@@ -41,6 +43,13 @@ memshell_api = 2
 OPTIONS = (
     Option("ram", "2G", "memory at boot"),
     Option("block", "256M", "LMB and memory block size; auto: derived from ram, as without LMBs"),
+    Option("max", "", "the partition's largest memory; without it LMBs never run out"),
+    Option(
+        "hypervisor",
+        "qemu",
+        "whose partition: qemu keeps the LMBs of boot, phyp (PowerVM) takes them too",
+        ("qemu", "phyp"),
+    ),
     Option("page", "64K", "page size", ("64K", "4K")),
     Option("mmu", "radix", "the MMU", ("radix", "hash")),
     Option("large_pages", "on", "hash: 16M pages, for the kernel's maps too; QEMU's TCG: off", ("on", "off")),
@@ -82,6 +91,8 @@ class Powerpc(Arch):
     unit: int = 0  # bytes of a vmemmap mapping, where it is not the MMU's
     radix: bool = True
     large_pages: bool = True
+    maximum: int = 0  # bytes of memory that the partition can have, 0 where nobody says
+    phyp: bool = False
 
     @property
     def mmu(self) -> PowerMmu:
@@ -101,7 +112,12 @@ class Powerpc(Arch):
         unit = memparse(options["vmemmap"]) if options["vmemmap"] else 0
         if unit and (unit & (unit - 1) or not new.page_size <= unit <= 16 * MiB):
             raise UsageError(f"vmemmap={options['vmemmap']} cannot be", hint="a power of two from a page to 16M")
-        return replace(new, unit=unit)
+        maximum, ram = memparse(options["max"] or "0"), memparse(options["ram"])
+        if maximum and maximum < ram:
+            raise UsageError(
+                f"max={options['max']} is less than ram={options['ram']}", hint="the memory of boot is part of it"
+            )
+        return replace(new, unit=unit, maximum=maximum, phyp=options["hypervisor"] == "phyp")
 
     def built(self, large: bool, radix: bool, large_pages: bool, struct_page: int = 64) -> Powerpc:
         """Return this architecture with the constants of one kernel build and MMU.
@@ -270,3 +286,10 @@ def memshell_arches(ctx: object) -> Iterable[Arch]:
     """Offer the architecture ``powerpc``."""
     del ctx
     return [Powerpc()]
+
+
+@hookimpl
+def memshell_commands(ctx: object) -> Iterable[Command]:
+    """Offer the command ``dlpar``."""
+    del ctx
+    return COMMANDS

@@ -102,7 +102,8 @@ def test_an_lmb_that_cannot_come_takes_the_earlier_ones_with_it(machine):
     free, total = nr_free_pages(mm), mm.totalram_pages
     with pytest.raises(KernelError) as raised:
         dlpar_memory_add_by_ic(mm, 0, START, GiB)
-    assert raised.value.errno == "EPERM"
+    assert raised.value.errno == "EINVAL"
+    assert "EPERM" in str(raised.value)
     assert not [b for b in mm.blocks.values() if not b.early]
     assert (nr_free_pages(mm), mm.totalram_pages) == (free, total)
 
@@ -122,7 +123,8 @@ def test_an_lmb_that_cannot_go_brings_the_earlier_ones_back(machine):
     mm.pages.set(pfn, pfn + 1, mm.pages.get(pfn)._replace(owner=Owner.RESERVED))
     with pytest.raises(KernelError) as raised:
         dlpar_memory_remove_by_ic(mm, START, GiB)
-    assert raised.value.errno == "EBUSY"
+    assert raised.value.errno == "EINVAL"
+    assert "EBUSY" in str(raised.value)
     assert [mm.blocks[i].state for i in range(8, 12)] == ["online"] * 4
     assert [mm.blocks[i].zone for i in (8, 9)] == [ZoneType.NORMAL] * 2
 
@@ -143,7 +145,8 @@ def test_a_later_lmb_puts_its_memmap_into_an_earlier_one(machine, release, polic
     if stuck:
         with pytest.raises(KernelError) as raised:
             dlpar_memory_remove_by_ic(mm, START, 2 * GiB)
-        assert raised.value.errno == "EBUSY"
+        assert raised.value.errno == "EINVAL"
+        assert "EBUSY" in str(raised.value)
     else:
         dlpar_memory_remove_by_ic(mm, START, 2 * GiB)
         assert max(mm.blocks) == 7
