@@ -21,7 +21,8 @@ Anything else that reaches the top is a defect of memshell's: exit 3, and ``--de
 from __future__ import annotations
 
 import errno as _errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class MemshellError(Exception):
@@ -50,11 +51,19 @@ class MemshellError(Exception):
 
 
 class KernelError(MemshellError):
-    """A kernel function returned an errno; *where* is its ``file:function``."""
+    """A kernel function returned an errno; *where* is its ``file:function``, *pfn* the page that it stumbled over.
 
-    def __init__(self, message: str, errno: str, *, where: str = "", hint: str | None = None) -> None:
+    *details* gives the rows of what failed, where that was several things, as a `memshell.result.Result`; *shown* is what
+    the user saw of them.
+    """
+
+    def __init__(
+        self, message: str, errno: str, *, where: str = "", hint: str | None = None, pfn: int | None = None
+    ) -> None:
         super().__init__(message, errno=errno, hint=hint)
-        self.where = where
+        self.where, self.pfn = where, pfn
+        self.details: Callable[[], Any] | None = None
+        self.shown = ""
 
     @property
     def said(self) -> str:

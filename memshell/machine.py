@@ -86,6 +86,8 @@ class Machine:
             if isinstance(failed, KernelCrash):
                 work.crashed = failed.message
                 work.event("Crash", failed.function, failed.message, crash=failed.kind, address=failed.address)
+            elif not work.events:
+                work.event("Failed", failed.where, failed.said, errno=failed.errno)
             self._commit(command, work, error)
             raise
         self._commit(command, work, None)

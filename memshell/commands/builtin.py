@@ -18,6 +18,7 @@ from memshell.commands import (
     session,
     show,
     truth,
+    why,
 )
 from memshell.commands import help as help_
 from memshell.shell.registry import Command
@@ -30,6 +31,7 @@ MODULES = (
     memory,
     hugepages,
     show,
+    why,
     image,
     experiment,
     compare,

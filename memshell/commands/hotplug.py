@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from memshell.commands.failed import failed_blocks
 from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError, did_you_mean
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import (
@@ -218,11 +221,14 @@ ONLINE_AS = {
 }
 
 
+NONE_SUCH = -1  # stands for a word such as offline where no block is so
+
+
 def _block_or_kind(word: str, shell: Shell) -> list[int] | str:
     if word in ONLINE_AS:
         return ONLINE_AS[word]
     try:
-        return block_ids([word], shell)
+        return block_ids([word], shell) or [NONE_SUCH]
     except UsageError as error:
         if close := did_you_mean(word, ONLINE_AS):
             raise UsageError(error.message, hint=close) from error
@@ -269,16 +275,33 @@ def left_to_do(mm: Mm, numbers: list[int], state: str) -> list[int]:
     return [number for number in numbers if number not in mm.blocks or mm.blocks[number].state != state]
 
 
-def _raise_first(written: Written, state: str) -> None:
+def _raise_first(shell: Shell, mm: Mm, written: Written, state: str) -> None:
+    """Raise the error of the first block that failed, with how many did and, of several, a row for each."""
     if not written.failed:
         return
+    for number, failed in written.failed:
+        kind, said = (
+            f"{state.capitalize()}Failed",
+            failed.said if f"memory{number}" in failed.message else f"memory{number}: {failed.said}",
+        )
+        mm.event(kind, failed.where, said, block=number, errno=failed.errno, pfn=failed.pfn)
     number, error = written.failed[0]
     name, count = f"memory{number}", len(written.failed) + len(written.done)
     text = error.message if name in error.message else f"{name}: {error.message}"
     if count > 1:
-        others = f", {len(written.failed)} failed" if len(written.failed) > 1 else ""
-        text += f"; {len(written.done)} of {count} blocks are {state}{others}"
-    raise KernelError(text, error.errno or "EINVAL", where=error.where, hint=error.hint) from error
+        text += f"; {len(written.done)} of {count} blocks are {state}{_others(written)}"
+    raised = KernelError(text, error.errno or "EINVAL", where=error.where, hint=error.hint, pfn=error.pfn)
+    if len(written.failed) > 1:
+        raised.details = partial(failed_blocks, shell, mm, written.failed, state)
+    raise raised from error
+
+
+def _others(written: Written) -> str:
+    if len(written.failed) < 2:
+        return ""
+    counts = Counter(error.errno for _, error in written.failed)
+    kinds = ": " + ", ".join(f"{count} {name}" for name, count in counts.items()) if len(counts) > 1 else ""
+    return f", {len(written.failed)} failed{kinds}"
 
 
 @command(
@@ -314,12 +337,13 @@ def online(shell: Shell, args: Namespace) -> str:
     value, numbers = (kinds or ["online"])[0], [word for word in args.blocks if not isinstance(word, str)]
     if not numbers and kinds:
         raise UsageError("online: no block is named", hint=f"such as: online all {kinds[0].removeprefix('online_')}")
+    numbers = [number for number in numbers if number != NONE_SUCH]
     with shell.change() as mm:
         wanted = left_to_do(mm, numbers, "online")
         written = _write_states(mm, wanted, value, shell)
         if not wanted:
             return "nothing to do: these blocks are online already" if numbers else "nothing to do: no block is offline"
-        _raise_first(written, "online")
+        _raise_first(shell, mm, written, "online")
         return "\n".join(
             _onlined(mm, members) for members in _by(written.done, lambda number: _state(mm, number)).values()
         )
@@ -377,7 +401,7 @@ def offline(shell: Shell, args: Namespace) -> str:
         written = _write_states(mm, wanted, "offline", shell)
         if not wanted:
             return "nothing to do: these blocks are offline already"
-        _raise_first(written, "offline")
+        _raise_first(shell, mm, written, "offline")
         return f"{named_blocks(written.done)} offline: {_text(mm, len(written.done) * mm.block_pages)}"
 
 

@@ -42,9 +42,8 @@ def set_migratetype_isolate(mm: Mm, pfn: int) -> None:
     if bad is not None:
         page = mm.pages.get(bad)
         owner = "of a CMA area" if mm.pageblocks.get(bad) is CMA else page.owner.value if page else "none"
-        raise KernelError(
-            f"pfn {bad:#x} is unmovable ({owner})", "EBUSY", where="mm/page_isolation.c:has_unmovable_pages"
-        )
+        where = "mm/page_isolation.c:has_unmovable_pages"
+        raise KernelError(f"pfn {bad:#x} is unmovable ({owner})", "EBUSY", where=where, pfn=bad)
 
 
 @mirrors(
@@ -137,10 +136,11 @@ def give_back(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
 
 
 @mirrors("mm/page_isolation.c:test_pages_isolated", "v6.12", "complete")
-def test_pages_isolated(mm: Mm, start_pfn: int, end_pfn: int, *, offline: bool) -> bool:
-    """Whether every page of the range is free, or PageOffline where memory goes *offline* (MEMORY_OFFLINE)."""
+def test_pages_isolated(mm: Mm, start_pfn: int, end_pfn: int, *, offline: bool) -> int | None:
+    """Return the first pfn of the range that is neither free nor, where memory goes *offline* (MEMORY_OFFLINE), PageOffline."""
     gone = (Owner.FREE, Owner.OFFLINE) if offline else (Owner.FREE,)
-    return all(page.owner in gone or mm.seam.is_isolated(mm, page) for _, _, page in mm.pages.items(start_pfn, end_pfn))
+    runs = mm.pages.items(start_pfn, end_pfn)
+    return next((a for a, _, page in runs if page.owner not in gone and not mm.seam.is_isolated(mm, page)), None)
 
 
 def movable_runs(mm: Mm, start_pfn: int, end_pfn: int) -> list[tuple[int, int, Page]]:

@@ -117,7 +117,6 @@ class Player:
     subtest: Callable[[Subtest, Player], None] | None = None
     hand_over: Callable[[], AbstractContextManager[None]] = nullcontext  # around other programs
     journal: Callable[[str], None] = _no_journal
-    announces: bool = True  # the plugins' observers see what happens: not where it is only tried
     failures: list[StepFailed] = field(default_factory=list)
     count: int = 0
     shell: Shell = field(init=False)
@@ -138,7 +137,7 @@ class Player:
         """Return a player on a shell of its own that shows nothing and goes on after failures."""
         output = Output(StringIO(), StringIO())
         player = Player(lambda: self.shell.plugins, output, keep_going=True, observe=observe, echo=False, capture=True)
-        player.announces = False
+        player.shell.tries = True
         return player
 
     def forget_failures(self) -> None:
@@ -184,8 +183,7 @@ class Player:
             if self.observe is not None:
                 self.observe(current)
         for step in current.steps:
-            if self.announces:
-                self.shell.announce(step)
+            self.shell.announce(step)
             self._complaints(step)
         if current.steps:
             self._show_watches()
@@ -283,11 +281,14 @@ class Player:
             with self._drawn_for(statement):
                 text = self.command(words, statement.tail)
         except (KernelError, KernelCrash, CommandError) as error:
+            rows = error.shown if isinstance(error, KernelError) else ""
             if not statement.must_fail or isinstance(error, UsageError):
+                if self.echo and rows:
+                    self.shell.write(rows)
                 raise
             self.shell.last_error = error
             self._current.errno = error.errno
-            self._output(statement, f"failed as it should: {error}\n")
+            self._output(statement, f"failed as it should: {error}\n{rows}")
             return
         if statement.must_fail:
             self.shell.last_error = None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from memshell.errors import UsageError, did_you_mean
+from memshell.errors import KernelError, UsageError, did_you_mean
 from memshell.result import FORMATS, Result, columns_of, render
 from memshell.shell.registry import Arg, Command
 
@@ -203,7 +203,12 @@ def invoke(item: Command, words: list[str], shell: Shell, tail: str | None = Non
         from memshell.shell.explain import explained
 
         return explained(item, args, shell), args
-    found = item.function(shell, args)
+    try:
+        found = item.function(shell, args)
+    except KernelError as error:
+        if error.details is not None and not shell.tries:
+            error.shown = shown(error.details(), args, shell)
+        raise
     result = found if isinstance(found, Result) else Result(text=found)
     if args.columns is not None and result.rows is not None:
         result = replace(result, columns=(*columns_of(result), *shell.columns(item.name)))

@@ -125,6 +125,7 @@ class Shell:
         self.machine: Machine | None = None
         self.image: Loaded | None = None  # the kernel image that struct, sizeof, enum and sym look into
         self.last_error: MemshellError | None = None  # of the last `!` command
+        self.tries = False  # what is played here is only tried: no observer sees it, and no advice is looked for
         self.loader = loader
         self._plugins: Plugins | None = None
 
@@ -147,7 +148,7 @@ class Shell:
 
     def announce(self, step: Step) -> None:
         """Show a step's events to the observers among the plugins."""
-        if self._plugins is not None and self._plugins.observed:
+        if self._plugins is not None and self._plugins.observed and not self.tries:
             self._plugins.event(step.mm, step.events)
 
     def blame(self, error: BaseException) -> PluginError | None:

@@ -22,11 +22,12 @@ from memshell.mm.page_isolation import (
 from memshell.mm.state import Mm, ZoneKey
 
 
-def _stuck(mm: Mm, text: str, function: str) -> KernelError:
+def _stuck(mm: Mm, text: str, function: str, pfn: int | None) -> KernelError:
     """Return what ends a loop: a signal, EINTR; or EBUSY where it gives up (bug.offline_retries_forever off)."""
+    where = f"mm/memory_hotplug.c:{function}"
     if mm.features.bug.offline_retries_forever:
-        return KernelError(f"{text}: retried until a signal", "EINTR", where=f"mm/memory_hotplug.c:{function}")
-    return KernelError(text, "EBUSY", where=f"mm/memory_hotplug.c:{function}")
+        return KernelError(f"{text}: retried until a signal", "EINTR", where=where, pfn=pfn)
+    return KernelError(text, "EBUSY", where=where, pfn=pfn)
 
 
 def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
@@ -46,12 +47,13 @@ def migrate_range(mm: Mm, start_pfn: int, end_pfn: int, key: ZoneKey) -> None:
                 f"pfn {start:#x} is PageOffline, and its driver keeps a reference",
                 "EBUSY",
                 where="mm/memory_hotplug.c:scan_movable_pages",
+                pfn=start,
             )
         if page.owner is Owner.PINNED:
-            raise _stuck(mm, f"pfn {start:#x} is pinned and cannot be migrated", "do_migrate_range")
+            raise _stuck(mm, f"pfn {start:#x} is pinned and cannot be migrated", "do_migrate_range", start)
         failed = migrate_pages(mm, start, end, page, others, (start_pfn, end_pfn))
         if failed is not None:
-            raise _stuck(mm, f"no room to migrate pfn {failed:#x} to", "do_migrate_range")
+            raise _stuck(mm, f"no room to migrate pfn {failed:#x} to", "do_migrate_range", failed)
         mm.event(
             "PagesMigrated",
             "mm/memory_hotplug.c:do_migrate_range",
@@ -84,8 +86,9 @@ def _isolate(mm: Mm, start_pfn: int, nr_pages: int, key: ZoneKey) -> None:
         memory_notify(mm, "MEM_GOING_OFFLINE", start_pfn, nr_pages)
         migrate_range(mm, start_pfn, end_pfn, key)
         dissolve_free_hugetlb_folios(mm, start_pfn, end_pfn)
-        if not test_pages_isolated(mm, start_pfn, end_pfn, offline=True):
-            raise _stuck(mm, "pages stay in use", "offline_pages")
+        used = test_pages_isolated(mm, start_pfn, end_pfn, offline=True)
+        if used is not None:
+            raise _stuck(mm, f"pfn {used:#x} stays in use", "offline_pages", used)
     except KernelError:
         give_back(mm, start_pfn, end_pfn, key)
         undo_isolate_page_range(mm, start_pfn, end_pfn)

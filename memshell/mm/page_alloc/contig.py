@@ -53,7 +53,7 @@ def _alloc_contig_migrate_range(mm: Mm, start: int, end: int, key: ZoneKey) -> N
         failed = a if fixed else migrate_pages(mm, a, b, page, (key[0],), (start, end))
         if failed is not None:
             raise KernelError(f"pfn {failed:#x} cannot be migrated", "EBUSY", where=where)
-    if not test_pages_isolated(mm, start, end, offline=False):
+    if test_pages_isolated(mm, start, end, offline=False) is not None:
         raise KernelError(f"pages of {start:#x}-{end - 1:#x} stay in use", "EBUSY", where=where)
 
 
