@@ -112,6 +112,14 @@ class Machine(machine.Machine):
             raise UsageError(f"{view} shows no data", hint="run() gives what it says")
         return json.loads(text)
 
+    def eval(self, expression: str) -> Any:
+        """Return the value of an expression: ``machine.eval("zone.Movable.free - 1G")``.
+
+        Memory is in bytes, other numbers are as they are; else bool, str or list.  Raises `UsageError` for a name
+        that there is not, with the nearest right one.
+        """
+        return self.session.player.eval(expression)
+
     # --- the state ---
 
     @property

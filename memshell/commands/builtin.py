@@ -18,6 +18,7 @@ from memshell.commands import (
     session,
     show,
     truth,
+    util_linux,
     why,
 )
 from memshell.commands import help as help_
@@ -32,6 +33,7 @@ MODULES = (
     hugepages,
     show,
     why,
+    util_linux,
     image,
     experiment,
     compare,

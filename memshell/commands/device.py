@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.commands.hotplug import free_place, named_states
+from memshell.commands.hotplug import free_change, free_place, named_states
 from memshell.errors import UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
@@ -43,13 +43,13 @@ REGION = 4 << 30  # bytes that a virtio-mem device may grow to, unless region= s
 > use x86_64 ram=2G
 x86_64, <...>
 > probe 0x100000000 1G mode=devdax
-1G of devdax at 0x100000000-0x13fffffff, memmap in memory; free -1032 pages
+1G of devdax at 0x100000000-0x13fffffff, memmap in memory; free -4128K (1032 pages)
 > probe 0x100000000 --off
-unbound 0x100000000-0x13fffffff; free +1032 pages
+unbound 0x100000000-0x13fffffff; free +4128K (1032 pages)
 > probe 0x100000000 1G mode=kmem
-1G of kmem at 0x100000000-0x13fffffff, memmap in memory; free -4096 pages
+1G of kmem at 0x100000000-0x13fffffff, memmap in memory; free -16M (4096 pages)
 > probe 0x100000000 --off
-unbound 0x100000000-0x13fffffff; free +4096 pages
+unbound 0x100000000-0x13fffffff; free +16M (4096 pages)
 """,
 )
 def probe(shell: Shell, args: Namespace) -> str:
@@ -72,7 +72,7 @@ def probe(shell: Shell, args: Namespace) -> str:
     with shell.change() as mm:
         free = nr_free_pages(mm)
         text = _unbind(mm, args.address) if args.off else _bind(mm, args)
-        return f"{text}; free {nr_free_pages(mm) - free:+} pages"
+        return f"{text}; {free_change(mm, nr_free_pages(mm) - free)}"
 
 
 def _bind(mm: Mm, args: Namespace) -> str:
@@ -135,9 +135,9 @@ def _unbind(mm: Mm, address: int) -> str:
 > use x86_64 ram=2G
 x86_64, <...>
 > probe 0x100000000 1G mode=fsdax map=dev
-1G of fsdax at 0x100000000-0x13fffffff, memmap on the device, data 1006M at 0x101200000; free +0 pages
+1G of fsdax at 0x100000000-0x13fffffff, memmap on the device, data 1006M at 0x101200000; free +0
 > probe 0x140000000 1100M mode=kmem
-1G of kmem at 0x140000000-0x17fffffff, memmap in memory; truncated by 76M to whole blocks of 128M; free -4096 pages
+1G of kmem at 0x140000000-0x17fffffff, memmap in memory; truncated by 76M to whole blocks of 128M; free -16M (4096 pages)
 > devices
 NAME         MODE  DRIVER  NODE START       SIZE  DATA  STATE
 namespace0.0 fsdax nd_pmem    0 0x100000000 1G    1006M
@@ -208,11 +208,11 @@ def _device_state(mm: Mm, device: DevDax) -> str:
 > use x86_64 ram=2G profile=v6.12 auto_online=online_movable
 x86_64, <...>
 > virtio-mem 256M
-plugged 256M of 256M, region 0x100000000-0x1ffffffff: memory32-33 online in Movable; free +64511 pages
+plugged 256M of 256M, region 0x100000000-0x1ffffffff: memory32-33 online in Movable; free +252.00M (64511 pages)
 > virtio-mem 260M
-plugged 260M of 260M, region 0x100000000-0x1ffffffff: memory32-34 online in Movable; free +512 pages
+plugged 260M of 260M, region 0x100000000-0x1ffffffff: memory32-34 online in Movable; free +2M (512 pages)
 > virtio-mem 0
-plugged 0 of 0, region 0x100000000-0x1ffffffff; free -65023 pages
+plugged 0 of 0, region 0x100000000-0x1ffffffff; free -254.00M (65023 pages)
 """,
 )
 def virtio_mem(shell: Shell, args: Namespace) -> str:
@@ -245,7 +245,7 @@ def virtio_mem(shell: Shell, args: Namespace) -> str:
             raise UsageError("the virtio-mem device is there already", hint="only its size can change: virtio-mem SIZE")
         else:
             caller(mm, "virtio-mem").resizes(mm, None, args.size)
-        return f"{_plugged(mm)}; free {nr_free_pages(mm) - free:+} pages"
+        return f"{_plugged(mm)}; {free_change(mm, nr_free_pages(mm) - free)}"
 
 
 def _plugged(mm: Mm) -> str:

@@ -116,12 +116,12 @@ def free_place(mm: Mm, size: int) -> int:
 x86_64, <...>
 > add 1G
 1G at 0x100000000-0x13fffffff, node 0: memory32-39 offline
-memmap from existing memory; free -4096 pages
+memmap from existing memory; free -16M (4096 pages)
 > policy memmap_on_memory
 policy memmap_on_memory
 > add 0x180000000 256M
 256M at 0x180000000-0x18fffffff, node 0: memory48-49 offline
-memmap in the first 512 pages of each block; free -1 pages
+memmap in the first 512 pages of each block; free -4K (1 page)
 > online memory48-49 movable
 memory48-49 online in Movable: 252M and 4M memmap
 """,
@@ -190,7 +190,15 @@ def _added(mm: Mm, start: int | None, size: int, new: list[int], used: int) -> s
     marked = sum(event.data["nr"] for event in mm.events if event.kind == "VmemmapMarked")
     if marked:
         memmap = f"in the first {marked} pages of the range"
-    return f"{where}, node {mm.blocks[new[0]].nid}: {named_states(mm, new)}\nmemmap {memmap}; free {-used:+} pages"
+    return f"{where}, node {mm.blocks[new[0]].nid}: {named_states(mm, new)}\nmemmap {memmap}; {free_change(mm, -used)}"
+
+
+def free_change(mm: Mm, pages: int) -> str:
+    """Return how much more or less is free, as ``free -16M (4096 pages)``."""
+    from memshell.mm.pfn import spoken_size
+
+    size = spoken_size(pages << mm.arch.page_shift)
+    return f"free {'+' * (pages >= 0)}{size}" + (f" ({abs(pages)} page{'s' * (abs(pages) > 1)})" if pages else "")
 
 
 def named_states(mm: Mm, numbers: Iterable[int]) -> str:

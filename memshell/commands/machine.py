@@ -391,7 +391,7 @@ node_notifier = on
 """,
 )
 def set_(shell: Shell, args: Namespace) -> str | Result:
-    """Set a kernel parameter, or switch one feature of the kernel; without a name, list them.
+    """Set a kernel parameter, or switch one feature of the kernel; without a value, show what it is.
 
     Parameters are written as in sysfs or on the kernel's command line (``memory_hotplug.`` before the name is
     read too).  Features are the single behaviours that a profile is made of; those of the series of 2017 to
@@ -399,11 +399,13 @@ def set_(shell: Shell, args: Namespace) -> str | Result:
     """
     if args.name is None:
         return _list_settings(shell.need_machine().mm)
-    name, _equals, joined = args.name.partition("=")
+    name, equals, joined = args.name.partition("=")
     value = args.value if args.value is not None else joined
+    name = name.removeprefix("memory_hotplug.")
+    if not value and not equals:
+        return _setting(shell.need_machine().mm, name)
     if not value:
         raise UsageError(f"set {name} to what?", hint=f"set {name} VALUE")
-    name = name.removeprefix("memory_hotplug.")
     with shell.change() as mm:
         return f"{name} = {_set(mm, name, value, shell)}"
 
@@ -422,9 +424,29 @@ def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
     elif is_feature(name):
         raise unknown_feature(name, mm.profile)
     else:
-        known = [*PARAMETERS, "memmap_on_memory", *mm.profile.features]
-        raise UsageError(f"unknown setting {name!r}", hint=did_you_mean(name, known) or "set alone lists them")
+        raise _unknown_setting(mm, name)
     return value
+
+
+def _unknown_setting(mm: Mm, name: str) -> UsageError:
+    from memshell.mm.params import PARAMETERS
+
+    known = [*PARAMETERS, "memmap_on_memory", *mm.profile.features]
+    return UsageError(f"unknown setting {name!r}", hint=did_you_mean(name, known) or "set alone lists them")
+
+
+def _setting(mm: Mm, name: str) -> Result:
+    """Return what a parameter or a feature is now.  Raises UsageError."""
+    from memshell.profiles import is_feature, unknown_feature
+
+    if name == "memmap_on_memory":
+        row = {"name": name, "value": mm.policy.parameter, "text": f"policy {mm.policy.name}"}
+    else:
+        found = next((row for row in _settings_rows(mm) if row["name"] == name), None)
+        if found is None:
+            raise unknown_feature(name, mm.profile) if is_feature(name) else _unknown_setting(mm, name)
+        row = found
+    return Result(text=f"{name} = {row['value']}\n    {row['text']}", data=row)
 
 
 def _policy_of_parameter(shell: Shell, value: str, kernel: Profile) -> Policy:
@@ -452,6 +474,10 @@ def _with_feature(kernel: Profile, name: str, word: str) -> Profile:
 
 
 def _list_settings(mm: Mm) -> Result:
+    return Result(rows=_settings_rows(mm), columns=(Column("NAME"), Column("VALUE"), Column("TEXT", drop=1)))
+
+
+def _settings_rows(mm: Mm) -> list[dict[str, Any]]:
     from memshell.mm.params import PARAMETERS
 
     features = mm.profile.features
@@ -463,4 +489,4 @@ def _list_settings(mm: Mm) -> Result:
         {"name": name, "value": {True: "on", False: "off"}.get(value, value), "text": texts[name].text}
         for name, value in sorted(features.items())
     ]
-    return Result(rows=rows, columns=(Column("NAME"), Column("VALUE"), Column("TEXT", drop=1)))
+    return rows

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from memshell.shell.shell import Shell
 
 
+@command("session", needs_machine=False, examples="> exit")
+def exit_(shell: Shell, _args: Namespace) -> None:
+    """Leave: the prompt, or a script where it stands.  `quit` and Ctrl-D do the same."""
+    shell.leaving = True
+
+
 @command("session", needs_machine=False, examples="> true")
 def true(_shell: Shell, _args: Namespace) -> None:
     """Do nothing, successfully."""

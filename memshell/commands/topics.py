@@ -1,24 +1,109 @@
-"""What ``help WORD`` says of the tools and drivers that people know: which command stands for them here."""
+"""What ``help WORD`` says of subjects, and of the tools that people know: which command stands for them here."""
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import NamedTuple
 
 
 class Topic(NamedTuple):
-    """One word: what it is, and lines of what is typed there and here."""
+    """One word: what it is, and lines of what is asked, or typed there, and what is typed here."""
 
     text: str
     lines: tuple[tuple[str, str], ...]
 
 
-CHMEM = Topic(
-    "util-linux: chmem sets blocks online and offline, lsmem lists them.",
+MEMMAP = Topic(
+    "The memmap is the array of struct page, one for each page frame: with 64 bytes for 4K pages a 64th of the memory, "
+    "16M for each GiB. Added memory gets it when it is added: from existing memory, which must be free in a kernel zone "
+    "(policy buddy), or from the first pages of the added blocks themselves (policy memmap_on_memory).",
     (
-        ("lsmem", "lsmem"),
-        ("chmem -e 0x100000000-0x107ffffff", "online 0x100000000-0x107ffffff"),
-        ("chmem -e -z Movable -b 32-39", "online 32-39 movable"),
-        ("chmem -d -b 40", "offline 40"),
+        ("how much there is, and of which memory", "print memmap; print memmap.buddy; print memmap.altmap"),
+        ("what maps it", "vmemmap"),
+        ("what is added from now on holds its own", "policy memmap_on_memory"),
+        ("what each way costs", "compare buddy memmap_on_memory -- add 4G"),
+    ),
+)
+ZONES = Topic(
+    "A block comes online in one zone. DMA, DMA32 and Normal are kernel zones: anything may live there, and what cannot be "
+    "moved keeps a block from going offline. Movable takes only pages that can be moved; a memmap is never there. "
+    "Device is memory that the buddy allocator never sees. Without a word the kernel chooses, by online_policy.",
+    (
+        ("what each zone spans and has", "zoneinfo"),
+        ("one number of a zone", "print zone.Movable.managed; print zone.0.Normal.free"),
+        ("which zones a block may come online in", "lsmem -o +ZONES"),
+        ("to Movable, so that it can go again", "online offline movable"),
+        ("to a kernel zone", "online offline kernel"),
+    ),
+)
+BLOCKS = Topic(
+    "A memory block, memoryN, is what goes online and offline: block N begins at N times the block size. It is 128M on "
+    "x86_64 with less than 64G, where sections are as large; one of several sections is added and removed as one.",
+    (
+        ("the blocks, and the size of one", "lsmem; print block_size"),
+        ("each on a line of its own", "lsmem -a"),
+        ("one of them: its state, and what is inside", "print block.32.state; map 32"),
+        ("naming them", "online 32-39; online 0x140000000-0x14fffffff; online all; offline last"),
+    ),
+)
+ALTMAP = Topic(
+    "struct vmem_altmap says that a range's memmap comes out of the range itself: how many pages at its start are set aside, "
+    "how many of them are reserved, and how many the memmap took.",
+    (
+        ("blocks that hold their own memmap", "policy memmap_on_memory; add 1G; altmap"),
+        ("a device that does", "probe 0x2000000000 1G mode=devdax map=dev; altmap"),
+    ),
+)
+POLICIES = Topic(
+    "Two things are called a policy. Where the memmap of added memory goes is memory_hotplug.memmap_on_memory on the "
+    "kernel's command line, here `policy`. Which zone a block comes online in when nobody says is online_policy: "
+    "contig-zones keeps zones together, auto-movable onlines to Movable as long as the ratio of movable to kernel memory "
+    "stays below auto_movable_ratio percent.",
+    (
+        ("where the memmap goes: the list, and a choice", "policy; policy memmap_on_memory"),
+        ("which zone", "set online_policy=auto-movable; set auto_movable_ratio=301"),
+        ("added memory comes online by itself", "set auto_online_blocks=online_movable"),
+        ("both at boot", "use x86_64 policy=memmap_on_memory auto_online=online_movable"),
+    ),
+)
+OFFLINE = Topic(
+    "What keeps a block online: EBUSY is a page that cannot be moved (the kernel's own, or a memmap), EINTR one that could and "
+    "does not, so that the kernel tries until a signal (pinned pages, no room to move to), EINVAL a block with a hole or in "
+    "two zones, or one that is offline already.",
+    (
+        ("what is inside a block", "map 32"),
+        ("a page, and whose it is", "page 0x100000"),
+        ("what is allocated, and where", "alloc"),
+        ("memory that goes offline again", "online offline movable"),
+    ),
+)
+SIZES = Topic(
+    "Sizes and addresses are bytes with a binary suffix: 128M, 1.5G, 4k, 2GiB, 0x8000000. A number without one is bytes "
+    "for a command; in an expression it counts what stands beside it: pages, blocks or bytes.",
+    (
+        ("a sum", "print 2T / 64; print 1.5G / block_size"),
+        ("what a machine has", "print present; print usable; print memmap; print wasted"),
+        ("what a device keeps, lost and has plugged", "print data; print lost; print plugged"),
+    ),
+)
+NUMACTL = Topic(
+    "numactl and migratepages: where memory is taken, and moved to. A machine of several nodes: use x86_64 nodes=2",
+    (
+        ("numactl --hardware", "zoneinfo"),
+        ("numactl --preferred=0 PROGRAM", "alloc 80M node=0"),
+        ("migratepages PID 1 0", "alloc 80M; migrate all node=0"),
+    ),
+)
+SYSCTL = Topic(
+    "/proc/sys and sysctl: of these there are the pools of huge pages.",
+    (("sysctl vm.nr_hugepages=200", "hugepages 2M=200"),),
+)
+UTIL_LINUX = Topic(
+    "util-linux: lsmem lists memory blocks, chmem sets them online and offline. Both are here, with their options.",
+    (
+        ("lsmem -o RANGE,SIZE,STATE,ZONES", "lsmem -o RANGE,SIZE,STATE,ZONES"),
+        ("chmem -e -z Movable -b 32-39", "chmem -e -z Movable -b 32-39"),
+        ("chmem -d 1G", "chmem -d 1G"),
     ),
 )
 DAXCTL = Topic(
@@ -87,22 +172,35 @@ CRASH = Topic(
 )
 
 TOPICS: dict[str, Topic] = {
-    **dict.fromkeys(("chmem", "util-linux"), CHMEM),
+    **dict.fromkeys(("memmap", "struct-page", "vmemmap"), MEMMAP),
+    **dict.fromkeys(("zones", "zone"), ZONES),
+    **dict.fromkeys(("blocks", "block"), BLOCKS),
+    "altmap": ALTMAP,
+    **dict.fromkeys(("policies", "policy", "online_policy", "auto-movable"), POLICIES),
+    "offline": OFFLINE,
+    **dict.fromkeys(("sizes", "size"), SIZES),
+    **dict.fromkeys(("numactl", "numa", "migratepages"), NUMACTL),
+    "sysctl": SYSCTL,
+    "util-linux": UTIL_LINUX,
     **dict.fromkeys(("daxctl", "ndctl", "dax", "pmem", "cxl"), DAXCTL),
     **dict.fromkeys(("drmgr", "dlpar", "lmb"), DRMGR),
     **dict.fromkeys(("hv_balloon", "hyperv", "hyper-v"), HV),
     "xen": XEN,
     **dict.fromkeys(("virsh", "qemu", "libvirt", "pc-dimm", "dimm"), VIRSH),
-    **dict.fromkeys(("sysfs", "/sys"), SYSFS),
+    **dict.fromkeys(("sysfs", "/sys", "echo", "cat", "tee"), SYSFS),
     **dict.fromkeys(("crash", "drgn"), CRASH),
 }
 
 
-def topic_text(word: str) -> str | None:
-    """Return what there is to say of *word*, or None."""
-    topic = TOPICS.get(word.lower())
+def topic_text(word: str, width: int = 0) -> str | None:
+    """Return what there is to say of *word*, in lines of at most *width* columns, or None."""
+    topic = TOPICS.get("/sys" if word.startswith("/sys/") else word.lower())
     if topic is None:
         return None
+    room = min(width or 100, 100)
     wide = max(len(there) for there, _ in topic.lines)
-    lines = [f"    {there:<{wide}}  {here}" for there, here in topic.lines]
-    return "\n".join([topic.text, "", *lines, ""])
+    beside = 4 + wide + 2 + max(len(here) for _, here in topic.lines) <= room
+    lines = [
+        f"    {there:<{wide}}  {here}" if beside else f"    {there}\n        {here}" for there, here in topic.lines
+    ]
+    return "\n".join([*wrap(topic.text, room, break_on_hyphens=False), "", *lines, ""])

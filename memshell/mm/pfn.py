@@ -9,24 +9,31 @@ from memshell.errors import UsageError
 KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 _SUFFIXES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
-_SIZE = re.compile(r"(0x[0-9a-f]+?|\d+)\s*(?:([kmgtpe])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(0x[0-9a-f]+?|\d+(?:\.\d+)?)\s*(?:([kmgtpe])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
 
 
 def memparse(text: str) -> int:
     """Read a size or address in bytes as the kernel does, and as people write it.
 
-    Accepts decimal and ``0x`` numbers with a binary suffix: ``10G``, ``128MiB``, ``4k``, ``0x8000000``.
-    Raises `UsageError` for anything else, also for negative numbers and fractions.
-    Source: lib/cmdline.c:memparse.
+    Accepts decimal and ``0x`` numbers with a binary suffix: ``10G``, ``128MiB``, ``4k``, ``0x8000000``; and, beyond
+    the kernel, a fraction that is whole bytes: ``1.5G``.  Raises `UsageError` for anything else, also for negative
+    numbers.  Source: lib/cmdline.c:memparse.
 
-    >>> memparse("128M"), memparse("0x8000000"), memparse("4k")
-    (134217728, 134217728, 4096)
+    >>> memparse("128M"), memparse("0x8000000"), memparse("4k"), memparse("1.5k")
+    (134217728, 134217728, 4096, 1536)
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is not a size", hint="write it as 128M, 10G, 4096 or 0x8000000")
+        raise UsageError(f"{text!r} is not a size", hint="write it as 128M, 1.5G, 4096 or 0x8000000")
     digits, suffix = match.groups()
-    return int(digits, 0 if digits.lower().startswith("0x") else 10) << _SUFFIXES[(suffix or "").upper()]
+    shift = _SUFFIXES[(suffix or "").upper()]
+    if "." in digits:
+        whole, _, fraction = digits.partition(".")
+        size, rest = divmod(int(whole + fraction) << shift, int("1" + "0" * len(fraction)))
+        if rest:
+            raise UsageError(f"{text!r} is not a size: no whole number of bytes", hint="write it as 1.5G or 1536M")
+        return size
+    return int(digits, 0 if digits.lower().startswith("0x") else 10) << shift
 
 
 def format_size(size_bytes: int) -> str:
@@ -40,6 +47,19 @@ def format_size(size_bytes: int) -> str:
         if size and not size & ((1 << shift) - 1):
             return f"{sign}{size >> shift}{suffix}"
     return f"{sign}{size}"
+
+
+def spoken_size(size_bytes: int) -> str:
+    """Return *size_bytes* as people say it: exact where that takes four digits, else with two decimals.
+
+    >>> spoken_size(129 * MiB), spoken_size(32 * GiB + 400 * KiB), spoken_size(-4128 * KiB)
+    ('129M', '32.00G', '-4128K')
+    """
+    exact, size = format_size(size_bytes), abs(size_bytes)
+    if len(exact.lstrip("-").rstrip("KMGTPE")) <= 4:
+        return exact
+    shift = (size.bit_length() - 1) // 10 * 10
+    return f"{size_bytes / (1 << shift):.2f}{' KMGTPE'[shift // 10]}".replace(" ", "")
 
 
 def align_up(value: int, alignment: int) -> int:

@@ -33,6 +33,8 @@ def script(args: argparse.Namespace) -> int:
     pending, first = "", 1
     try:
         for number, line in enumerate(sys.stdin, start=1):
+            if player.shell.leaving:
+                break
             pending += line
             if not pending.rstrip("\n").endswith("\\") and _play(player, pending, first):
                 pending, first = "", number + 1

@@ -117,6 +117,8 @@ class Prompt:
                 return
             if text.strip():
                 self.play(text, PROMPT)
+            if self.shell.leaving:
+                return
 
     def play(self, text: str, file: str) -> None:
         """Play what was typed; failures are told and the session goes on."""

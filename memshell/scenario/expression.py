@@ -42,6 +42,16 @@ class Number:
         names = {4096: "pages", 65536: "pages", 16384: "pages", 1024: "kB"}
         return f"{self} ({text} {names[self.unit]})" if self.unit in names else str(self)
 
+    def spoken(self) -> str:
+        """Return the number as people say it: a size in a few digits, with what is counted where it is rounded."""
+        from memshell.mm.pfn import spoken_size
+
+        if not self.unit:
+            return _plain(self.number)
+        size = spoken_size(round(self.bytes))
+        exact = f"{_plain(self.bytes)} bytes" if self.unit == 1 else self.explained().partition(" (")[2].rstrip(")")
+        return size if size == str(self) and self.unit == 1 else f"{size} ({exact})"
+
 
 def _plain(number: float) -> str:
     return str(int(number)) if number == int(number) else str(number)
@@ -219,6 +229,19 @@ def show(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(show(item) for item in value) + "]"
     return str(value)
+
+
+def spoken(value: Any) -> str:
+    """Return a value as `print` shows it: as people say it."""
+    return value.spoken() if isinstance(value, Number) else show(value)
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value for programs: memory in bytes, other numbers as they are, lists for lists."""
+    if isinstance(value, Number):
+        number = value.bytes if value.unit else value.number
+        return int(number) if number == int(number) else number
+    return [plain_value(item) for item in value] if isinstance(value, tuple) else value
 
 
 def why_not(tree: Node | Token, names: Names) -> list[str]:

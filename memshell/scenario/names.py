@@ -27,7 +27,7 @@ TOP = {
     "crashed": "whether the modelled kernel has crashed",
     "crash": "crash.kind, crash.function, crash.address of what the kernel died of",
     "series": "series.head_count, .marked, .freed, .misaligned and so on: of a memmap in the added range",
-    "added": "of added memory: added.largest free run, added.gigantic free 1G runs, added.stuck memmap pages",
+    "added": "added.size, .usable, .memmap and .wasted of added memory; .largest free run, .gigantic 1G runs, .stuck memmap",
     "arch": "the architecture's name",
     "policy": "the memmap policy's name",
     "profile": "the kernel profile's name",
@@ -35,6 +35,11 @@ TOP = {
     "managed": "pages managed, all zones",
     "spanned": "pages spanned, all zones",
     "free": "pages free, all zones",
+    "usable": "pages that the kernel and programs can have: managed, all zones",
+    "wasted": "bytes that blocks set aside for their memmap and do not need",
+    "lost": "bytes of kmem devices that are no whole memory block",
+    "plugged": "bytes that virtio-mem has plugged",
+    "data": "bytes that devices offer beside their memmap; data.0x100000000 of the one there",
     "block_size": "bytes of a memory block",
     "page_size": "bytes of a page",
     "blocks": "blocks.total, blocks.online, blocks.offline, blocks.leaked",
@@ -43,7 +48,7 @@ TOP = {
     "section_roots": "pages that hold the roots of the sections",
     "direct_map": "bytes that the kernel's direct map covers",
     "block": "block.47.state|zone|node|vmemmap_pages|altmap.alloc and so on",
-    "memmap": "memmap.buddy, memmap.altmap, memmap.early: pages behind the struct pages, by where they are",
+    "memmap": "pages behind the struct pages; memmap.buddy, memmap.altmap, memmap.early: by where they are",
     "zone": "zone.Movable.present|managed|spanned|free|start_pfn; zone.1.Normal.present for node 1 alone",
     "huge": "huge.2M.total|free|surplus: pages of a pool of huge pages; huge.1.2M.total on node 1 alone",
     "meminfo": "meminfo.MemTotal and so on, in kB",
@@ -118,11 +123,13 @@ class State:
         return _plain(_pick(numbers(self.shell.need_machine().steps), rest, f"series.{rest}"))
 
     def _added(self, rest: str) -> Number:
+        from memshell.experiment.added import added
         from memshell.experiment.compare import free_runs, gigantic_runs
         from memshell.series.processes import lost_movable
 
         page, runs = self.mm.arch.page_size, free_runs(self.mm)
         values = {
+            **{name: Number(size, 1) for name, size in added(self.mm)._asdict().items()},
             "largest": Number(max((end - start for start, end, _ in runs.items()), default=0), page),
             "gigantic": Number(gigantic_runs(self.mm, runs)),
             "stuck": Number(lost_movable(self.mm), page),
@@ -139,6 +146,31 @@ class State:
     def _profile(self, _rest: str) -> str:
         return self.mm.profile.name
 
+    def _usable(self, _rest: str) -> Number:
+        return self._sum(self.mm.zones.values(), "managed")
+
+    def _wasted(self, _rest: str) -> Number:
+        from memshell.experiment.compare import wasted_bytes
+
+        return Number(wasted_bytes(self.mm), 1)
+
+    def _lost(self, _rest: str) -> Number:
+        from memshell.drivers.dax.bus import devices
+
+        return Number(sum(one.size - one.data_size for one in devices(self.mm) if one.mode == "kmem"), 1)
+
+    def _plugged(self, _rest: str) -> Number:
+        from memshell.drivers.virtio.virtio_mem.device import plugged_pages
+
+        pages = plugged_pages(self.mm) if self.mm.virtio_mem is not None else 0
+        return Number(pages * self.mm.arch.page_size, 1)
+
+    def _data(self, rest: str) -> Number:
+        from memshell.drivers.dax.bus import devices
+
+        offered = {f"{one.start:#x}": one.data_size for one in devices(self.mm) if one.driver}
+        return Number(_pick(offered, rest, f"data.{rest}") if rest else sum(offered.values()), 1)
+
     def _block_size(self, _rest: str) -> Number:
         return Number(self.mm.block_size, 1)
 
@@ -152,7 +184,8 @@ class State:
             if leaf.owner in owned and start >= self.mm.arch.vmemmap_base:
                 owned[leaf.owner] += end - start
         page = self.mm.arch.page_size
-        return Number(_pick(owned, rest, f"memmap.{rest}") // page, page)
+        found = _pick(owned, rest, f"memmap.{rest}") if rest else sum(owned.values())
+        return Number(found // page, page)
 
     def _blocks(self, rest: str) -> Number:
         blocks = self.mm.blocks.values()

@@ -8,9 +8,10 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import InitVar, dataclass, field, replace
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from memshell.commands.builtin import COMMANDS
+from memshell.commands.topics import TOPICS, topic_text
 from memshell.errors import (
     CommandError,
     ExpectFailed,
@@ -21,10 +22,11 @@ from memshell.errors import (
     UsageError,
     did_you_mean,
 )
-from memshell.scenario.expression import Names, Number, evaluate, show, why_not
+from memshell.result import Result, render
+from memshell.scenario.expression import Names, Number, evaluate, plain_value, show, spoken, why_not
 from memshell.scenario.files import read_scenario, run_shell, write_output
 from memshell.scenario.golden import mismatch
-from memshell.scenario.names import State
+from memshell.scenario.names import TOP, State
 from memshell.scenario.syntax import (
     DIRECTIVES,
     Condition,
@@ -36,13 +38,14 @@ from memshell.scenario.syntax import (
     Run,
     Statement,
     Subtest,
+    SyntaxProblem,
     Where,
     parse_expression,
     parse_text,
 )
 from memshell.scenario.words import expand, quote
 from memshell.shell.dispatch import invoke, shown
-from memshell.shell.shell import Output, Shell
+from memshell.shell.shell import SYNONYMS, Output, Shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
     from memshell.machine import Step
     from memshell.plugins import Plugins
+    from memshell.scenario.lalr import Node, Token
 
 
 def installed_plugins() -> Plugins:
@@ -133,6 +137,15 @@ class Player:
         """The words of the language that are no commands, each with its form and a text."""
         return DIRECTIVES
 
+    @property
+    def known_words(self) -> Iterable[str]:
+        """The words beside the commands that a line may begin with, and those that `help` knows."""
+        return [*DIRECTIVES, *SYNONYMS, *TOPICS, *TOP]
+
+    def topic(self, word: str) -> str | None:
+        """Return what `help` says of a tool or a subject, or None."""
+        return topic_text(word)
+
     def fresh(self, observe: Callable[[Played], None] | None = None) -> Player:
         """Return a player on a shell of its own that shows nothing and goes on after failures."""
         output = Output(StringIO(), StringIO())
@@ -155,6 +168,8 @@ class Player:
     def play(self, statements: Iterable[Statement]) -> None:
         """Play statements in order; the first failure ends it, unless *keep_going*."""
         for statement in statements:
+            if self.shell.leaving:
+                return
             try:
                 self._step(statement)
             except StepFailed as failure:
@@ -271,6 +286,11 @@ class Player:
         self.journal(text)
 
     def _run(self, statement: Run) -> None:
+        if statement.expression is None:
+            statement = self._bare(statement)
+        if statement.expression is not None:
+            self._output(statement, self._value(statement.expression))
+            return
         words = [expand(word, self.names) for word in statement.words]
         if words[0] in self.shell.settings.aliases and not statement.words[0].startswith("\\"):
             self._alias(statement, words)
@@ -294,6 +314,27 @@ class Player:
             self.shell.last_error = None
             raise ExpectFailed(f"had to fail, and did not: {statement.text}")
         self._output(statement, text)
+
+    def _bare(self, statement: Run) -> Run:
+        """Return a line that begins as no command does, but is one expression, as that: ``2G / 128M``, ``$a``, ``free > 1G``."""
+        first = statement.words[0]
+        if statement.must_fail or first in self.shell.registry or first in self.shell.settings.aliases:
+            return statement
+        if first[0] not in "0123456789$(-\"'" and first.partition(".")[0] not in {*TOP, "not"}:
+            return statement
+        text = statement.text if statement.pipe is None else statement.text.partition("|")[0]
+        try:
+            return replace(statement, expression=parse_expression(text), redirect=None)
+        except SyntaxProblem as problem:
+            if first[0] not in "0123456789$(":
+                return statement
+            raise UsageError(f"{text}: no command, and {problem.message.partition(': ')[2]}") from problem
+
+    def _value(self, expression: Node | Token) -> str:
+        """Return a value as the session shows results."""
+        value = evaluate(expression, self.names)
+        form = self.shell.output.form
+        return render(Result(text=spoken(value), data=plain_value(value)), form if form == "json" else "table")
 
     @contextmanager
     def _drawn_for(self, statement: Run) -> Iterator[None]:
@@ -399,7 +440,11 @@ class Player:
 
     def value_of(self, text: str) -> str:
         """Return the value of an expression, as text."""
-        return show(evaluate(parse_expression(text), self.names))
+        return spoken(evaluate(parse_expression(text), self.names))
+
+    def eval(self, text: str) -> Any:
+        """Return the value of an expression, for programs.  Raises UsageError."""
+        return plain_value(evaluate(parse_expression(text), self.names))
 
     def _show_watches(self) -> None:
         for text in self.shell.settings.watches:

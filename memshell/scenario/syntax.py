@@ -61,7 +61,7 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Run(Statement):
-    """A command: its words, still quoted, and where its output goes."""
+    """A command: its words, still quoted, and where its output goes; or ``print`` with its *expression*."""
 
     words: tuple[str, ...] = ()
     tail: str | None = None
@@ -69,6 +69,7 @@ class Run(Statement):
     redirect: tuple[str, str] | None = None  # ">" or ">>", file
     must_fail: bool = False
     golden: Golden | None = None
+    expression: Node | Token | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class SyntaxProblem(UsageError):
 
 DIRECTIVES = {
     "expect": ("expect EXPR", "fail unless the comparison holds: == != < <= > >= in, and A == B +- C"),
+    "print": ("print EXPR", "show a value; an expression alone does the same: 2G / 128M, zone.Movable.free, $NAME"),
     "let": ("let NAME = EXPR", "remember a value for $NAME; with ?= where nothing has set it (run -D NAME=VALUE)"),
     "include": ("include FILE", "play another scenario here; the path is relative to this file"),
     "repeat": ("repeat N [as NAME] ... end", "play the steps N times; $NAME counts from 0"),
@@ -229,6 +231,13 @@ class _Reader:
 
     def _expect(self, node: Node, where: Where) -> Expect:
         return Expect(where, self.span(node), expression=node.children[1])
+
+    def _print(self, node: Node, where: Where) -> Run:
+        word, expression, *pipe = node.children
+        tail = _token(pipe[0]).text[1:].strip() if pipe else None
+        if tail == "":
+            raise SyntaxProblem(where, "nothing follows the |", hint="write a shell command after it")
+        return Run(where, self.span(node), words=(_token(word).text,), pipe=tail, expression=expression)
 
     def _let(self, node: Node, where: Where) -> Let:
         name, *marks, expression = node.children[1:]

@@ -57,9 +57,10 @@ def _add(parser: argparse.ArgumentParser, argument: Arg) -> None:
         names = ["-h", "--help"] if argument.name == "--help" else [argument.name]
         parser.add_argument(*names, help=argument.help, **words)
     elif argument.type is None:
-        parser.add_argument(argument.flag, dest=argument.dest, action="store_true", help=argument.help)
+        parser.add_argument(*argument.flags, dest=argument.dest, action="store_true", help=argument.help)
     elif argument.is_option:
-        parser.add_argument(argument.flag, dest=argument.dest, default=None, help=argument.help)
+        alone: dict[str, Any] = {} if argument.bare is None else {"nargs": "?", "const": argument.bare}
+        parser.add_argument(*argument.flags, dest=argument.dest, default=None, help=argument.help, **alone)
     else:
         parser.add_argument(argument.dest, nargs=argument.nargs, default=None, help=argument.help)
 
@@ -156,7 +157,12 @@ def help_text(item: Command, width: int = 0) -> str:
     *width* is the terminal's, 0 where there is none; lines are no longer than 100 columns in any case.
     """
     room = min(width, 100) if width else 100
-    lines = [*_wrapped(f"{item.name} - {item.summary}", room, "  "), "", f"    {synopsis(item)}", ""]
+    lines = [
+        *_wrapped(f"{item.name} - {item.summary}", room, "  "),
+        "",
+        *_wrapped(f"    {synopsis(item)}", room, " " * 8),
+        "",
+    ]
     for paragraph in item.text.split("\n\n") if item.text else ():
         lines += [*_wrapped(paragraph, room), ""]
     rows = argument_rows(item)
@@ -185,11 +191,15 @@ def argument_rows(item: Command) -> list[tuple[str, str]]:
 
 
 def _shown(argument: Arg) -> str:
-    if argument.type is None:
-        return argument.name
+    if argument.type is None or not argument.is_option:
+        return (
+            ", ".join(argument.flags) if argument.is_option else argument.type.name if argument.type else argument.name
+        )
     if argument.is_key:
         return argument.name + argument.type.name
-    return f"{argument.name} {argument.type.name}" if argument.is_option else argument.type.name
+    if argument.bare is not None:
+        return f"{', '.join(argument.flags)}[={argument.type.name}]"
+    return f"{', '.join(argument.flags)} {argument.type.name}"
 
 
 def invoke(item: Command, words: list[str], shell: Shell, tail: str | None = None) -> tuple[Result, argparse.Namespace]:

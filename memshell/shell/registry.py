@@ -39,13 +39,18 @@ class ArgType:
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """One argument: ``word`` is positional, ``word=`` a key (``--word`` too), ``--word`` an option."""
+    """One argument: ``word`` is positional, ``word=`` a key (``--word`` too), ``--word`` or ``-w`` an option.
+
+    *long* has the other names of an option; *bare* is its value where it is typed without one.
+    """
 
     name: str
     type: ArgType | None
     help: str
     nargs: str | None = None
     default: Any = None
+    long: str = ""
+    bare: str | None = None
 
     @property
     def is_key(self) -> bool:
@@ -67,10 +72,24 @@ class Arg:
         """The option as argparse knows it."""
         return "--" + self.name[:-1] if self.is_key else self.name
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All names of the option."""
+        return (self.flag, *self.long.split())
 
-def arg(name: str, kind: ArgType | None, text: str, *, nargs: str | None = None, default: Any = None) -> Arg:
+
+def arg(
+    name: str,
+    kind: ArgType | None,
+    text: str,
+    *,
+    nargs: str | None = None,
+    default: Any = None,
+    long: str = "",
+    bare: str | None = None,
+) -> Arg:
     """Declare an argument; ``kind=None`` with an option name makes a switch.  *nargs* as in argparse."""
-    return Arg(name, kind, text, nargs, default)
+    return Arg(name, kind, text, nargs, default, long, bare)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from memshell.errors import CommandError, PluginError
+from memshell.errors import CommandError, PluginError, UsageError
 from memshell.shell.registry import Command, Registry
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from memshell.result import Column
 
 T = TypeVar("T")
+SYNONYMS = {"?": "help", "quit": "exit"}  # other words for a command
 
 
 class Played(Protocol):
@@ -53,6 +54,13 @@ class Player(Protocol):
     @property
     def directives(self) -> Mapping[str, tuple[str, str]]:
         """The words of the language that are no commands, each with its form and a text."""
+
+    @property
+    def known_words(self) -> Iterable[str]:
+        """The words beside the commands that a line may begin with, and those that `help` knows."""
+
+    def topic(self, word: str) -> str | None:
+        """Return what `help` says of a tool or a subject, or None."""
 
     def play_text(self, text: str, file: str) -> None:
         """Play the statements of *text*, which stands in *file*."""
@@ -126,6 +134,7 @@ class Shell:
         self.image: Loaded | None = None  # the kernel image that struct, sizeof, enum and sym look into
         self.last_error: MemshellError | None = None  # of the last `!` command
         self.tries = False  # what is played here is only tried: no observer sees it, and no advice is looked for
+        self.leaving = False  # `exit` was typed: nothing more is played
         self.loader = loader
         self._plugins: Plugins | None = None
 
@@ -164,9 +173,12 @@ class Shell:
 
     def find_command(self, name: str) -> Command:
         """Return the command, a plugin's too.  Raises UsageError with the nearest right word."""
+        name = SYNONYMS.get(name, name)
         if name not in self.registry:
             _ = self.plugins
-        return self.registry.get(name, self.settings.aliases)
+        if name not in self.registry and self.player.topic(name) is not None:
+            raise UsageError(f"unknown command {name!r}", hint=f"help {name} shows what is typed here instead")
+        return self.registry.get(name, [*self.settings.aliases, *self.player.known_words])
 
     def known_words(self) -> set[str]:
         """Return the names that stand for themselves in an expression: architectures, policies, profiles."""

@@ -27,10 +27,7 @@ _SIZES = (
 def _size(word: str, _shell: Shell) -> int:
     from memshell.mm.pfn import memparse
 
-    try:
-        return memparse(word)
-    except ValueError as error:
-        raise UsageError(f"{word!r} is not a size", hint="write 128M, 10G, 0x8000000 or 4k") from error
+    return memparse(word)
 
 
 def _integer(word: str, _shell: Shell) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from memshell.mm.state import Mm
 
-# What splits a range when its column is shown. Source: lsmem(1), --split.
+# What can split a range. Source: lsmem(1), --split.
 SPLITTING = ("STATE", "REMOVABLE", "NODE", "ZONES")
 DEFAULT_COLUMNS = ("RANGE", "SIZE", "STATE", "REMOVABLE", "BLOCK")
 
@@ -26,10 +26,15 @@ class Range:
     zones: str
 
 
-def ranges(mm: Mm, columns: Sequence[str], *, every: bool = False) -> Iterator[Range]:
-    """Yield the ranges of blocks, merged as far as the shown *columns* allow; with *every*, single blocks."""
-    wanted = "ZONES" in columns
-    splitting = [name for name in SPLITTING if name in columns]
+def ranges(
+    mm: Mm, columns: Sequence[str], split: Sequence[str] | None = None, *, every: bool = False
+) -> Iterator[Range]:
+    """Yield the ranges of blocks, merged as far as *split* allows, or the *columns*; with *every*, single blocks.
+
+    A range of blocks that differ is shown as its first one is.
+    """
+    splitting = [name for name in SPLITTING if name in (columns if split is None else split)]
+    wanted = "ZONES" in columns or "ZONES" in splitting
     current: Range | None = None
     for number in sorted(mm.blocks):
         block = mm.blocks[number]
@@ -37,7 +42,7 @@ def ranges(mm: Mm, columns: Sequence[str], *, every: bool = False) -> Iterator[R
         if current is None:
             current = new
         elif not every and number == current.last + 1 and _same(current, new, splitting):
-            current = Range(current.first, number, current.state, current.node, current.zones)
+            current = replace(current, last=number)
         else:
             yield current
             current = new
@@ -47,9 +52,9 @@ def ranges(mm: Mm, columns: Sequence[str], *, every: bool = False) -> Iterator[R
 
 def _same(a: Range, b: Range, splitting: Sequence[str]) -> bool:
     return (
-        (a.state == b.state or not {"STATE", "REMOVABLE"} & set(splitting))
+        (a.state == b.state or "STATE" not in splitting)  # removable says the same of all, since v5.8
         and (a.node == b.node or "NODE" not in splitting)
-        and a.zones == b.zones
+        and (a.zones == b.zones or "ZONES" not in splitting)
     )
 
 
@@ -60,11 +65,18 @@ def zones(mm: Mm, block_id: int) -> str:
     return valid_zones(mm, block_id).replace("none", "None").replace(" ", "/")
 
 
-def rows(mm: Mm, columns: Sequence[str], *, every: bool = False, plain_bytes: bool = False) -> list[dict[str, Any]]:
+def rows(
+    mm: Mm,
+    columns: Sequence[str],
+    split: Sequence[str] | None = None,
+    *,
+    every: bool = False,
+    plain_bytes: bool = False,
+) -> list[dict[str, Any]]:
     """Return the lines as ``lsmem -J`` keys them, in *columns*; sizes are text, or *plain_bytes*."""
     size = mm.block_size
     found = []
-    for item in ranges(mm, columns, every=every):
+    for item in ranges(mm, columns, split, every=every):
         length = (item.last - item.first + 1) * size
         values = {
             "RANGE": f"0x{item.first * size:016x}-0x{(item.last + 1) * size - 1:016x}",

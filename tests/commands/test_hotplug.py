@@ -55,7 +55,8 @@ def test_the_kernel_refuses_with_errno_function_and_state_as_it_was(prompt, comm
     "command, hint",
     [
         ("add 1G via=acpy", "did you mean acpi?"),
-        ("add 1.5G", "write it as 128M"),
+        ("add 1.5X", "write it as 128M, 1.5G"),
+        ("add 0.3k", "no whole number of bytes"),
         ("add 100M via=probe", "multiples of 128M"),
         ("add", "usage: add [ADDR] SIZE"),
         ("online 99", "the nearest is memory15"),

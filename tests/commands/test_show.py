@@ -3,48 +3,11 @@
 import json
 import lzma
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from memshell.drivers.base.memory.state import valid_zones
-
 RECORDING = Path(__file__).parents[1] / "recordings" / "x86_64-k612-Y-1G-movable.json.xz"
-
-
-def sysfs(mm, root):
-    """Write what lsmem reads of /sys/devices/system/memory."""
-    memory = root / "sys/devices/system/memory"
-    memory.mkdir(parents=True)
-    (memory / "block_size_bytes").write_text(f"{mm.block_size:x}\n")
-    for number, block in mm.blocks.items():
-        folder = memory / f"memory{number}"
-        (folder / f"node{block.nid}").mkdir(parents=True)
-        files = {"phys_index": f"{number:08x}", "state": block.state, "removable": "1"}
-        for name, text in {**files, "valid_zones": valid_zones(mm, number)}.items():
-            (folder / name).write_text(text + "\n")
-
-
-@pytest.mark.skipif(shutil.which("lsmem") is None, reason="util-linux has no lsmem here")
-@pytest.mark.parametrize(
-    "options", ["", "-o +ZONES,NODE", "-a", "-b", "-J", "-J -o RANGE,STATE,ZONES", "-J -b", "-a -o RANGE,SIZE,NODE"]
-)
-@pytest.mark.parametrize(
-    "steps", ["true", "add 1G; online 32-34 movable; online 36 kernel", "add 10G; online all movable"]
-)
-def test_lsmem_prints_what_lsmem_prints(prompt, tmp_path, options, steps):
-    prompt(steps)
-    sysfs(prompt.mm, tmp_path)
-    real = subprocess.run(
-        ["lsmem", "--sysroot", tmp_path, *options.split()], capture_output=True, text=True, check=True
-    ).stdout
-    ours = prompt(f"lsmem {options}")
-    if "-J" in options:
-        assert json.loads(ours) == json.loads(real)
-    else:
-        assert ours == real
 
 
 def test_the_zones_of_a_view_are_those_of_the_state(prompt):

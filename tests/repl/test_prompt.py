@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -232,3 +233,14 @@ def test_vi_keys(terminal):
     shell.type("x", 0.3)  # deletes the letter under the cursor
     shell.type("\r")
     assert "there is no machine yet" in shell.result()
+
+
+@pytest.mark.parametrize("word", ["exit", "quit"])
+def test_a_word_leaves(terminal, word):
+    shell = terminal()
+    assert shell.run("2G / 128M").rstrip().endswith("16")
+    assert "help [COMMAND]" in shell.run("? help")
+    shell.type(word + "\r")
+    shell.process.expect(pexpect.EOF)
+    shell.process.close()
+    assert shell.process.exitstatus == 0
