@@ -58,6 +58,7 @@ class Machine:
         self.steps: list[Step] = [Step(0, command, mm)]
         self._undone: list[Step] = []
         self.tracing = False  # record the call tree of each command
+        self.trace_limit: int | None = None  # of each call tree; a command that makes more calls is dropped
         self.last_trace: Trace | None = None  # of the newest transaction, also of one that failed
 
     @property
@@ -77,7 +78,7 @@ class Machine:
             raise CommandError(f"the machine is dead: {self.mm.crashed}", hint="undo brings it back to the step before")
         work = self.mm.copy()
         if self.tracing:
-            work.trace = self.last_trace = Trace()
+            work.trace = self.last_trace = Trace(self.trace_limit)
         error: KernelError | KernelCrash | None = None
         try:
             yield work

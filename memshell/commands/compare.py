@@ -29,6 +29,8 @@ DEFAULT = "use x86_64"
         nargs="+",
     ),
     arg("file=", FILE, "a scenario instead of commands; its `use` line is the machine then"),
+    arg("out=", FILE, "a page with the columns side by side (.html), or the block that each added last (.svg, .png)"),
+    arg("--force", None, "write over what is there"),
     needs_machine=False,
     tail=True,
     examples="""
@@ -41,6 +43,11 @@ KERNEL           EXISTING INSIDE WASTED LARGEST 1G VISITS TABLES LEFT OUTCOME
 buddy                 16M      0      0      1G  1      0      0      ok
 memmap_on_memory        0    16M      0    126M  0      0      1      ok
 rfc-2018                0    16M      0   1008M  0 262145      0      ok
+> compare buddy memmap_on_memory out=policies.html -- add 1G; online offline movable
+from x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
+KERNEL           EXISTING <...>
+<...>
+policies.html: <...> bytes
 """,
 )
 def compare(shell: Shell, args: Namespace) -> Result:
@@ -59,10 +66,17 @@ def compare(shell: Shell, args: Namespace) -> Result:
     text, base = _commands(args), _base(shell, args)
     columns = [_played(shell, start(shell, base, name), text) for name in args.kernels]
     _raise_what_was_typed_wrong(columns)
+    written = _drawn(shell, columns, args)
     rows = [column.row for column in columns]
     sizes = ("existing", "inside", "wasted", "largest", "left")
     shown = [{**row, **{name: _size(row.get(name)) for name in sizes}} for row in rows]
-    return Result(rows=shown, columns=COMPARED, data=rows, header=_header(base, columns), footer=_reasons(rows))
+    return Result(
+        rows=shown,
+        columns=COMPARED,
+        data=rows,
+        header=_header(base, columns),
+        footer="\n".join(filter(None, (_reasons(rows), written))),
+    )
 
 
 COMPARED = (
@@ -247,6 +261,7 @@ class Played(NamedTuple):
     start: Start
     row: dict[str, Any]
     mistake: MemshellError | None = None
+    steps: Sequence[Step] = ()
 
 
 def _played(shell: Shell, begin: Start, text: str) -> Played:
@@ -271,7 +286,7 @@ def _played(shell: Shell, begin: Start, text: str) -> Played:
     found = row(begin.name, steps)
     first = errors[0] if errors else None
     found |= {"outcome": _outcome(steps, first), "why": _text(first), "machine": _described(steps[0])}
-    return Played(begin, found, first if isinstance(first, UsageError) else None)
+    return Played(begin, found, first if isinstance(first, UsageError) else None, steps)
 
 
 def _begin(player: Player, begin: Start) -> BaseException | None:
@@ -329,6 +344,20 @@ def _raise_what_was_typed_wrong(columns: Sequence[Played]) -> None:
 
 
 # --- what stands around the table ---
+
+
+def _drawn(shell: Shell, columns: Sequence[Played], args: Namespace) -> str:
+    """Write what out= asks for, of the columns that began; return what was written."""
+    if args.out is None:
+        return ""
+    from pathlib import Path
+
+    from memshell.commands.drawing import side_by_side
+
+    out, machines = Path(args.out), {column.start.name: column.steps for column in columns if column.steps}
+    if out.suffix.lower() not in {".html", ".svg", ".png"}:
+        raise UsageError(f"{out}: out= ends in .html, .svg or .png")
+    return side_by_side(machines, out, shell, force=args.force) if machines else ""
 
 
 def _header(base: Base, columns: Sequence[Played]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memshell.commands.drawing import filmed, told, write_picture, write_text
 from memshell.commands.session import outcome
 from memshell.errors import CommandError, UsageError
 from memshell.shell.registry import arg, command
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 KINDS = {
     "sysroot": "a tree of /sys and /proc, for lsmem --sysroot and other tools",
     "svg": "a picture; a file that ends in .png is one of pixels",
-    "html": "the map and the tables as a page",
+    "html": "a page with a slider over the steps, the map, the zones, and why each page is what it is",
     "json": "the state as one JSON document",
 }
 PICTURES = {
@@ -73,16 +74,35 @@ block.jpg: a picture ends in .svg or .png
 def export(shell: Shell, args: Namespace) -> str:
     """Write the machine for other tools and for documents."""
     machine, out = shell.need_machine(), Path(args.out)
-    try:
+    with told(out):
         if args.kind == "sysroot":
             return _tree(machine.mm, out, force=args.force)
         if args.kind == "svg":
             return write_picture(draw(machine, args), out, force=args.force)
-        return _file(machine.mm, args.kind, out, args.force)
-    except FileExistsError as error:
-        raise CommandError(f"{args.out} exists", hint="--force writes over it") from error
-    except OSError as error:
-        raise CommandError(f"cannot write {error.filename}: {error.strerror}") from error
+        if args.kind == "json":
+            return write_text(_json(machine.mm), out, force=args.force)
+        page = filmed(machine.steps[0].command, {machine.mm.policy.name: machine.steps}, shell)
+        return write_text(page, out, force=args.force)
+
+
+def _tree(mm: Mm, out: Path, *, force: bool) -> str:
+    """Write the tree; with *force* into a folder that exists, in which nothing else is touched."""
+    from memshell.views.sysroot import files, links
+
+    if out.exists() and (any(out.iterdir()) if out.is_dir() else True) and not force:
+        raise FileExistsError(out)
+    count = 0
+    for path, text in files(mm):
+        target = out / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        count += 1
+    for path, to in links(mm):
+        link = out / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(to)
+    return f"{out}: {count} files"
 
 
 def draw(machine: Machine, args: Namespace) -> Picture:
@@ -150,53 +170,6 @@ def _of_blocks(mm: Mm, what: str, numbers: list[int], theme: str) -> Picture:
     return blocks([(f"memory{number}", mm, number) for number in numbers], theme)
 
 
-def write_picture(picture: Picture, out: Path, *, force: bool) -> str:
-    """Write a picture in the form that the file's ending says; return what was written."""
-    ending = out.suffix.lower()
-    if ending == ".svg":
-        from memshell.pictures.svg import svg
-
-        return _write(svg(picture), out, force=force)
-    if ending != ".png":
-        raise UsageError(f"{out}: a picture ends in .svg or .png")
-    if out.exists() and not force:
-        raise FileExistsError(out)
-    from memshell.pictures.png import write_png
-
-    write_png(picture, out)
-    return f"{out}: {out.stat().st_size} bytes"
-
-
-def _tree(mm: Mm, out: Path, *, force: bool) -> str:
-    """Write the tree; with *force* into a folder that exists, in which nothing else is touched."""
-    from memshell.views.sysroot import files, links
-
-    if out.exists() and (any(out.iterdir()) if out.is_dir() else True) and not force:
-        raise FileExistsError(out)
-    count = 0
-    for path, text in files(mm):
-        target = out / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        count += 1
-    for path, to in links(mm):
-        link = out / path
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(to)
-    return f"{out}: {count} files"
-
-
-def _file(mm: Mm, kind: str, out: Path, force: bool) -> str:
-    return _write({"html": _html, "json": _json}[kind](mm), out, force=force)
-
-
-def _write(text: str, out: Path, *, force: bool) -> str:
-    with out.open("w" if force else "x", encoding="utf-8") as file:
-        file.write(text)
-    return f"{out}: {len(text.encode())} bytes"
-
-
 def state(mm: Mm) -> dict[str, Any]:
     """Return the state as the views have it in JSON, under the views' names."""
     from memshell.views.lsmem import rows
@@ -225,28 +198,3 @@ def _json(mm: Mm) -> str:
     import json
 
     return json.dumps(state(mm), indent=2, default=str) + "\n"
-
-
-def _html(mm: Mm) -> str:
-    from html import escape
-
-    from memshell.pictures.machine import machine
-    from memshell.pictures.svg import svg
-    from memshell.views.lsmem import DEFAULT_COLUMNS, rows, summary
-    from memshell.views.proc import iomem, meminfo, zoneinfo
-
-    table = _table(rows(mm, (*DEFAULT_COLUMNS, "NODE", "ZONES")))
-    views = {"meminfo": meminfo, "zoneinfo": zoneinfo, "iomem": iomem}
-    texts = "".join(f"<h2>{name}</h2><pre>{escape(view(mm))}</pre>\n" for name, view in views.items())
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>memshell</title></head><body>\n'
-        f"{svg(machine(mm))}<h2>lsmem</h2>\n{table}<pre>{escape(summary(mm))}</pre>\n{texts}</body></html>\n"
-    )
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    from html import escape
-
-    lines = [[f"<th>{escape(name)}</th>" for name in (rows[0] if rows else {})]]
-    lines += [[f"<td>{escape(str(value))}</td>" for value in row.values()] for row in rows]
-    return "<table>\n" + "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in lines) + "</table>\n"

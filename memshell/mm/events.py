@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Self
 
+from memshell.errors import MemshellError
 from memshell.mm.pfn import format_size
 
 # Kernel functions that a trace names and the model has no function for, with their files.
@@ -69,16 +70,26 @@ class Call(NamedTuple):
     ret: str | None
 
 
-class Trace:
-    """The call tree of one command, with the arithmetic notes that the functions left."""
+class TraceFull(MemshellError):
+    """A trace has all the calls that were wanted: what runs is to be dropped."""
 
-    def __init__(self) -> None:
+
+class Trace:
+    """The call tree of one command, with the arithmetic notes that the functions left.
+
+    With *limit*, the call behind that many raises `TraceFull`: who wants the beginning need not play the rest.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
         self.calls: list[Call] = []
         self.notes: list[tuple[int, str]] = []  # (index of the call that the note belongs to, text)
         self._stack: list[int] = []
 
     def call(self, name: str, where: str, args: tuple[object, ...]) -> Self:
         """Record a call of *name* around a ``with`` block."""
+        if self._limit is not None and len(self.calls) >= self._limit:
+            raise TraceFull(f"the trace has {self._limit} calls")
         self._stack.append(len(self.calls))
         self.calls.append(Call(len(self._stack) - 1, name, where, args, None))
         return self

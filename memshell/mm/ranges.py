@@ -145,6 +145,13 @@ class RangeMap(Chunked[int, Borders[V]]):
         if start < end:
             yield start, end
 
+    def unshared(self, other: RangeMap[V]) -> Iterator[tuple[int, int]]:
+        """Yield ranges outside of which this map and *other*, of which one is a copy, are equal; ask both sides."""
+        shared = {id(chunk) for chunk in other.chunks()}
+        for at, chunk in enumerate(self._chunks):
+            if id(chunk) not in shared:
+                yield self._firsts[at], self._firsts[at + 1] if at + 1 < len(self._firsts) else HIGHEST
+
     def covers(self, start: int, end: int) -> bool:
         """Whether every position of [start, end) is set."""
         return next(self.gaps(start, end), None) is None

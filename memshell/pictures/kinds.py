@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.mm.page import Owner
+from memshell.mm.page import Owner, Page
 from memshell.mm.pfn import format_size
 from memshell.pictures.canvas import Box, Picture, Words
 
@@ -47,69 +47,69 @@ LEGEND = {
     "hole": "no memory",
 }
 Run = tuple[int, int, str]
+Piece = tuple[int, int, str, Page | None]
 
 
 def runs(mm: Mm, first: int, end: int) -> list[Run]:
-    """Return [first, end) as runs of one kind, holes too.
-
-    A block that is offline shows the memmap that it holds already: its pages are nobody's, but they are in use.
-    """
+    """Return [first, end) as runs of one kind, holes too."""
     found: list[Run] = []
-    at = first
-    for start, stop, page in mm.pages.items(first, end):
-        _append(found, _nobodys(mm, at, start))
-        if page.owner is Owner.MEMMAP_SELF:
-            _append(found, _kept(mm, start, stop))
+    for start, stop, kind, _ in pieces(mm, first, end):
+        if found and found[-1][1] == start and found[-1][2] == kind:
+            found[-1] = (found[-1][0], stop, kind)
         else:
-            _append(found, [(start, stop, KINDS[page.owner])])
-        at = stop
-    _append(found, _nobodys(mm, at, end))
+            found.append((start, stop, kind))
     return found
 
 
-def _append(found: list[Run], more: Iterable[Run]) -> None:
-    """Append runs, joined where they are alike."""
-    for start, end, kind in more:
-        if found and found[-1][1] == start and found[-1][2] == kind:
-            found[-1] = (found[-1][0], end, kind)
-        elif start < end:
-            found.append((start, end, kind))
+def pieces(mm: Mm, first: int, end: int) -> Iterator[Piece]:
+    """Yield [first, end) in pieces of pages that are alike, each with its kind and what the pages are.
+
+    A block that is offline shows the memmap that it holds already: its pages are nobody's, but they are in use.
+    """
+    at = first
+    for start, stop, page in mm.pages.items(first, end):
+        yield from _nobodys(mm, at, start)
+        if page.owner is Owner.MEMMAP_SELF:
+            yield from _kept(mm, start, stop, page)
+        else:
+            yield start, stop, KINDS[page.owner], page
+        at = stop
+    yield from _nobodys(mm, at, end)
 
 
-def _kept(mm: Mm, first: int, end: int) -> Iterator[Run]:
+def _kept(mm: Mm, first: int, end: int, page: Page) -> Iterator[Piece]:
     """Yield what pages that blocks keep for their memmap are: those that it takes, and what is left of them."""
     at = first
     while at < end:
         number = at // mm.block_pages
         stop = min((number + 1) * mm.block_pages, end)
-        altmap = mm.blocks[number].altmap
+        altmap = mm.blocks[number].altmap if number in mm.blocks else None
         used = stop if altmap is None else min(max(altmap.base_pfn + altmap.reserve + altmap.alloc, at), stop)
-        yield from ((a, b, kind) for a, b, kind in ((at, used, "memmap"), (used, stop, "padding")) if a < b)
+        yield from ((a, b, kind, page) for a, b, kind in ((at, used, "memmap"), (used, stop, "padding")) if a < b)
         at = stop
 
 
-def _nobodys(mm: Mm, first: int, end: int) -> Iterator[Run]:
-    """Yield the runs of a range that no page of is anybody's."""
+def _nobodys(mm: Mm, first: int, end: int) -> Iterator[Piece]:
+    """Yield the pieces of a range that no page of is anybody's."""
     at = first
-    while at < end:
-        number = at // mm.block_pages
-        stop = min((number + 1) * mm.block_pages, end)
-        block = mm.blocks.get(number)
-        if block is not None and block.state == "offline":
-            yield from _offline(mm, number, at, stop)
-        else:
-            yield at, stop, "hole"
-        at = stop
+    for number in mm.blocks.between(first // mm.block_pages, -(-end // mm.block_pages)):
+        start, stop = max(number * mm.block_pages, at), min((number + 1) * mm.block_pages, end)
+        if mm.blocks[number].state == "offline" and start < stop:
+            if at < start:
+                yield at, start, "hole", None
+            yield from _offline(mm, number, start, stop)
+            at = stop
+    if at < end:
+        yield at, end, "hole", None
 
 
-def _offline(mm: Mm, number: int, first: int, end: int) -> Iterator[Run]:
+def _offline(mm: Mm, number: int, first: int, end: int) -> Iterator[Piece]:
     altmap = mm.blocks[number].altmap
     used = altmap.base_pfn + altmap.reserve if altmap is not None else 0
     stop = used + altmap.alloc if altmap is not None else 0
     used, stop = min(max(used, first), end), min(max(stop, first), end)
-    yield from ((a, b, kind) for a, b, kind in ((first, used, "offline"), (used, stop, "memmap")) if a < b)
-    if stop < end:
-        yield max(first, stop), end, "offline"
+    kinds = ((first, used, "offline"), (used, stop, "memmap"), (max(first, stop), end, "offline"))
+    yield from ((a, b, kind, None) for a, b, kind in kinds if a < b)
 
 
 def filled(x: float, y: float, width: float, height: float, kind: str, title: str = "") -> Box:

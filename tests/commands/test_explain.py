@@ -67,3 +67,15 @@ def test_notes_stand_under_the_call_that_left_them():
         "  kswapd_run()  x 3  [mm/vmscan.c]",
         "  kcompactd_run()  x 3  [mm/compaction.c]",
     ]
+
+
+def test_a_trace_with_a_limit_ends_the_command_and_leaves_the_machine_as_it_was():
+    from memshell import Machine
+    from memshell.mm.events import TraceFull
+
+    made = Machine.boot("x86_64", ram="2G")
+    made.tracing, made.trace_limit = True, 20
+    with pytest.raises(TraceFull):
+        made.run("add 1G")
+    assert 20 <= len(made.last_trace.calls) < 30
+    assert len(made.steps) == 1
