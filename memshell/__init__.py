@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memshell.api import Machine as Machine
     from memshell.arch import Arch as Arch
+    from memshell.arch import BootBlock as BootBlock
     from memshell.arch import BootMemory as BootMemory
     from memshell.arch import BootZone as BootZone
     from memshell.arch import Option as Option
+    from memshell.arch import TableLevel as TableLevel
     from memshell.commands import ADDRESS as ADDRESS
     from memshell.commands import BLOCKS as BLOCKS
     from memshell.commands import FILE as FILE
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from memshell.hookspecs import Context as Context
     from memshell.hookspecs import hookimpl as hookimpl
     from memshell.mm import mirrors as mirrors
+    from memshell.mm.events import Event as Event
     from memshell.mm.fault import page_fault as page_fault
     from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY as MHP_MEMMAP_ON_MEMORY
     from memshell.mm.memory_hotplug.add import add_memory as add_memory
@@ -88,7 +91,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "memshell.api": "Machine",
-    "memshell.arch": "Arch BootMemory BootZone Option",
+    "memshell.arch": "Arch BootBlock BootMemory BootZone Option TableLevel",
     "memshell.commands": (
         "ADDRESS BLOCKS FILE INT PFN SIZE TEXT Arg ArgType Column Command Result Shell arg choice command"
     ),
@@ -97,6 +100,7 @@ _MODULES = {
     "memshell.errors": "CommandError KernelError MemshellError OutOfMemory PluginError UsageError",
     "memshell.hookspecs": "Context hookimpl",
     "memshell.mm": "mirrors",
+    "memshell.mm.events": "Event",
     "memshell.mm.fault": "page_fault",
     "memshell.mm.memory_hotplug": "MHP_MEMMAP_ON_MEMORY",
     "memshell.mm.memory_hotplug.add": "add_memory add_pages",

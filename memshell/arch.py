@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 from memshell.errors import CommandError, UsageError
 from memshell.mm.mmzone import ZoneType
@@ -91,6 +91,17 @@ class Option:
                 raise UsageError(f"{self.name}={value} cannot be", hint=f"a whole number from {low} to {high}")
 
 
+class TableLevel(NamedTuple):
+    """One level of page tables: what `ensure_table` calls it, and the bytes that one table spans.
+
+    *stays*: the kernel never frees one of these tables, once it is made.
+    """
+
+    name: str
+    span: int
+    stays: bool = False
+
+
 @dataclass(frozen=True)
 class Arch(ABC):
     """An architecture: its constants, and the few functions that the kernel keeps under arch/.
@@ -122,6 +133,8 @@ class Arch(ABC):
     dimm_floor: int | None = None  # bytes: no DIMM is put below; None: where ZONE_DMA32 ends
     options: tuple[Option, ...] = ()
     big_endian: bool = False
+    since: str = ""  # the first release that has memory hotplug on it, such as "v6.11"; without it, all
+    faults: tuple[tuple[str, str], ...] = ()  # fault points of its own: what `mm.fault` asks for, and what happens
     callers: tuple[Caller, ...] = ()  # who adds memory on this architecture alone
     machines: tuple[str, ...] = ()  # what `uname -m` gives on it, when that is not the name
     image_defaults: ArchDefaults | None = None  # facts that no kernel image of it holds
@@ -301,6 +314,18 @@ class Arch(ABC):
     def has_memory_notifier(self) -> bool:
         """Whether the architecture has a memory notifier of its own."""
         return type(self).memory_notify is not Arch.memory_notify
+
+    def table_levels(self) -> tuple[TableLevel, ...]:
+        """Return the levels of page tables below the top one, the lowest first; nothing for an MMU without page tables.
+
+        By default a table is a page of 8-byte entries, and there are three levels below the top.
+        """
+        bits = self.page_shift - 3
+        return tuple(TableLevel(name, 1 << self.pmd_shift + at * bits) for at, name in enumerate(("pte", "pmd", "pud")))
+
+    def leaf_sizes(self) -> tuple[int, ...]:
+        """Return how many bytes one leaf can map, rising: a page, and by default what an entry of each table spans."""
+        return self.page_size, *(level.span for level in self.table_levels()[:-1])
 
     def mhp_range(self) -> tuple[int, int]:
         """arch_get_mappable_range(): the first and the last byte that can be hot-added."""

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from memshell.conformance_trial import Broken, Trial, trials_of
-from memshell.errors import PluginError
-from memshell.mm.memory_hotplug.memmap_on_memory import check_placement, memmap_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from memshell.arch import Arch
-    from memshell.mm.state import Mm
-    from memshell.policy import MemmapRequest, Policy
+    from memshell.policy import Policy
 
 EXAMPLES = 20  # runs of the random user, 20 steps each, for every machine
 MOST_FAULTS = 12
@@ -76,8 +73,13 @@ def _kind(text: str) -> str:
 def play(trial: Trial, report: Report, examples: int) -> None:
     """Play every order and the random user on a machine; note what breaks."""
     from memshell.conformance_random import random_user
+    from memshell.conformance_scenes import play_scenes
 
     report.machines += 1
+    if trial.mended:
+        for broken in play_scenes(trial):
+            report.add(broken.what, broken.where)
+        return
     for part in (trial.walk, trial.cycle):
         try:
             part()
@@ -94,18 +96,25 @@ def policy_conformance(policy: Policy, *, arches: Iterable[Arch] | None = None, 
 
     *examples* is how often the random user plays on a machine; 0: not at all, without hypothesis.
     """
+    from memshell.conformance_policy import answer_faults, form_faults, taken
+
     report = Report(f"policy {getattr(policy, 'name', '?')}")
-    for what in _policy_form(policy):
+    for what in form_faults(policy):
         report.add(what)
     if not report.ok:
         return report
     if arches is None:
         from memshell.plugins import load_plugins
 
-        arches = load_plugins().arches().values()
+        installed = load_plugins()
+        arches = installed.arches().values()
+        for what in taken(policy, installed.policies()):
+            report.add(what)
+        if not report.ok:
+            return report
     for arch in arches:
         for trial in trials_of(arch, [policy]):
-            for what, where in _answers(policy, trial):
+            for what, where in answer_faults(policy, trial):
                 report.add(what, where)
             play(trial, report, examples if trial.plain else 0)
     return report
@@ -130,7 +139,7 @@ def arch_conformance(arch: Arch, *, policies: Iterable[Policy] | None = None, ex
         policies = [known[name] for name in RELEASED_POLICIES if name in known]
     try:
         for trial in trials_of(arch, list(policies)):
-            for what in boot_faults(trial.mm):
+            for what in boot_faults(trial.mm, trial.memory):
                 report.add(what, trial.title)
             play(trial, report, examples if trial.plain else 0)
     except Broken as broken:  # the machine does not even boot
@@ -139,66 +148,3 @@ def arch_conformance(arch: Arch, *, policies: Iterable[Policy] | None = None, ex
 
 
 RELEASED_POLICIES = ("buddy", "memmap_on_memory", "memmap_on_memory_force")
-
-
-# --- policies ---
-
-
-def _policy_form(policy: Any) -> Iterator[str]:
-    """Yield what is wrong with the object itself."""
-    for name, why in (
-        ("name", "what `policy NAME` takes"),
-        ("summary", "the line that `policy` shows"),
-        ("parameter", "what memmap_on_memory reads"),
-    ):
-        value = getattr(policy, name, None)
-        if not isinstance(value, str) or not value:
-            yield f"{name} has to be a text ({why}), it is {value!r}"
-        elif name != "summary" and not re.fullmatch(r"[\w.-]+", value):
-            yield f"{name} has to be one word ({why}), it is {value!r}"
-    if not callable(getattr(policy, "place_memmap", None)):
-        yield "there is no method place_memmap(request)"
-
-
-def _answers(policy: Policy, trial: Trial) -> Iterator[tuple[str, str]]:
-    """Ask the policy about ranges that an experiment may add, and yield what is wrong with its answers."""
-    mm = trial.mm.copy()
-    for request in _requests(mm):
-        where = f"{trial.title}\nasked about {_told(request)}"
-        before = repr(request)
-        try:
-            first, second = policy.place_memmap(request), policy.place_memmap(request)
-            check_placement(mm, first)
-        except PluginError as error:
-            yield error.message, where
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's
-            yield f"place_memmap raised {type(error).__name__}: {error}", where
-        else:
-            if first != second:
-                yield f"the same question got two answers: {first}, then {second}", where
-            if len(set(first.nodes)) != len(first.nodes):
-                yield f"nodes names a node twice: {first.nodes}", where
-            if first.reserve_pages and first.refusal:
-                yield f"it keeps {first.reserve_pages} pages and says why it does not: {first.refusal}", where
-        if repr(request) != before:
-            yield "it changed the request that it was given", where
-
-
-def _requests(mm: Mm) -> Iterator[MemmapRequest]:
-    """Yield the questions: small and large ranges, offered and not, on each node, with nothing free too."""
-    from dataclasses import replace
-
-    for nid in sorted(mm.nodes):
-        for blocks in (1, 2, 64):
-            for offered in (True, False):
-                request = memmap_request(mm, nid, 1 << 40, blocks * mm.block_size, offered=offered)
-                yield request
-                yield replace(request, free_pages=tuple((node, 0) for node, _ in request.free_pages))
-
-
-def _told(request: MemmapRequest) -> str:
-    from memshell.mm.pfn import format_size
-
-    size, block = format_size(request.size), format_size(request.block_size)
-    rest = f"offered={request.offered}, free pages {request.free_pages}"
-    return f"{size} on node {request.nid}, blocks of {block}, {rest}"

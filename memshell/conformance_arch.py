@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.arch import Arch
 from memshell.mm.invariants import violations
+from memshell.mm.mmzone import ZoneType
 from memshell.mm.pfn import format_size
+from memshell.mm.ranges import RangeMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from memshell.arch import BootMemory
     from memshell.mm.state import Mm
 
 
@@ -34,9 +37,13 @@ def form_faults(arch: Any) -> Iterator[str]:
         yield "there is no option ram: people type `use NAME ram=4G`"
 
 
-def boot_faults(mm: Mm) -> Iterator[str]:
-    """Yield what is wrong with a machine that has just booted."""
+def boot_faults(mm: Mm, memory: BootMemory) -> Iterator[str]:
+    """Yield what is wrong with a machine that has just booted with *memory*."""
     yield from _constants(mm)
+    yield from _levels(mm)
+    yield from _answers(mm)
+    yield from _ram_and_iomem(mm, memory)
+    yield from _ram_and_zones(mm, memory)
     yield from violations(mm)
     yield from _boot_maps(mm)
     unplaced = [number for number, block in mm.blocks.items() if block.nid not in mm.nodes]
@@ -68,6 +75,72 @@ def _constants(mm: Mm) -> Iterator[str]:
     if not 0 <= low < high < 1 << arch.max_physmem_bits:
         yield f"mhp_range() {low:#x}-{high:#x} is not inside of 2^{arch.max_physmem_bits} bytes"
     yield from _overlap(mm)
+
+
+def _levels(mm: Mm) -> Iterator[str]:
+    """Yield what is wrong with the page tables as they are declared."""
+    levels, sizes = mm.arch.table_levels(), mm.arch.leaf_sizes()
+    spans = [level.span for level in levels]
+    if any(span & (span - 1) for span in spans) or spans != sorted(set(spans)):
+        yield f"table_levels() spans {spans}: powers of two, the lowest level first"
+    if any(size & (size - 1) for size in sizes) or list(sizes) != sorted(set(sizes)) or not sizes:
+        yield f"leaf_sizes() is {sizes}: powers of two, the smallest first"
+    if levels and levels[0].span != 1 << mm.arch.pmd_shift:
+        yield f"a {levels[0].name} table spans {format_size(levels[0].span)}, and pmd_shift says {mm.arch.pmd_shift}"
+
+
+def _answers(mm: Mm) -> Iterator[str]:
+    """Yield answers that are of the wrong kind."""
+    arch, memmap = mm.arch, mm.block_pages * mm.arch.struct_page_size
+    refusal: object = arch.supports_memmap_on_memory(memmap, mm.profile)
+    if refusal is not None and (not isinstance(refusal, str) or not refusal):
+        yield f"supports_memmap_on_memory() returned {refusal!r}: None, or the reason against it in words"
+    config: object = arch.has_memmap_on_memory(mm.profile)
+    if not isinstance(config, bool):
+        yield f"has_memmap_on_memory() returned {config!r}: True or False"
+
+
+def _ram_and_iomem(mm: Mm, memory: BootMemory) -> Iterator[str]:
+    """Yield RAM that iomem does not list, and System RAM that is no RAM."""
+    shift = mm.arch.page_shift
+    listed: RangeMap[bool] = RangeMap()
+    ram: RangeMap[bool] = RangeMap()
+    for _, start, end, name in memory.iomem:
+        if name.startswith("System RAM"):
+            listed.set(start >> shift, -(-(end + 1) >> shift), value=True)
+    for first, last, _ in (*memory.ram, *memory.nomap):
+        ram.set(first, last, value=True)
+    for first, last, _ in memory.ram:
+        for a, b in listed.gaps(first, last):
+            yield f"boot_memory(): iomem has no System RAM for the pages {a:#x}-{b:#x} of ram"
+            return
+    for start, end, _ in listed.items():
+        for a, b in ram.gaps(start, end):
+            if b - a > 1:  # a page of which a part is System RAM is none
+                yield f"boot_memory(): iomem has System RAM at the pages {a:#x}-{b:#x}, which are not in ram"
+                return
+
+
+def _ram_and_zones(mm: Mm, memory: BootMemory) -> Iterator[str]:
+    """Yield zones whose sums are not those of the RAM in them, and nodes that cannot be."""
+    for nid in sorted({*memory.nodes} - {*mm.arch.possible_nodes}):
+        yield f"boot_memory(): node {nid} boots, and possible_nodes has {mm.arch.possible_nodes}"
+    for nid in sorted({nid for _, _, nid in memory.ram}):
+        pages = sum(last - first for first, last, node in (*memory.ram, *memory.nomap) if node == nid)
+        present = sum(zone.present for zone in memory.zones if zone.nid == nid)
+        if pages != present:
+            yield f"boot_memory(): node {nid} has {pages} pages of RAM, its zones have {present} present"
+    for zone in memory.zones:
+        free = sum(count << order for order, count in enumerate(zone.orders)) + zone.pcp
+        name = f"node {zone.nid} {zone.type.label}"
+        if not zone.spanned >= zone.present >= zone.managed >= free:
+            counts = f"{zone.spanned} spanned, {zone.present} present, {zone.managed} managed, {free} free"
+            yield f"boot_memory(): {name} has {counts}"
+        if len(zone.orders) > mm.arch.max_order + 1:
+            yield f"boot_memory(): {name} has free blocks of order {len(zone.orders) - 1}, above max_order"
+        if zone.present and zone.type is not ZoneType.MOVABLE and mm.arch.kernel_zone_of(zone.start_pfn) != zone.type:
+            right = mm.arch.kernel_zone_of(zone.start_pfn).label
+            yield f"boot_memory(): {name} begins at pfn {zone.start_pfn:#x}, which zone_limits puts in {right}"
 
 
 def _overlap(mm: Mm) -> Iterator[str]:

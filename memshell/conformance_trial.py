@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from memshell.drivers.base.memory.blocks import block_start
+from memshell.conformance_reference import map_faults
 from memshell.drivers.base.memory.state import state_store
 from memshell.drivers.callers import Request, caller, remover
-from memshell.errors import KernelCrash, KernelError, MemshellError
-from memshell.machine import boot
+from memshell.errors import KernelCrash, KernelError, MemshellError, PluginError
+from memshell.machine import boot, diff_states
 from memshell.mm.invariants import violations
+from memshell.mm.memory_hotplug.memmap_on_memory import mhp_supports_memmap_on_memory
 from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.pfn import align_up, format_size
-from memshell.mm.profile import RELEASES
+from memshell.mm.profile import RELEASES, version
 from memshell.profiles import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from memshell.arch import Arch
+    from memshell.arch import Arch, BootMemory
     from memshell.mm.state import Mm
     from memshell.policy import Policy
 
 USUAL = "v6.12"  # the release that options are tried on
 TRIED = ("v5.10", "v5.15", "v6.1", "v6.6", USUAL, "v6.18", RELEASES[-1])  # the long-term ones, and the newest
 LEAKS = ("bug.x86_memmap_leaf_freed_as_page",)  # of the kernel: off, for what a plugin loses is looked for
+KEPT = ("bug.memmap_off_node",)  # without it the first memory of a node has no memmap
 STATES = ("online_kernel", "online_movable")
 
 
@@ -39,10 +44,11 @@ class Broken(Exception):
 
 
 class Action(NamedTuple):
-    """Something that is done to the machine, with the command that does the same in a session."""
+    """Something that is done to the machine, with the command that does the same in a session, and the blocks it is about."""
 
     text: str
     run: Callable[[Mm], object]
+    numbers: range = range(0)
 
 
 def described(error: BaseException) -> str:
@@ -54,17 +60,19 @@ def described(error: BaseException) -> str:
 
 @dataclass(slots=True)
 class Trial:
-    """A machine that has booted; *plain* when it is one that the random user plays on too."""
+    """A machine that has booted with *memory*; *plain* when it is one that the random user plays on too."""
 
     title: str
     mm: Mm
+    memory: BootMemory
     plain: bool
+    mended: bool = False  # a kernel without its known bugs: what is added must go without a trace
 
     @property
     def first(self) -> int:
         """The first of the blocks to play with: behind all that iomem lists."""
         ends = [resource.end + 1 for resource in self.mm.resources]
-        end = max(*ends, self.mm.max_pfn * self.mm.arch.page_size)
+        end = max([*ends, self.mm.max_pfn * self.mm.arch.page_size])
         return align_up(end, self.mm.block_size) // self.mm.block_size
 
     def step(self, mm: Mm, action: Action, before: tuple[str, ...] = ()) -> tuple[Mm, bool]:
@@ -73,19 +81,23 @@ class Trial:
         where = "; ".join([self.title, *before, action.text])
         try:
             action.run(work)
-        except KernelError:
+        except KernelError as error:
             done = False
+            for sentence in errno_faults(action, error):
+                raise Broken(sentence, where) from error
         except KernelCrash:
             done, dead = False, True
         except (Exception, SystemExit) as error:
             raise Broken(_blamed(error), where) from error
         if dead:
             return mm, False
-        for sentence in violations(work):
-            raise Broken(sentence, where)
-        for sentence in leaf_faults(work):
-            raise Broken(sentence, where)
-        for sentence in left_behind(mm, work) if done else ():
+        judges = (
+            left_behind(mm, work) if done else (),
+            violations(work),
+            map_faults(work, idle=not done),
+            told(mm, work, action, done),
+        )
+        for sentence in chain.from_iterable(judges):
             raise Broken(sentence, where)
         return work, done
 
@@ -133,6 +145,14 @@ class Trial:
             where = "; ".join([self.title, "repeat 3", *(step.text for step in steps), "end"])
             raise Broken(f"each time a block is added and removed {free[1] - free[2]} pages are lost", where)
 
+    def refuse(self, mm: Mm, action: Action, path: tuple[str, ...]) -> None:
+        """Raise `Broken`: with nothing in the way *action* failed."""
+        verb, where = action.text.split()[0], "; ".join([self.title, *path])
+        try:
+            action.run(mm.copy())
+        except MemshellError as error:
+            raise Broken(f"{verb} fails on an idle machine: {error}", where) from error
+
     def refused(self, mm: Mm, steps: tuple[Action, ...]) -> None:
         """Raise `Broken`: with nothing in the way the last of *steps* failed, whether the kernel has bugs or not."""
         try:
@@ -168,9 +188,9 @@ def add(mm: Mm, number: int, count: int, nid: int = 0) -> Action:
 
 def remove(mm: Mm, number: int, count: int) -> Action:
     """Return the action that removes *count* blocks."""
-    start, size = number * mm.block_size, count * mm.block_size
+    start, size, numbers = number * mm.block_size, count * mm.block_size, range(number, number + count)
     blocks = f"{number}-{number + count - 1}" if count > 1 else str(number)
-    return Action(f"remove {blocks}", lambda mm: remover(mm, start, size).removes(mm, start, size))
+    return Action(f"remove {blocks}", lambda mm: remover(mm, start, size).removes(mm, start, size), numbers)
 
 
 def change(number: int, state: str) -> Action:
@@ -197,56 +217,125 @@ def left_behind(before: Mm, mm: Mm) -> Iterator[str]:
             yield f"memory{number} was removed and is still in the direct map"
 
 
-def leaf_faults(mm: Mm) -> Iterator[str]:
-    """Yield the vmemmap leaves of hot-added memory that hang in no page table.
-
-    `Arch.vmemmap_tables` makes what is above a PMD entry: for a leaf that stands it has nothing left to make.
-    A smaller leaf hangs in a "pte" table, where the architecture has page tables at all.
-    """
-    size = 1 << mm.arch.pmd_shift
-    work = mm.copy()
-    for start, end, leaf in mm.leaves.items():
-        if leaf.owner not in ("buddy", "altmap"):
-            continue
-        for va in range(start, end, max(leaf.size, size)):
-            work.arch.vmemmap_tables(work, va, 0)
-            if len(work.tables) != len(mm.tables):
-                level, base = next(key for key in work.tables if key not in mm.tables)
-                yield f"the vmemmap leaf at {va:#x} hangs in no page table: no {level} table at {base:#x}"
-                return
-            if leaf.size < size and has_tables(mm) and ("pte", va - va % size) not in mm.tables:
-                yield f"the vmemmap leaf of {format_size(leaf.size)} at {va:#x} hangs in no pte table"
-                return
+# What the kernel's functions return, by what a user types. A notifier's veto is EPERM (notifier_to_errno); powerpc makes EFAULT
+# of a mapping that cannot be made (arch/powerpc/mm/mem.c), s390 ERANGE of one that is too high (arch/s390/mm/vmem.c).
+ERRNOS = {
+    "add": ("ENOMEM", "EEXIST", "EINVAL", "E2BIG", "EFAULT", "ERANGE", "EBUSY", "EIO"),
+    "remove": ("EBUSY", "EINVAL", "ENOMEM", "EIO"),
+    "online": (
+        "EINVAL",
+        "EBUSY",
+        "ENOMEM",
+        "EPERM",
+        "EIO",
+        "EAGAIN",
+        "EEXIST",
+        "ENOENT",
+    ),  # ENOENT: no such file in sysfs
+    "offline": ("EINVAL", "EBUSY", "ENOMEM", "EPERM", "EIO", "EAGAIN", "EINTR", "ENOENT"),
+    "alloc": ("ENOMEM",),
+}
 
 
-def has_tables(mm: Mm) -> bool:
-    """Whether the vmemmap of this machine is in page tables: not on a hash MMU."""
-    work = mm.copy()
-    work.tables.clear()
-    work.arch.vmemmap_tables(work, work.arch.vmemmap_address(block_start(work, 0)), 0, early=True)
-    return bool(work.tables)
+def errno_faults(action: Action, error: KernelError) -> Iterator[str]:
+    """Yield what is wrong with the errno of an action that failed."""
+    verb = action.text.split()[0]
+    name: object = error.errno
+    if not isinstance(name, str):
+        yield f"{verb} failed with the errno {name!r}: KernelError takes its name, such as 'ENOMEM'"
+    elif name not in errno.errorcode.values():
+        yield f"{verb} failed with {name!r}, which is no errno of the kernel"
+    elif name not in ERRNOS.get(verb, (name,)):
+        yield f"{verb} failed with {name}, which the kernel's function never returns: it has {', '.join(ERRNOS[verb])}"
+
+
+def told(before: Mm, mm: Mm, action: Action, done: bool) -> Iterator[str]:
+    """Yield what the kernel that is modelled warns of, though nothing failed; and new blocks of another node than asked."""
+    for event in mm.events if done else ():
+        alloc = event.data.get("alloc")
+        if event.kind == "Warning" and alloc is not None:
+            what = f"{abs(alloc)} pages {'fewer' if alloc > 0 else 'more'}"
+            yield f"vmemmap_free() gave {what} back to the altmap than vmemmap_populate() took ({event.text})"
+        elif event.kind == "Warning" and all(number in before.blocks for number in action.numbers):
+            yield f"the kernel warns: {event.text}"
+    yield from _new_tables(before, mm)
+    nid = re.search(r" node=(\d+)", action.text)
+    new = sorted(mm.blocks.keys() - before.blocks.keys()) if action.text.startswith("add ") else []
+    for number in new:
+        if mm.blocks[number].nid != int(nid[1] if nid else 0):
+            yield f"memory{number} came to node {mm.blocks[number].nid}"
+        if mm.max_pfn < (number + 1) * mm.block_pages:
+            yield f"max_pfn is {mm.max_pfn:#x} after memory{number} was added: arch_add_memory() has to raise it"
+        yield from _own_memmap(before, mm, number, range(new[0], new[-1] + 1))
+
+
+def _new_tables(before: Mm, mm: Mm) -> Iterator[str]:
+    """Yield page tables that came without a page: those of boot, but for the top level, are there before anything is added."""
+    levels = mm.arch.table_levels()
+    for level, address in mm.tables.keys_of_unshared(before.tables):
+        early = mm.tables[level, address].owner == "early" and (level, address) not in before.tables
+        if early and levels and level != levels[-1].name:
+            yield f"the {level} table at {address:#x} came without a page: early=True is for what boot maps"
+
+
+def _own_memmap(before: Mm, mm: Mm, number: int, added: range) -> Iterator[str]:
+    """Yield when one of the *added* blocks could hold its memmap and has it elsewhere, in leaves of its own."""
+    block = mm.blocks[number]
+    start, size = added[0] * mm.block_size, len(added) * mm.block_size
+    low, high = (mm.arch.vmemmap_address(pfn) for pfn in (number * mm.block_pages, (number + 1) * mm.block_pages))
+    new = [leaf for _, _, leaf in mm.leaves.items(low, high)]
+    inside = all(leaf.owner == "buddy" and not low % leaf.size and not high % leaf.size for leaf in new)
+    if block.altmap is not None or not inside or before.leaves.intersects(low, high):
+        return
+    try:
+        kept = mhp_supports_memmap_on_memory(before.copy(), block.nid, start, size).reserve_pages
+    except PluginError:
+        return  # it is the policy that is wrong: whoever asks it says so
+    if kept:
+        yield f"memory{number} should hold its memmap: vmemmap_populate() took no page from the altmap that it got"
 
 
 def trials_of(arch: Arch, policies: list[Policy]) -> Iterator[Trial]:
-    """Yield machines: the defaults under each release, each choice of an option. Raises `Broken`."""
-    plain: list[tuple[dict[str, str], str]] = [({}, release) for release in TRIED]
-    other = [
-        ({option.name: choice}, USUAL)
-        for option in arch.options
-        for choice in option.choices
-        if choice != option.default
-    ]
-    for options, release in plain + other:
-        kernel = PROFILES[release]
-        keys = [f"{key}={value}" for key, value in options.items()]
-        for name in LEAKS:
-            keys += [f"{name}=off"] if kernel.features[name] else []
-            kernel = kernel.with_feature(name, value=False)
-        words = " ".join([arch.name, *keys, f"profile={release}"])
-        for policy in policies:
-            title = f"use {words}; policy {policy.name}"
-            try:
-                mm = boot(arch, options, kernel, policy).mm
-            except Exception as error:
-                raise Broken(f"it does not boot: {_blamed(error)}", title) from error
-            yield Trial(title, mm, plain=not options and release in {"v6.1", USUAL})
+    """Yield machines: the defaults under each release, each choice of an option, each without known bugs. Raises `Broken`."""
+    newest = [release for release in TRIED if has(arch.since, release)]
+    usual = USUAL if USUAL in newest else newest[0]
+    other = [{option.name: choice} for option in arch.options for choice in option.choices if choice != option.default]
+    for policy in policies:
+        for options, release in [({}, release) for release in newest] + [(options, usual) for options in other]:
+            if has(getattr(policy, "since", ""), release):
+                yield _trial(arch, options, release, policy)
+    for policy in policies:
+        for options in ({}, *other):
+            yield _trial(arch, options, usual, policy, mended=True)
+
+
+def has(since: str, release: str) -> bool:
+    """Whether *release* is as new as what came with *since*."""
+    return not since or version(release) >= version(since)
+
+
+def _trial(arch: Arch, options: dict[str, str], release: str, policy: Policy, *, mended: bool = False) -> Trial:
+    """Return a machine that has booted; one that is *mended* has two nodes, where that can be. Raises `Broken`."""
+    kernel, extra = PROFILES[release], ""
+    keys = dict(options)
+    if mended:
+        nodes = next((option for option in arch.options if option.name == "nodes"), None)
+        keys |= {"nodes": "2"} if nodes is not None and len(arch.possible_nodes) > 1 else {}
+        extra = "; set bug.* off; set bug.memmap_off_node on"
+    off = [name for name in kernel.features if name.startswith("bug.") and name not in KEPT] if mended else LEAKS
+    for name in off:
+        kernel = kernel.with_feature(name, value=False)
+    words = [f"{key}={value}" for key, value in keys.items()]
+    words += [f"{name}=off" for name in LEAKS if not mended and PROFILES[release].features[name]]
+    title = f"use {' '.join([arch.name, *words, f'profile={release}'])}{extra}; policy {policy.name}"
+    try:
+        mm = boot(arch, keys, kernel, policy).mm
+        again = boot(arch, keys, kernel, policy).mm if mended else mm
+        values = {option.name: option.default for option in arch.options} | keys
+        memory = mm.arch.boot_memory(values, kernel)
+    except Exception as error:
+        raise Broken(f"it does not boot: {_blamed(error)}", title) from error
+    for what in diff_states(mm, again):
+        raise Broken(f"it boots differently the second time: {what.path} is {what.after}, was {what.before}", title)
+    plain = not mended and not options and release in {"v6.1", USUAL}
+    return Trial(title, mm, memory, plain, mended)

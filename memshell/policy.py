@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from memshell.mm.mmzone import ZoneType
+
 PerNode = tuple[tuple[int, int], ...]  # ((node, pages), ...)
 
 
@@ -32,9 +34,18 @@ class MemmapRequest:
     from_range: bool = (
         False  # the kernel can take the memmap of the whole add from its range (the series of 2017 to 2019)
     )
-    free_pages: PerNode = ()  # of every node
+    free_pages: PerNode = ()  # of every node, ZONE_MOVABLE counted in
+    free_by_zone: tuple[tuple[int, ZoneType, int], ...] = ()  # (node, zone, free pages) of every zone
     cpu_nodes: tuple[int, ...] = ()  # the nodes that have processors: memory of others is slower
     _memmap_on: Callable[[], PerNode] = field(default=tuple, repr=False, compare=False)
+
+    @property
+    def free_kernel_pages(self) -> PerNode:
+        """The free pages of every node in which a memmap can lie: those of its kernel zones, without ZONE_MOVABLE."""
+        pages = dict.fromkeys((nid for nid, _ in self.free_pages), 0)
+        for nid, zone, free in self.free_by_zone:
+            pages[nid] += free if zone < ZoneType.MOVABLE else 0
+        return tuple(pages.items())
 
     @property
     def memmap_on(self) -> PerNode:

@@ -29,7 +29,7 @@ class FastNode:
         if request.nid in request.cpu_nodes:
             return Placement(refusal=f"node {request.nid} is fast itself")
         needed = request.size // request.block_size * request.memmap_pages
-        room = {nid: pages for nid, pages in request.free_pages if nid in request.cpu_nodes}
+        room = {nid: pages for nid, pages in request.free_kernel_pages if nid in request.cpu_nodes}
         best = max(room, key=lambda nid: (room[nid], -nid), default=None)
         if best is not None and room[best] - self.spare // request.page_size >= needed:
             return Placement(nodes=(best,), refusal=f"node {best} has room for {needed} pages of memmap")

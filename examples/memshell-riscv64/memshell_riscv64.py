@@ -21,6 +21,7 @@ from memshell import (
     Mm,
     Option,
     Profile,
+    TableLevel,
     TiB,
     UsageError,
     VmemAltmap,
@@ -102,6 +103,7 @@ class Riscv64(Arch):
     options: tuple[Option, ...] = OPTIONS
     image_defaults: ArchDefaults = IMAGE
     cpu_keys: tuple[str, ...] = ("isa", "mmu")
+    since: str = "v6.11"  # "riscv: mm: Add memory hotplugging support"
     mmu: str = "sv57"
 
     # --- which machine ---
@@ -200,6 +202,10 @@ class Riscv64(Arch):
                 make_tables(mm, va, "pmd", 0, early=True)
             set_early_leaves(mm, low, high, PMD)
 
+    def table_levels(self) -> tuple[TableLevel, ...]:
+        """The levels that the mode has below the PGD."""
+        return tuple(TableLevel(*level) for level in LEVELS[: MODES[self.mmu].levels])
+
     def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
         """Make sure of the tables above a PMD entry of the vmemmap."""
         make_tables(mm, va, "pmd", nid, early=early)
@@ -293,9 +299,9 @@ def remove_linear_mapping(mm: Mm, start: int, size: int) -> None:
     "arch/riscv/mm/init.c:arch_add_memory", "v6.12", "simplified", "no page for a table of the direct map is a BUG()"
 )
 def add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None) -> None:
-    """Map the range, then add its sections; when these fail the mapping goes again."""
-    create_linear_mapping_range(mm, start, start + size)
+    """Map the range, then add its sections; when that fails the mapping goes again."""
     try:
+        create_linear_mapping_range(mm, start, start + size)
         add_pages(mm, nid, start >> 12, size >> 12, altmap)
     except KernelError:
         remove_linear_mapping(mm, start, size)

@@ -395,7 +395,7 @@ def set_(shell: Shell, args: Namespace) -> str | Result:
 
     Parameters are written as in sysfs or on the kernel's command line (``memory_hotplug.`` before the name is
     read too).  Features are the single behaviours that a profile is made of; those of the series of 2017 to
-    2019, check.* and others, exist in its own profiles alone.
+    2019, check.* and others, exist in its own profiles alone.  ``set bug.* off`` is a kernel without the known bugs.
     """
     if args.name is None:
         return _list_settings(shell.need_machine().mm)
@@ -419,6 +419,9 @@ def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
         return value
     if name in PARAMETERS:
         mm.params = mm.params.with_text(name, _at_run_time(name, _exists(name, value, mm.profile)))
+    elif name.endswith(".*") and (group := [known for known in mm.profile.features if known.startswith(name[:-1])]):
+        for member in group:
+            mm.profile = _with_feature(mm.profile, member, value)
     elif name in mm.profile.features:
         mm.profile = _with_feature(mm.profile, name, value)
     elif is_feature(name):

@@ -20,6 +20,7 @@ from memshell import (
     Mm,
     Option,
     Profile,
+    TableLevel,
     UsageError,
     VmemAltmap,
     ZoneType,
@@ -224,6 +225,16 @@ class Arm64(Arch):
             mmu.create_mapping(mm, start, end, blocks=self.blocks, early=True)
         for first, last, _ in (*memory.ram, *memory.nomap):
             mmu.early_vmemmap(mm, first, last)
+
+    def table_levels(self) -> tuple[TableLevel, ...]:
+        """With pages of 64K there is no PUD level."""
+        return super().table_levels()[: 2 if self.page_shift == 16 else 3]
+
+    def leaf_sizes(self) -> tuple[int, ...]:
+        """Pages, PMDs, contiguous PMDs, and with pages of 4K PUDs."""
+        pmd = 1 << self.pmd_shift
+        sizes = (self.page_size, pmd, pmd << mmu.CONT_PMD_SHIFT[self.page_shift])
+        return (*sizes, GiB) if self.page_shift == 12 else sizes
 
     def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
         """Make sure of the tables above a PMD entry of the vmemmap."""

@@ -136,10 +136,10 @@ def early_vmemmap(mm: Mm, first: int, last: int) -> None:
     "arch/arm64/mm/mmu.c:arch_add_memory", "v6.12", "simplified", "no page for a table of the direct map is ENOMEM here"
 )
 def add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None, *, blocks: bool) -> None:
-    """Map the range, then add its sections; when these fail the mapping goes, the first of them may stay."""
+    """Map the range, then add its sections; when that fails the mapping goes, the first sections may stay."""
     shift = mm.arch.page_shift
-    create_mapping(mm, start, start + size, blocks=blocks)
     try:
+        create_mapping(mm, start, start + size, blocks=blocks)
         add_pages(mm, nid, start >> shift, size >> shift, altmap)
     except KernelError:
         remove_mapping(mm, start, start + size)

@@ -24,6 +24,7 @@ from memshell import (
     Option,
     OutOfMemory,
     Profile,
+    TableLevel,
     UsageError,
     VmemAltmap,
     ZoneType,
@@ -36,7 +37,7 @@ from memshell import (
 from .dlpar import COMMANDS
 from .hotplug_memory import DLPAR
 from .mmu import PowerMmu
-from .radix_pgtable import radix_populate_compound_pages, radix_tables
+from .radix_pgtable import P4D, PMD, PUD, radix_populate_compound_pages, radix_tables
 
 memshell_api = 2
 
@@ -216,6 +217,16 @@ class Powerpc(Arch):
     def boot_mappings(self, mm: Mm, memory: BootMemory) -> None:
         """Map boot memory and its memmap."""
         self.mmu.map_boot(mm, memory.ram)
+
+    def table_levels(self) -> tuple[TableLevel, ...]:
+        """The radix tree below its root; a hash table has no levels."""
+        radix = TableLevel("pte", PMD), TableLevel("pmd", PUD), TableLevel("pud", P4D)
+        return radix if self.radix else ()
+
+    def leaf_sizes(self) -> tuple[int, ...]:
+        """Radix: pages, 2M, 1G; hash: what the linear mapping is bolted with. The vmemmap's fixed size comes to these."""
+        own = (self.page_size, PMD, PUD) if self.radix else (self.mmu.linear_page,)
+        return tuple(sorted({*own, self.mmu.unit}))
 
     def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
         """Make sure of the tables above a vmemmap leaf."""

@@ -138,8 +138,8 @@ def radix_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) 
         base = align_down(at, size)
         at = base + size
         source = altmap if leaf is not None and leaf.owner == "altmap" else None
-        if free_vmemmap_leaf(mm, base, size, source):
-            free_radix_tables(mm, base)
+        free_vmemmap_leaf(mm, base, size, source)
+        free_radix_tables(mm, base)  # also where an add that fails has not come to the leaf
 
 
 @mirrors("arch/powerpc/mm/book3s64/radix_pgtable.c:vmemmap_populate_compound_pages", "v6.12", "complete")

@@ -20,6 +20,8 @@ from memshell import (
     Mm,
     Option,
     Profile,
+    TableLevel,
+    TiB,
     UsageError,
     VmemAltmap,
     ZoneType,
@@ -42,7 +44,7 @@ from .vmem import (
 
 memshell_api = 2
 
-SEGMENT, REGION3 = MiB, 2 * GiB
+SEGMENT, REGION3, REGION2 = MiB, 2 * GiB, 4 * TiB
 MAX_DCSS = 512 * GiB  # arch/s390/mm/extmem.c: what can always be mapped
 DMA_PFN = REGION3 >> 12
 
@@ -182,6 +184,14 @@ class S390(Arch):
         for start, end in memory.standby:
             insert_increments(mm, start, end, standby=True)
         sclp_add_standby_memory(mm, edat1=bool(self.edat))
+
+    def table_levels(self) -> tuple[TableLevel, ...]:
+        """Page tables, segment tables and region-3 tables."""
+        return TableLevel("pte", SEGMENT), TableLevel("pmd", REGION3), TableLevel("pud", REGION2)
+
+    def leaf_sizes(self) -> tuple[int, ...]:
+        """Pages, with EDAT1 segments, with EDAT2 regions of 2G."""
+        return (self.page_size, SEGMENT, REGION3)[: self.edat + 1]
 
     def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
         """Make sure of the tables above a vmemmap leaf."""

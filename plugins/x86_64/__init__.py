@@ -16,6 +16,7 @@ from memshell import (
     Mm,
     Option,
     Profile,
+    TableLevel,
     UsageError,
     VmemAltmap,
     ZoneType,
@@ -189,6 +190,14 @@ class X86(Arch):
             for va in range(align_down(first, PUD), last, PUD):
                 self.vmemmap_tables(mm, va, 0, early=True)
             set_early_leaves(mm, align_down(first, PMD), align_up(last, PMD), PMD)
+
+    def table_levels(self) -> tuple[TableLevel, ...]:
+        """PTE, PMD and PUD tables; these last are freed with 5-level paging only (remove_p4d_table), which is not modelled."""
+        return TableLevel("pte", PMD), TableLevel("pmd", PUD), TableLevel("p4d_pud", P4D, stays=True)
+
+    def leaf_sizes(self) -> tuple[int, ...]:
+        """Pages, PMDs, and PUDs where the CPU has pdpe1gb."""
+        return (self.page_size, PMD, PUD) if self.gbpages else (self.page_size, PMD)
 
     def vmemmap_tables(self, mm: Mm, va: int, nid: int, *, early: bool = False) -> None:
         """Make sure of the tables above a vmemmap leaf."""

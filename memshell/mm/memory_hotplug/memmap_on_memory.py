@@ -40,6 +40,7 @@ def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) ->
         force_known=mm.features.memmap_on_memory.force,
         arch_refusal=mm.arch.supports_memmap_on_memory(block_memmap, mm.profile),
         free_pages=tuple(sorted(free.items())),
+        free_by_zone=tuple((node, kind, zone.free) for (node, kind), zone in sorted(mm.zones.items())),
         cpu_nodes=tuple(sorted(node for node, record in mm.nodes.items() if record.has_cpu)),
         _memmap_on=partial(memmap_on_nodes, mm),
     )
@@ -82,14 +83,31 @@ def get_memmap_mode(mm: Mm) -> str:
 
 def ask_policy(mm: Mm, nid: int, start: int, size: int, *, offered: bool) -> Placement:
     """Return the policy's answer about [start, start+size) bytes. Raises `PluginError` for one that cannot be."""
-    placement = mm.policy.place_memmap(memmap_request(mm, nid, start, size, offered=offered))
-    check_placement(mm, placement)
+    request = memmap_request(mm, nid, start, size, offered=offered)
+    placement = mm.policy.place_memmap(request)
+    check_placement(mm, placement, refusal_of(request))
     return placement
 
 
-def check_placement(mm: Mm, placement: object) -> None:
-    """Refuse an answer that no kernel could carry out. Raises `PluginError`, which names the plugin."""
+def refusal_of(request: MemmapRequest) -> str:
+    """Return why the kernel cannot keep the memmap in the blocks, whatever the policy says; "" where it can."""
+    if not request.offered:
+        return ""  # nobody looks at reserve_pages
+    if not request.config:
+        return "this kernel is built without CONFIG_MHP_MEMMAP_ON_MEMORY (request.config)"
+    # arch_supports_memmap_on_memory() came with v6.6, when the test for whole PMDs went out of the core.
+    asks_arch = request.arch_refusal is not None and request.predicate != "pmd"
+    return f"the architecture refuses (request.arch_refusal): {request.arch_refusal}" if asks_arch else ""
+
+
+def check_placement(mm: Mm, placement: object, refusal: str = "") -> None:
+    """Refuse an answer that no kernel could carry out. Raises `PluginError`, which names the plugin.
+
+    *refusal* says why the kernel cannot keep the memmap in the blocks.
+    """
     fault = placement_fault(mm, placement)
+    if not fault and refusal and isinstance(placement, Placement) and placement.reserve_pages:
+        fault = f"it keeps {placement.reserve_pages} pages of each block, and {refusal}"
     if fault:
         who = f"plugin {type(mm.policy).__module__}: policy {mm.policy.name}"
         raise PluginError(f"{who}: place_memmap: {fault}")
@@ -102,6 +120,8 @@ def placement_fault(mm: Mm, placement: object) -> str:
     reserve, nodes = placement.reserve_pages, placement.nodes
     if not isinstance(reserve, int) or not isinstance(nodes, tuple):
         return f"reserve_pages is a number and nodes a tuple, not {reserve!r} and {nodes!r}"
+    if not isinstance(placement.refusal, str) or not isinstance(placement.from_range, bool):
+        return f"refusal is a text and from_range a bool, not {placement.refusal!r} and {placement.from_range!r}"
     if placement.from_range and not mm.seam.memmap_from_range:
         return f"the kernel {mm.profile.name} cannot take the memmap of a whole add from the range"
     needed = -(-mm.block_pages * mm.arch.struct_page_size // mm.arch.page_size)
