@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from memshell.errors import MemshellError
-from memshell.modes import find_mode, usage
+from memshell.modes import find_mode, is_scenario, usage
 
 if TYPE_CHECKING:
     import argparse
@@ -48,6 +48,8 @@ def _run(args: argparse.Namespace) -> int:
 
         return run(args, args.rest)
     if args.rest:
+        if is_scenario(args.rest[0]):
+            return find_mode("run")(args, args.rest)
         return find_mode(args.rest[0])(args, args.rest[1:])
     if sys.stdin.isatty():
         from memshell.repl.app import prompt

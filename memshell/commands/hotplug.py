@@ -586,22 +586,27 @@ def _ejected(mm: Mm, addresses: list[int], *, whole: bool) -> list[Range]:
 # --- sysfs, as it is ---
 
 
-def _state_file(word: str, _shell: Shell) -> int:
-    found = re.fullmatch(r"memory(\d+)/state", word)
+def _state_file(word: str, _shell: Shell) -> tuple[int, str]:
+    found = re.fullmatch(r"memory(\d+)/(state|online)", word)
     if found is None:
-        raise UsageError(f"{word!r} is no file that can be written", hint="such as: memory32/state")
-    return int(found[1])
+        raise UsageError(f"{word!r} is no file that can be written", hint="such as: memory32/state, memory32/online")
+    return int(found[1]), found[2]
 
 
 def _state_files(shell: Shell, _prefix: str) -> Suggestions:
     for block in shell.machine.mm.blocks.values() if shell.machine is not None else ():
         yield f"memory{block.id}/state", str(block.state)
+        yield f"memory{block.id}/online", str(int(block.state == "online"))
 
 
 @command(
     "hotplug",
-    arg("file", ArgType("FILE", _state_file, _state_files), "memoryN/state, below /sys/devices/system/memory"),
-    arg("value", TEXT, "what is written; the kernel takes offline, online, online_kernel, online_movable"),
+    arg(
+        "file",
+        ArgType("FILE", _state_file, _state_files),
+        "memoryN/state or memoryN/online, below /sys/devices/system/memory",
+    ),
+    arg("value", TEXT, "what is written: offline, online, online_kernel or online_movable; to memoryN/online 0 or 1"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -617,10 +622,11 @@ failed as it should: 'on' is no state (EINVAL <...>
 def write(shell: Shell, args: Namespace) -> str:
     """Write a word to a file of sysfs, right or wrong: ``online`` and ``offline`` write what the kernel understands.
 
-    EINVAL for a word that is no state, and for the state that the block is in already.
+    EINVAL for a word that is no state, and for the state that the block is in already; memoryN/online takes that.
     """
-    from memshell.drivers.base.memory.state import state_store
+    from memshell.drivers.base.memory.state import online_store, state_store
 
+    block, file = args.file
     with shell.change() as mm:
-        state_store(mm, args.file, args.value)
-        return named_states(mm, [args.file])
+        (state_store if file == "state" else online_store)(mm, block, args.value)
+        return named_states(mm, [block])

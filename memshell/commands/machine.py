@@ -46,14 +46,18 @@ POLICY = named("policy", _policies)
 PROFILE = ArgType("PROFILE", _choose_profile, lambda shell, _prefix: _profiles(shell).items())
 
 
-def _use_words(shell: Shell, prefix: str) -> Suggestions:
-    """Complete the architecture, then its keys, then the values of a key."""
-    arches = shell.plugins.arches()
-    yield from ((name, "architecture") for name in arches)
+def _use_arches(shell: Shell, prefix: str) -> Suggestions:
+    """Complete the architecture, or the file of a machine."""
+    yield from ((name, "architecture") for name in shell.plugins.arches())
     files = (name for name, _ in FILE.complete(shell, prefix) if name.endswith((".json", ".json.xz", "/")))
     yield from ((name, "machine file") for name in files)
+
+
+def _use_words(shell: Shell, prefix: str, before: list[str]) -> Suggestions:
+    """Complete the keys of the architecture that stands *before*, then the values of a key."""
+    arches = shell.plugins.arches()
     key, equals, typed = prefix.partition("=")
-    for arch in arches.values():
+    for arch in [arches[word] for word in before if word in arches]:
         for option in arch.options:
             if not equals:
                 yield f"{option.name}=", option.text
@@ -69,8 +73,8 @@ def _use_words(shell: Shell, prefix: str) -> Suggestions:
         yield from ((f"vmlinux={name}", text) for name, text in FILE.complete(shell, typed))
 
 
-USE_WORD = ArgType("KEY=VALUE", TEXT.convert, _use_words)
-ARCH = ArgType("ARCH", TEXT.convert, _use_words)
+USE_WORD = ArgType("KEY=VALUE", TEXT.convert, after=_use_words)
+ARCH = ArgType("ARCH", TEXT.convert, _use_arches)
 
 
 @command(

@@ -4,20 +4,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import CommandError, UsageError
+from memshell.errors import CommandError, UsageError, did_you_mean
 from memshell.result import Column, Result
-from memshell.shell.registry import arg, command
-from memshell.shell.types import BLOCKS, INT, PFN
+from memshell.shell.registry import ArgType, arg, command
+from memshell.shell.types import BLOCKS, INT, PFN, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
 
     from memshell.mm.state import Mm
+    from memshell.shell.registry import Suggestions
     from memshell.shell.shell import Shell
 
 
-# --- /proc ---
+# --- /proc and /sys ---
+
+
+def _paths(shell: Shell, _prefix: str) -> Suggestions:
+    if shell.machine is not None:
+        from memshell.views.sysroot import files
+
+        yield from ((f"/{path}", "") for path, _text in files(shell.machine.mm))
+
+
+@command(
+    "look",
+    arg("file", ArgType("FILE", TEXT.convert, _paths), "a file below /sys or /proc", nargs="+"),
+    examples="""
+> use x86_64 ram=2G
+x86_64, <...>
+> cat /sys/devices/system/memory/block_size_bytes
+8000000
+> cat /sys/devices/system/memory/memory3/valid_zones
+DMA32
+""",
+)
+def cat(shell: Shell, args: Namespace) -> str:
+    """Show files of /sys and /proc, as the modelled kernel has them.
+
+    A file is written as on a real machine: ``echo online_movable > /sys/devices/system/memory/memory32/state`` is
+    understood, and the command that does it is shown.
+    """
+    from memshell.views.sysroot import files
+
+    found = {f"/{path}": text for path, text in files(shell.need_machine().mm)}
+    for name in args.file:
+        if name not in found:
+            hint = did_you_mean(name, found) or "those of /sys/devices/system/memory and /proc that are modelled"
+            raise UsageError(f"there is no file {name}", hint=hint)
+    return "".join(found[name] for name in args.file)
 
 
 def _view(shell: Shell, text: Callable[[Mm], str], data: Callable[[Mm], Any]) -> Result:

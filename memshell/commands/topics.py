@@ -71,7 +71,8 @@ OFFLINE = Topic(
     "does not, so that the kernel tries until a signal (pinned pages, no room to move to), EINVAL a block with a hole or in "
     "two zones, or one that is offline already.",
     (
-        ("what is inside a block", "map 32"),
+        ("why a block stays online", "why 32"),
+        ("what is inside it", "map 32"),
         ("a page, and whose it is", "page 0x100000"),
         ("what is allocated, and where", "alloc"),
         ("memory that goes offline again", "online offline movable"),
@@ -152,14 +153,17 @@ VIRSH = Topic(
     ),
 )
 SYSFS = Topic(
-    "/sys/devices/system/memory: a block's state, the default online type, and the file probe.",
+    "/sys/devices/system/memory: a block's state, the default online type, and the file probe. A line with the whole path, "
+    "as in echo offline > /sys/devices/system/memory/memory32/state, is understood as it is, behind sudo or into tee too.",
     (
-        ("echo online_movable > memory32/state", "online 32 movable"),
-        ("echo offline > memory32/state", "offline 32"),
-        ("echo WORD > memory32/state, right or wrong", "write memory32/state WORD"),
-        ("echo online > auto_online_blocks", "set auto_online_blocks=online"),
-        ("echo 0x100000000 > probe", "add 0x100000000 128M via=probe"),
-        ("cat memory32/valid_zones", "lsmem -o +ZONES"),
+        ("echo online_movable > .../memory32/state", "online 32 movable"),
+        ("echo offline > .../memory32/state", "offline 32"),
+        ("echo 1 > .../memory32/online", "write memory32/online 1"),
+        ("echo WORD > .../memory32/state, right or wrong", "write memory32/state WORD"),
+        ("echo online > .../auto_online_blocks", "set auto_online_blocks=online"),
+        ("echo 0x100000000 > .../probe", "add 0x100000000 128M via=probe"),
+        ("echo auto-movable > .../parameters/online_policy", "set online_policy=auto-movable"),
+        ("cat .../memory32/valid_zones", "cat /sys/devices/system/memory/memory32/valid_zones"),
     ),
 )
 CRASH = Topic(
@@ -187,7 +191,7 @@ TOPICS: dict[str, Topic] = {
     **dict.fromkeys(("hv_balloon", "hyperv", "hyper-v"), HV),
     "xen": XEN,
     **dict.fromkeys(("virsh", "qemu", "libvirt", "pc-dimm", "dimm"), VIRSH),
-    **dict.fromkeys(("sysfs", "/sys", "echo", "cat", "tee"), SYSFS),
+    **dict.fromkeys(("sysfs", "/sys", "echo", "tee"), SYSFS),
     **dict.fromkeys(("crash", "drgn"), CRASH),
 }
 

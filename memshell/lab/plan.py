@@ -323,13 +323,18 @@ def _remove(planner: Planner, args: Namespace) -> Ops:
 
 def _write(planner: Planner, args: Namespace) -> Ops:
     del planner
-    return [{"op": "write_state", "value": args.value, "blocks": [args.file]}]
+    block, file = args.file
+    if file != "state":
+        return [Cannot(f"a real machine is asked by memory{block}/state only")]
+    return [{"op": "write_state", "value": args.value, "blocks": [block]}]
 
 
 def _set(planner: Planner, args: Namespace) -> Ops:
     if args.name is None:
         return []
     name, equals, value = args.name.partition("=")
+    if args.value is None and not equals:
+        return []  # it is shown
     name, value = name.removeprefix("memory_hotplug."), value if equals else args.value
     if name == "auto_online_blocks":
         return [_written(f"{MEMORY}/{name}", str(value))]

@@ -44,9 +44,17 @@ def usage() -> str:
     lines = [
         ("memshell [OPTIONS]", "the prompt; a script on standard input when that is no terminal"),
         ("memshell -c 'CMD; CMD'", "run commands"),
+        ("memshell FILE.mem", "play a scenario: the same as memshell run FILE.mem"),
         *((f"memshell {name} {words}", text) for name, (words, text) in MODES.items()),
     ]
     return "".join(f"{words:<39} {text}\n" for words, text in lines)
+
+
+def is_scenario(word: str) -> bool:
+    """Whether the first word is no mode but a scenario to run: ``memshell FILE.mem``."""
+    from pathlib import Path
+
+    return word not in MODES and (word.endswith(".mem") or Path(word).is_file())
 
 
 def find_mode(name: str) -> Mode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from memshell.shell.shell import Shell
 
 PROMPT = "prompt"  # what stands for the file in the place of a failure
+_ROOT = re.compile(r"\s*#\s*(?:echo|cat|sudo|lsmem|chmem)\s")  # root's prompt, pasted along
 
 
 def prompt(args: argparse.Namespace) -> int:
@@ -122,6 +124,8 @@ class Prompt:
 
     def play(self, text: str, file: str) -> None:
         """Play what was typed; failures are told and the session goes on."""
+        if file == PROMPT and _ROOT.match(text):
+            self.shell.note("a line that begins with # is a comment: leave the # out")
         self.shell.output.width = shutil.get_terminal_size().columns
         try:
             with self.screen.progress(self.shell):

@@ -115,7 +115,8 @@ class ShellCompleter(Completer):
         places = [argument for argument in item.arguments if not argument.is_option]
         given = sum(not typed.startswith("-") and "=" not in typed for typed in words)
         fitting = _fitting(places, given)
-        return [pair for argument in fitting if argument.type for pair in argument.type.complete(self.shell, word)]
+        kinds = [argument.type for argument in fitting if argument.type]
+        return [pair for kind in kinds for pair in kind.suggest(self.shell, word, words)]
 
     def _keys(self, item: Command, word: str) -> Iterator[Item]:
         for argument in item.arguments:

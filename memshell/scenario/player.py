@@ -27,6 +27,7 @@ from memshell.scenario.expression import Names, Number, evaluate, plain_value, s
 from memshell.scenario.files import read_scenario, run_shell, write_output
 from memshell.scenario.golden import mismatch
 from memshell.scenario.names import TOP, State
+from memshell.scenario.pasted import as_run, kernel_file
 from memshell.scenario.syntax import (
     DIRECTIVES,
     Condition,
@@ -287,7 +288,7 @@ class Player:
 
     def _run(self, statement: Run) -> None:
         if statement.expression is None:
-            statement = self._bare(statement)
+            statement = self._bare(self._pasted(statement))
         if statement.expression is not None:
             self._output(statement, self._value(statement.expression))
             return
@@ -314,6 +315,17 @@ class Player:
             self.shell.last_error = None
             raise ExpectFailed(f"had to fail, and did not: {statement.text}")
         self._output(statement, text)
+
+    def _pasted(self, statement: Run) -> Run:
+        """Return a line for a Linux machine's shell as the command that it is here, and say which."""
+        first = statement.words[0]
+        known = first in self.shell.registry or first in self.shell.settings.aliases
+        if known and kernel_file(statement, self.names) is None:
+            return statement
+        found, path = as_run(statement, self.names, self.shell)
+        if path and self.echo:
+            self.shell.note(f"that is: {found.text}")
+        return found
 
     def _bare(self, statement: Run) -> Run:
         """Return a line that begins as no command does, but is one expression, as that: ``2G / 128M``, ``$a``, ``free > 1G``."""

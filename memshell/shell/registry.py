@@ -29,12 +29,18 @@ class ArgType:
     """How one kind of word is read and completed.
 
     *convert* gets the word and the shell and returns the value, or raises UsageError.
-    *complete* gets the shell and what is typed so far and gives (word, description) pairs.
+    *complete* gets the shell and what is typed so far and gives (word, description) pairs. Where they depend on the
+    words of the command that stand before, *after* gets these too.
     """
 
     name: str
     convert: Callable[[str, Shell], Any]
     complete: Callable[[Shell, str], Suggestions] = _no_suggestions
+    after: Callable[[Shell, str, list[str]], Suggestions] | None = None
+
+    def suggest(self, shell: Shell, prefix: str, before: list[str]) -> Suggestions:
+        """Return the completions of *prefix* behind the words *before*."""
+        return self.complete(shell, prefix) if self.after is None else self.after(shell, prefix, before)
 
 
 @dataclass(frozen=True, slots=True)

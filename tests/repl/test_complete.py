@@ -113,3 +113,11 @@ def test_the_progress_line_fits_the_terminal(shell):
     shell.running.progress = None
     assert len(line) <= 79
     assert "3/12 2 s, Ctrl-C stops it" in line
+
+
+@pytest.mark.parametrize("arch, others", [("x86_64", ("standby=", "mmu=")), ("s390", ("la57=", "mmu="))])
+def test_use_offers_the_keys_of_its_architecture_alone(shell, arch, others):
+    keys = {option.name + "=" for option in shell.plugins.arches()[arch].options}
+    found = set(offered(shell, f"use {arch} "))
+    assert keys <= found
+    assert not found & {*others, "powerpc", "s390", "x86_64"}

@@ -186,3 +186,11 @@ def test_test_loads_the_plugins_that_are_named(scenario, memshell, tmp_path, job
     code, out, error = memshell("--plugin", str(plugin), "test", "-j", jobs, *files)
     assert (code, out.count("ok ")) == (0, 2), out + error
     assert memshell("test", *files)[0] == 2
+
+
+def test_a_scenario_alone_is_run(scenario, memshell):
+    path = scenario("let size ?= 1G\nuse x86_64 ram=2G\nadd $size\n")
+    assert memshell(path) == memshell("run", path)
+    assert "512M at" in memshell(path, "-D", "size=512M")[1]
+    code, _out, error = memshell("nosuch.mem")
+    assert (code, "no scenario nosuch.mem" in error) == (2, True)

@@ -143,6 +143,24 @@ def state_store(mm: Mm, block_id: int, value: str) -> None:
     flush_work(mm)
 
 
+def online_store(mm: Mm, block_id: int, value: str) -> None:
+    """Write *value* to memoryN/online. Source: drivers/base/core.c:online_store, lib/kstrtox.c:kstrtobool.
+
+    What the block is already is done; a block comes online by the type that was written last, or where the kernel puts
+    it. Raises EINVAL for what is neither yes nor no; else what online or offline return.
+    """
+    block, word = find_block(mm, block_id), value.lower()
+    online = True if word[:1] in ("y", "1") or word[:2] == "on" else None
+    online = False if word[:1] in ("n", "0") or word[:2] == "of" else online
+    if online is None:
+        where, hint = "drivers/base/core.c:online_store", "write 1 or 0"
+        raise KernelError(f"{value!r} is neither yes nor no", "EINVAL", where=where, hint=hint)
+    if online and block.state != "online":
+        memory_subsys_online(mm, block_id)
+    elif not online and block.state != "offline":
+        memory_subsys_offline(mm, block_id)
+
+
 def valid_zones(mm: Mm, block_id: int) -> str:
     """Return what /sys/devices/system/memory/memoryN/valid_zones shows. Source: drivers/base/memory.c:valid_zones_show."""
     block = find_block(mm, block_id)
