@@ -17,7 +17,8 @@ from memshell.mm.invariants import violations
 from memshell.mm.memory_hotplug.memmap_on_memory import mhp_supports_memmap_on_memory
 from memshell.mm.page_alloc.allocation import nr_free_pages
 from memshell.mm.pfn import align_up, format_size
-from memshell.mm.profile import RELEASES, version
+from memshell.mm.profile import RELEASES
+from memshell.policy import configured, since_of
 from memshell.profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -297,21 +298,16 @@ def _own_memmap(before: Mm, mm: Mm, number: int, added: range) -> Iterator[str]:
 
 def trials_of(arch: Arch, policies: list[Policy]) -> Iterator[Trial]:
     """Yield machines: the defaults under each release, each choice of an option, each without known bugs. Raises `Broken`."""
-    newest = [release for release in TRIED if has(arch.since, release)]
+    newest = [release for release in TRIED if PROFILES[release].has(arch.since)]
     usual = USUAL if USUAL in newest else newest[0]
     other = [{option.name: choice} for option in arch.options for choice in option.choices if choice != option.default]
     for policy in policies:
         for options, release in [({}, release) for release in newest] + [(options, usual) for options in other]:
-            if has(getattr(policy, "since", ""), release):
+            if PROFILES[release].has(since_of(policy)):
                 yield _trial(arch, options, release, policy)
     for policy in policies:
-        for options in ({}, *other):
+        for options in ({}, *other) if PROFILES[usual].has(since_of(policy)) else ():
             yield _trial(arch, options, usual, policy, mended=True)
-
-
-def has(since: str, release: str) -> bool:
-    """Whether *release* is as new as what came with *since*."""
-    return not since or version(release) >= version(since)
 
 
 def _trial(arch: Arch, options: dict[str, str], release: str, policy: Policy, *, mended: bool = False) -> Trial:
@@ -329,8 +325,8 @@ def _trial(arch: Arch, options: dict[str, str], release: str, policy: Policy, *,
     words += [f"{name}=off" for name in LEAKS if not mended and PROFILES[release].features[name]]
     title = f"use {' '.join([arch.name, *words, f'profile={release}'])}{extra}; policy {policy.name}"
     try:
-        mm = boot(arch, keys, kernel, policy).mm
-        again = boot(arch, keys, kernel, policy).mm if mended else mm
+        mm = boot(arch, keys, kernel, configured(policy, {})).mm
+        again = boot(arch, keys, kernel, configured(policy, {})).mm if mended else mm
         values = {option.name: option.default for option in arch.options} | keys
         memory = mm.arch.boot_memory(values, kernel)
     except Exception as error:

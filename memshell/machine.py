@@ -12,6 +12,7 @@ from memshell.mm.events import Event, Trace
 from memshell.mm.params import Params
 from memshell.mm.sorted_map import SortedMap
 from memshell.mm.state import Mm
+from memshell.policy import titled
 
 if TYPE_CHECKING:
     from memshell.arch import Arch, BootMemory
@@ -145,7 +146,7 @@ def diff_states(a: Mm, b: Mm) -> list[Change]:
         *_diff_iomem(a, b),
     ]
     for name, before, after in (
-        ("policy", a.policy.name, b.policy.name),
+        ("policy", titled(a.policy), titled(b.policy)),
         ("profile", a.profile.name, b.profile.name),
         ("crashed", a.crashed, b.crashed),
         ("current_vmemmap_page", a.vmemmap_head, b.vmemmap_head),
@@ -216,6 +217,7 @@ def boot(
     from memshell.mm.boot import boot as boot_mm
     from memshell.mm.profile import unknown
 
+    profile.require(arch.since, f"memory hotplug on {arch.name}")
     known = {option.name: option for option in arch.options}
     values = {name: option.default for name, option in known.items()}
     for name, value in options.items():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from memshell.errors import PluginError, UsageError, did_you_mean
 from memshell.mm.mmzone import ZoneType
+
+if TYPE_CHECKING:
+    from memshell.arch import Option
+    from memshell.mm.profile import Profile
 
 PerNode = tuple[tuple[int, int], ...]  # ((node, pages), ...)
 
@@ -80,7 +85,11 @@ class Placement:
 
 
 class Policy(Protocol):
-    """What a policy plugin offers: a name, and where the memmap of an add goes."""
+    """What a policy plugin offers: a name, and where the memmap of an add goes.
+
+    It may have *since*, the first release that has it, such as "v6.6"; and *options*, a tuple of `Option`, with
+    ``configure(options)``, which returns the policy with their values (texts, by name) applied.
+    """
 
     @property
     def name(self) -> str:
@@ -100,3 +109,95 @@ class Policy(Protocol):
     def place_memmap(self, request: MemmapRequest) -> Placement:
         """Decide where the memmap of *request* goes."""
         ...
+
+
+def options_of(policy: Policy) -> tuple[Option, ...]:
+    """Return the parameters of a policy."""
+    options: tuple[Option, ...] = getattr(policy, "options", ())
+    return options
+
+
+def since_of(policy: Policy) -> str:
+    """Return the first release that has a policy; "" where all have it."""
+    return str(getattr(policy, "since", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A policy with the values that were given to its parameters: *own* is as it configured itself."""
+
+    own: Policy
+    values: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the policy."""
+        return self.own.name
+
+    @property
+    def summary(self) -> str:
+        """Its line in the list."""
+        return self.own.summary
+
+    @property
+    def parameter(self) -> str:
+        """What memmap_on_memory reads under it."""
+        return self.own.parameter
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """Its parameters."""
+        return options_of(self.own)
+
+    @property
+    def since(self) -> str:
+        """The first release that has it."""
+        return since_of(self.own)
+
+    def configure(self, options: Mapping[str, str]) -> Policy:
+        """Return it with other values: those that are not given are the defaults."""
+        return configured(self.own, options)
+
+    def place_memmap(self, request: MemmapRequest) -> Placement:
+        """Ask the policy."""
+        return self.own.place_memmap(request)
+
+
+def values_of(policy: Policy) -> dict[str, str]:
+    """Return the values of a policy's parameters, by name."""
+    return dict(policy.values) if isinstance(policy, Configured) else {}
+
+
+def titled(policy: Policy) -> str:
+    """Return the name of a policy with the values of its parameters: ``quota quota=64M``."""
+    return " ".join([policy.name, *(f"{key}={value}" for key, value in values_of(policy).items())])
+
+
+def configured(policy: Policy, given: Mapping[str, str]) -> Policy:
+    """Return *policy* with the values *given* to its parameters, and the defaults of the others.
+
+    Raises `UsageError` for a parameter that it does not have, and a value that cannot be.
+    """
+    options = {option.name: option for option in options_of(policy)}
+    for key, value in given.items():
+        if key not in options:
+            known = "its parameters: " + ", ".join(options) if options else "it takes none"
+            raise UsageError(
+                f"the policy {policy.name} has no parameter {key!r}", hint=did_you_mean(key, options) or known
+            )
+        options[key].check(value)
+    if not options:
+        return policy
+    values = {name: given.get(name, option.default) for name, option in options.items()}
+    inner: Any = policy.own if isinstance(policy, Configured) else policy
+    own = inner.configure(values)
+    if not callable(getattr(own, "place_memmap", None)) or own.name != policy.name:
+        who = f"plugin {type(inner).__module__}: policy {policy.name}"
+        raise PluginError(f"{who}: configure returned {own!r}, not the policy with its parameters")
+    return Configured(own, tuple(values.items()))
+
+
+def chosen(policy: Policy, given: Mapping[str, str], kernel: Profile) -> Policy:
+    """Return *policy* as `configured` does. Raises `UsageError` where the kernel does not have it."""
+    kernel.require(since_of(policy), f"the policy {policy.name}")
+    return configured(policy, given)

@@ -33,7 +33,28 @@ def _profiles(_shell: Shell) -> Mapping[str, str]:
 
 
 def _policies(shell: Shell) -> Mapping[str, str]:
-    return {name: policy.summary for name, policy in shell.plugins.policies().items()}
+    """Return the policies that the kernel has, each with its summary."""
+    from memshell.policy import since_of
+
+    kernel = shell.machine.mm.profile if shell.machine else None
+    known = shell.plugins.policies()
+    return {name: one.summary for name, one in known.items() if kernel is None or kernel.has(since_of(one))}
+
+
+def _policy_words(shell: Shell, prefix: str) -> Suggestions:
+    """Complete policies, and their parameters."""
+    from memshell.policy import options_of
+
+    yield from _policies(shell).items()
+    key, equals, _typed = prefix.partition("=")
+    for name in _policies(shell):
+        for option in options_of(shell.plugins.policies()[name]):
+            if not equals:
+                yield f"{option.name}=", f"{name}: {option.text}"
+            elif option.name == key:
+                yield from (
+                    (f"{key}={value}", f"{name}: {option.text}") for value in option.choices or (option.default,)
+                )
 
 
 def _choose_profile(word: str, _shell: Shell) -> Choice:
@@ -42,7 +63,13 @@ def _choose_profile(word: str, _shell: Shell) -> Choice:
     return choose_profile(word)
 
 
-POLICY = named("policy", _policies)
+def _policy_word_of(word: str, shell: Shell) -> str:
+    """Return the name of a policy, or key=value."""
+    return word if "=" in word else str(POLICY.convert(word, shell))
+
+
+POLICY = named("policy", lambda shell: {name: one.summary for name, one in shell.plugins.policies().items()})
+POLICY_WORD = ArgType("POLICY", _policy_word_of, _policy_words)
 PROFILE = ArgType("PROFILE", _choose_profile, lambda shell, _prefix: _profiles(shell).items())
 
 
@@ -64,6 +91,9 @@ def _use_words(shell: Shell, prefix: str, before: list[str]) -> Suggestions:
             elif option.name == key:
                 yield from ((f"{key}={value}", option.text) for value in option.choices or (option.default,))
     extra = {"profile": _profiles(shell), "policy": _policies(shell)}
+    yield from (
+        (f"policy.{text}", meta) for text, meta in _policy_words(shell, prefix.removeprefix("policy.")) if "=" in text
+    )
     for name, values in extra.items():
         yield f"{name}=", f"the {name}"
         if equals and key == name:
@@ -116,7 +146,7 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     options = _options(args.options or [])
     sized = _sized(shell, arches[args.arch], options)
     choice: Choice = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE.name), shell)
-    policy = _policy_word(shell, options, choice.profile) or default_policy(choice.profile)
+    policy = _chosen_policy(shell, options, choice.profile)
     start(shell, arches[args.arch], options, choice.profile, policy, sized.constants if sized else None)
     lines = [describe(shell.need_machine().mm), choice.note]
     if sized is not None:
@@ -144,8 +174,8 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     name = options.pop("profile", None)
     kernel, note = Choice(file.profile()) if name is None else choose_profile(name)
     policies = shell.plugins.policies()
-    word = _policy_word(shell, options, kernel)
-    policy = file.policy(policies) if word is None else policies[word]
+    named = "policy" in options or "memmap_on_memory" in options
+    policy = _chosen_policy(shell, options, kernel) if named else file.policy(policies)
     given = _given_params(options)
     for key in [key for key in options if key in kernel.features]:
         kernel = _with_feature(kernel, key, options.pop(key))
@@ -232,14 +262,18 @@ class _Recorded:
         return boot_recording(self.recording, shell.plugins.arches(), kernel, policy, shell.running.text)
 
 
-def _policy_word(shell: Shell, options: dict[str, str], kernel: Profile) -> str | None:
-    """Take the policy out of *options*: by its name, or as the kernel's parameter has it."""
+def _chosen_policy(shell: Shell, options: dict[str, str], kernel: Profile) -> Policy:
+    """Take the policy out of *options*: by its name, or as the kernel's parameter has it, and its own parameters."""
+    from memshell.policy import chosen
+
     parameter, name = options.pop("memmap_on_memory", None), options.pop("policy", None)
-    if parameter is None:
-        return None if name is None else str(POLICY.convert(name, shell))
-    if name is not None:
+    values = {key.removeprefix("policy."): options.pop(key) for key in list(options) if key.startswith("policy.")}
+    if parameter is not None and name is not None:
         raise UsageError("policy and memmap_on_memory say the same", hint="give one of them")
-    return _policy_of_parameter(shell, parameter, kernel).name
+    if parameter is not None:
+        return chosen(_policy_of_parameter(shell, parameter, kernel), values, kernel)
+    name = default_policy(kernel) if name is None else str(POLICY.convert(name, shell))
+    return chosen(shell.plugins.policies()[name], values, kernel)
 
 
 def _sized(shell: Shell, arch: Arch, options: dict[str, str]) -> Sized | None:
@@ -281,7 +315,7 @@ def start(
     arch: Arch,
     options: dict[str, str],
     kernel: Profile,
-    policy: str,
+    policy: Policy,
     constants: Mapping[str, int] | None = None,
 ) -> None:
     """Boot a machine and make it the shell's."""
@@ -300,23 +334,24 @@ def start(
         elif key not in known:
             keys = dict.fromkeys([*known, "memmap_on_memory", "auto_online", *PARAMETERS])
             raise unknown_feature(key, kernel) if is_feature(key) else unknown("key", key, keys)
-    policies = shell.plugins.policies()
-    shell.machine = boot(arch, options, kernel, policies[policy], shell.running.text, constants, params)
+    shell.machine = boot(arch, options, kernel, policy, shell.running.text, constants, params)
 
 
 def describe(mm: Mm) -> str:
     """Return a machine in one line."""
     from memshell.mm.pfn import format_size
+    from memshell.policy import titled
 
     present = sum(zone.present for zone in mm.zones.values()) * mm.arch.page_size
     size = format_size(-(-present // (1 << 20)) << 20)
     block = format_size(mm.block_size)
-    return f"{mm.arch.name}, {size}, blocks of {block}, kernel {mm.profile.name}, policy {mm.policy.name}"
+    return f"{mm.arch.name}, {size}, blocks of {block}, kernel {mm.profile.name}, policy {titled(mm.policy)}"
 
 
 @command(
     "machine",
-    arg("name", POLICY, "the policy; without it, list them", nargs="?"),
+    arg("name", POLICY_WORD, "the policy; without it, list them", nargs="?"),
+    arg("parameters", POLICY_WORD, "its parameters, key=value; alone, those of the policy that is chosen", nargs="*"),
     needs_machine=False,
     examples="""
 > use x86_64 ram=2G
@@ -326,14 +361,38 @@ policy memmap_on_memory
 """,
 )
 def policy(shell: Shell, args: Namespace) -> str | Result:
-    """Choose where the memmap of memory that is added from now on goes."""
+    """Choose where the memmap of memory that is added from now on goes.
+
+    A policy of a plugin may have parameters: ``policy NAME key=value`` chooses it with them, ``policy key=value`` changes one of
+    the policy that is chosen; with ``use`` they are written ``policy.key=value``.
+    """
     if args.name is None:
-        current = shell.machine.mm.policy.name if shell.machine else None
-        rows = [{"name": name, "now": name == current, "summary": text} for name, text in _policies(shell).items()]
-        return Result(rows=rows, columns=(Column("NAME"), Column("NOW"), Column("SUMMARY")))
+        return _list_policies(shell)
+    words = [args.name, *(args.parameters or [])]
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1 or (names and names[0] != words[0]):
+        raise UsageError(f"{' '.join(words)!r} names no single policy", hint="policy NAME key=value")
+    given = _options([word for word in words if "=" in word])
+    from memshell.policy import chosen, titled, values_of
+
     with shell.change() as mm:
-        mm.policy = shell.plugins.policies()[args.name]
-    return f"policy {args.name}"
+        one = shell.plugins.policies()[names[0]] if names else mm.policy
+        mm.policy = chosen(one, given if names else {**values_of(one), **given}, mm.profile)
+    return f"policy {titled(mm.policy)}"
+
+
+def _list_policies(shell: Shell) -> Result:
+    from memshell.policy import options_of, since_of, values_of
+
+    now = shell.machine.mm.policy if shell.machine else None
+    rows = []
+    for name, one in shell.plugins.policies().items():
+        here = now is not None and now.name == name
+        values = values_of(now) if now is not None and here else {o.name: o.default for o in options_of(one)}
+        shown = " ".join(f"{key}={value}" for key, value in values.items())
+        rows.append({"name": name, "now": here, "parameters": shown, "since": since_of(one), "summary": one.summary})
+    extra = [Column(label) for label in ("PARAMETERS", "SINCE") if any(row[label.lower()] for row in rows)]
+    return Result(rows=rows, columns=(Column("NAME"), Column("NOW"), *extra, Column("SUMMARY")))
 
 
 @command(
@@ -356,8 +415,12 @@ def profile(shell: Shell, args: Namespace) -> str | Result:
         current = shell.machine.mm.profile.name if shell.machine else None
         rows = [{"name": name, "now": name == current} for name in _profiles(shell)]
         return Result(rows=rows, columns=(Column("NAME"), Column("NOW")))
+    from memshell.policy import since_of
+
     with shell.change() as mm:
         mm.profile = args.name.profile
+        mm.profile.require(mm.arch.since, f"memory hotplug on {mm.arch.name}")
+        mm.profile.require(since_of(mm.policy), f"the policy {mm.policy.name}")
     return "\n".join(line for line in (f"profile {mm.profile.name}", args.name.note) if line)
 
 
@@ -416,10 +479,11 @@ def set_(shell: Shell, args: Namespace) -> str | Result:
 
 def _set(mm: Mm, name: str, value: str, shell: Shell) -> str:
     from memshell.mm.params import PARAMETERS
+    from memshell.policy import chosen
     from memshell.profiles import is_feature, unknown_feature
 
     if name == "memmap_on_memory":
-        mm.policy = _policy_of_parameter(shell, value, mm.profile)
+        mm.policy = chosen(_policy_of_parameter(shell, value, mm.profile), {}, mm.profile)
         return value
     if name in PARAMETERS:
         mm.params = mm.params.with_text(name, _at_run_time(name, _exists(name, value, mm.profile)))

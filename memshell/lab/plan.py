@@ -365,6 +365,8 @@ def _written(path: str, value: str) -> Mapping[str, Any]:
 def _policy(planner: Planner, args: Namespace) -> Ops:
     if args.name is None:
         return []
+    if args.parameters or "=" in args.name:
+        return [Cannot("a released kernel's policy has no parameters")]
     return _reboot(planner, planner.shell.plugins.policies()[args.name].parameter)
 
 

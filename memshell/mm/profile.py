@@ -31,6 +31,28 @@ class Profile:
     name: str
     features: Features
     seam: Upstream = UPSTREAM
+    base: str = ""  # the release that a vendor's kernel is made from; without it, the name
+
+    @property
+    def release(self) -> str:
+        """The released kernel that this is, or is made from."""
+        return self.base or self.name
+
+    def has(self, since: str) -> bool:
+        """Whether this kernel is as new as what came with the release *since*; "" came with all."""
+        return not since or version(self.release) >= version(since)
+
+    def require(self, since: str, what: str) -> None:
+        """Raise `UsageError` when this kernel is older than the release *since* that *what* came with."""
+        if self.has(since):
+            return
+        first = next((name for name in RELEASES if version(name) >= version(since)), "")
+        hint = f"such as profile={first}" if first else "no profile is that new"
+        raise UsageError(f"{what} is there since {since}, the kernel is {self.name}", hint=hint)
+
+    def called(self, name: str) -> Profile:
+        """Return this profile under another name: a vendor's kernel, made from this one."""
+        return replace(self, name=name, base=self.release)
 
     def with_feature(self, name: str, value: Any) -> Profile:
         """Return this profile with one feature changed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import UsageError, did_you_mean
@@ -29,7 +30,7 @@ TOP = {
     "series": "series.head_count, .marked, .freed, .misaligned and so on: of a memmap in the added range",
     "added": "added.size, .usable, .memmap and .wasted of added memory; .largest free run, .gigantic 1G runs, .stuck memmap",
     "arch": "the architecture's name",
-    "policy": "the memmap policy's name",
+    "policy": "the memmap policy's name; policy.KEY: a parameter of it",
     "profile": "the kernel profile's name",
     "present": "pages present, all zones",
     "managed": "pages managed, all zones",
@@ -140,8 +141,14 @@ class State:
     def _arch(self, _rest: str) -> str:
         return self.mm.arch.name
 
-    def _policy(self, _rest: str) -> str:
-        return self.mm.policy.name
+    def _policy(self, rest: str) -> Any:
+        from memshell.mm.pfn import memparse
+        from memshell.policy import values_of
+
+        if not rest:
+            return self.mm.policy.name
+        value = _pick(values_of(self.mm.policy), rest, f"policy.{rest}")
+        return Number(memparse(value), 1) if re.fullmatch(r"\d+[KMGT]", value) else plain(value)
 
     def _profile(self, _rest: str) -> str:
         return self.mm.profile.name

@@ -12,7 +12,7 @@ from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner, Page
 from memshell.mm.sparse import offline_mem_sections, online_mem_sections
 from memshell.mm.state import Mm, ZoneKey
-from memshell.policy import MemmapRequest, PerNode, Placement
+from memshell.policy import Configured, MemmapRequest, PerNode, Placement
 
 
 def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) -> MemmapRequest:
@@ -109,7 +109,8 @@ def check_placement(mm: Mm, placement: object, refusal: str = "") -> None:
     if not fault and refusal and isinstance(placement, Placement) and placement.reserve_pages:
         fault = f"it keeps {placement.reserve_pages} pages of each block, and {refusal}"
     if fault:
-        who = f"plugin {type(mm.policy).__module__}: policy {mm.policy.name}"
+        own = mm.policy.own if isinstance(mm.policy, Configured) else mm.policy
+        who = f"plugin {type(own).__module__}: policy {own.name}"
         raise PluginError(f"{who}: place_memmap: {fault}")
 
 
