@@ -112,6 +112,14 @@ class Machine:
             self._undone.append(self.steps.pop())
         return self._undone[-1]
 
+    def mark(self) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+        """Return what `back_to` needs to come back here: the steps that were taken, and those that are undone."""
+        return tuple(self.steps), tuple(self._undone)
+
+    def back_to(self, mark: tuple[tuple[Step, ...], tuple[Step, ...]]) -> None:
+        """Be as at *mark*, whatever was done or undone since."""
+        self.steps[:], self._undone[:] = mark
+
     def redo(self, count: int = 1) -> Step:
         """Take *count* undone steps again; return the newest. Raises `CommandError` when there are none."""
         if not 0 < count <= len(self._undone):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.errors import CommandError, ImageError, UsageError, did_you_mean
 from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
-from memshell.shell.types import FILE, TEXT
+from memshell.shell.types import KEPT_FILE, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -134,7 +134,7 @@ def _lookup(loaded: Loaded, word: str) -> tuple[Struct, list[Member]]:
 
 @command(
     "machine",
-    arg("file", FILE, "a vmlinux, bzImage, module or BTF; the one that is loaded if left out", nargs="?"),
+    arg("file", KEPT_FILE, "a vmlinux, bzImage, module or BTF; the one that is loaded if left out", nargs="?"),
     needs_machine=False,
     settings=True,
     examples="""

@@ -103,8 +103,8 @@ def _use_words(shell: Shell, prefix: str, before: list[str]) -> Suggestions:
         yield from ((f"vmlinux={name}", text) for name, text in FILE.complete(shell, typed))
 
 
-USE_WORD = ArgType("KEY=VALUE", TEXT.convert, after=_use_words)
-ARCH = ArgType("ARCH", TEXT.convert, _use_arches)
+USE_WORD = ArgType("KEY=VALUE", TEXT.convert, after=_use_words, names_files=True)
+ARCH = ArgType("ARCH", TEXT.convert, _use_arches, names_files=True)
 
 
 @command(

@@ -13,7 +13,6 @@ from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import ThreadedCompleter
 from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
 from prompt_toolkit.filters import Condition, has_focus
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 
@@ -22,7 +21,9 @@ from memshell.modes.players import make_player, tell
 from memshell.paths import rc_path, state_path
 from memshell.repl.complete import ShellCompleter
 from memshell.repl.highlight import ShellLexer, coloured, theme
-from memshell.repl.journal import Journal, finished_lines, last_journal, new_journal
+from memshell.repl.history import History
+from memshell.repl.journal import Journal, last_journal, new_journal
+from memshell.repl.resume import resume
 from memshell.repl.screen import Notes, Screen, toolbar
 from memshell.scenario.player import StepFailed
 from memshell.scenario.syntax import SyntaxProblem, parse_text
@@ -64,7 +65,7 @@ class Prompt:
         folder = self._folder()
         journal = self._resume(folder) if resume else self._start(folder, rc=rc)
         try:
-            self._loop(_session(self.shell, folder))
+            self._loop(_session(self.shell, History(folder / "history" if folder is not None else None, self.warn)))
         finally:
             if journal is not None:
                 journal.close()
@@ -87,27 +88,36 @@ class Prompt:
         """Start the journal, and play rc.mem."""
         journal = new_journal(folder, self.warn) if folder is not None else None
         if journal is not None:
-            self.player.journal = journal.add
+            self._keep_in(journal)
         path = rc_path()
         if rc and path.is_file():
             self.play(path.read_text(encoding="utf-8", errors="replace"), str(path))
         return journal
 
     def _resume(self, folder: Path | None) -> Journal | None:
-        """Play the newest journal of a session that has ended, and go on in it."""
+        """Play the newest journal of a session that has ended, and go on from there."""
         path = last_journal(folder) if folder is not None else None
         if path is None:
             self.warn("there is no session to resume")
             return self._start(folder, rc=False)
         with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - it is no path of a file
-            self.shell.output.out = nowhere
-            self.play(finished_lines(path), str(path))
-        self.shell.output.out = self.screen
-        journal = Journal(path, self.warn)
-        self.player.journal = journal.add
+            self.shell.output.out, told = nowhere, self.shell.output.err
+            self.shell.output.err = nowhere
+            journal = resume(self.player, path, lambda text: print(f"memshell: {text}", file=told))
+        self.shell.output.out, self.shell.output.err = self.screen, told
+        self._keep_in(journal)
         steps = self.shell.machine.step.n if self.shell.machine is not None else 0
         self.shell.note(f"resumed at step {steps}")
         return journal
+
+    def _keep_in(self, journal: Journal) -> None:
+        """Write what is done from now on into *journal*."""
+
+        def keep(text: str) -> None:
+            machine = self.shell.machine
+            journal.add(text, machine.step.n if machine is not None else 0)
+
+        self.player.journal = keep
 
     def _loop(self, session: PromptSession[str]) -> None:
         while True:
@@ -147,8 +157,7 @@ class Prompt:
             tell(failure, debug=self.debug)
 
 
-def _session(shell: Shell, folder: Path | None) -> PromptSession[str]:
-    history: History = FileHistory(str(folder / "history")) if folder is not None else InMemoryHistory()
+def _session(shell: Shell, history: History) -> PromptSession[str]:
     mode = EditingMode.VI if os.environ.get("MEMSHELL_KEYS", "emacs") == "vi" else EditingMode.EMACS
     return PromptSession(
         history=history,

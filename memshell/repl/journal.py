@@ -1,22 +1,46 @@
 """The journal: every finished command is on disk before the next one is asked for.
 
-One file per session, locked while the session lives.  A journal is a scenario; ``--resume`` plays it, so
-that a killed shell comes back.
+One file per session, locked while the session lives.  A journal is a scenario: before each command stands a comment with
+the number of steps that the machine had after it and the CRC of both, so that what is damaged is noticed.
+``--resume`` plays it (`memshell.repl.resume`), so that a killed shell comes back.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from io import FileIO
     from pathlib import Path
 
 KEPT = 10  # journals of sessions that have ended
+LONGEST = 64 << 20  # bytes of a journal that is read
+_MARK = re.compile(rb"^#(\d{1,9}) ([0-9a-f]{8})\n", re.MULTILINE)
+
+
+class Entry(NamedTuple):
+    """One command of a journal: the line it stands on, the steps after it where they are known, and whether it is whole."""
+
+    line: int
+    steps: int | None
+    text: str
+    whole: bool = True
+
+    def record(self) -> bytes:
+        """Return what stands in the file."""
+        data = self.text.encode(errors="surrogateescape")
+        return b"#%d %b\n%b\n" % (self.steps or 0, _sum(b"%d" % (self.steps or 0), data), data)
+
+
+def _sum(steps: bytes, text: bytes) -> bytes:
+    return b"%08x" % crc32(steps + b" " + text)
 
 
 class Journal:
@@ -32,12 +56,16 @@ class Journal:
         except OSError as error:
             self._give_up(error)
 
-    def add(self, text: str) -> None:
-        """Write a finished command and wait until the disk has it."""
+    def add(self, text: str, steps: int = 0) -> None:
+        """Write a finished command, after which the machine has *steps* steps, and wait until the disk has it."""
+        self.extend([Entry(0, steps, text)])
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Write several finished commands and wait until the disk has them."""
         if self._file is None:
             return
         try:
-            left = text.encode() + b"\n"
+            left = b"".join(entry.record() for entry in entries)
             while left:
                 left = left[self._file.write(left) or 0 :]
             os.fsync(self._file.fileno())
@@ -47,15 +75,17 @@ class Journal:
     def close(self) -> None:
         """End the session; an empty journal is not worth keeping."""
         if self._file is not None:
-            empty = self._file.tell() == 0
-            self._file.close()
+            with suppress(OSError):
+                empty = self._file.tell() == 0
+                self._file.close()
+                if empty:
+                    self.path.unlink(missing_ok=True)
             self._file = None
-            if empty:
-                self.path.unlink(missing_ok=True)
 
     def _give_up(self, error: OSError) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
         self._file = None
         self._warn(f"no journal from here on: {self.path}: {error.strerror}")
 
@@ -69,12 +99,33 @@ def new_journal(folder: Path, warn: Callable[[str], None]) -> Journal:
             old.unlink(missing_ok=True)
     except OSError as error:
         warn(f"cannot keep journals in {place}: {error.strerror}")
-    return Journal(place / f"{time.time_ns()}-{os.getpid()}.mem", warn)
+    return Journal(place / _name(), warn)
+
+
+def begun_journal(place: Path, done: Iterable[Entry], warn: Callable[[str], None]) -> Journal:
+    """Start a journal in the folder *place* that begins with *done*: all of it is on disk under its name, or none."""
+    path = place / _name()
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            file.writelines(entry.record() for entry in done)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    except OSError as error:
+        warn(f"cannot write {path}: {error.strerror}")
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    return Journal(path, warn)
+
+
+def _name() -> str:
+    return f"{time.time_ns()}-{os.getpid()}.mem"
 
 
 def last_journal(folder: Path) -> Path | None:
-    """Return the newest journal whose session has ended, however it did; None when there is none."""
-    return next(iter(_ended(folder / "journal")), None)
+    """Return the newest journal with a command in it whose session has ended, however it did; None when there is none."""
+    return next((path for path in _ended(folder / "journal") if path.stat().st_size), None)
 
 
 def _ended(place: Path) -> list[Path]:
@@ -91,11 +142,31 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-def finished_lines(path: Path) -> str:
-    """Return the commands of a journal; a last line that the disk has only in part is none."""
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) != len(data):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return whole.decode(errors="replace")
+def read_journal(path: Path) -> list[Entry]:
+    """Return the commands of a journal, the damaged ones too; a last one that the disk has only in part is none.
+
+    Lines without a mark are commands of one line each: what was written by hand, or before there were marks.
+    Raises OSError.
+    """
+    with path.open("rb") as file:
+        data = file.read(LONGEST)
+    found: list[Entry] = []
+    marks = list(_MARK.finditer(data))
+    found += _plain(data[: marks[0].start() if marks else len(data)], 1)
+    ends = [mark.start() for mark in marks[1:]] + [len(data)]
+    for mark, end in zip(marks, ends, strict=False):
+        line = data.count(b"\n", 0, mark.end()) + 1
+        body = data[mark.end() : end]
+        whole = body.endswith(b"\n") and _sum(mark[1], body[:-1]) == mark[2]
+        if whole or end < len(data) or body.endswith(b"\n"):
+            found.append(Entry(line, int(mark[1]), body.removesuffix(b"\n").decode(errors="replace"), whole))
+    return found
+
+
+def _plain(data: bytes, first: int) -> list[Entry]:
+    lines = data.split(b"\n")[:-1]  # what follows the last newline is not finished
+    return [
+        Entry(number, None, line.decode(errors="replace"), b"\0" not in line)
+        for number, line in enumerate(lines, start=first)
+        if line.strip()
+    ]

@@ -44,8 +44,8 @@ from memshell.scenario.syntax import (
     parse_expression,
     parse_text,
 )
-from memshell.scenario.words import expand, quote
-from memshell.shell.dispatch import invoke, shown
+from memshell.scenario.words import expand, literal, quote
+from memshell.shell.dispatch import invoke, located_words, shown
 from memshell.shell.shell import SYNONYMS, Output, Shell
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ class Player:
     names: Names = field(init=False)  # what names mean in it
     _current: Played | None = None
     _inside: list[str] = field(default_factory=list)  # the aliases that are being played
+    _kept: int = 0  # commands that were given to the journal
+    _subtests: int = 0  # how many of them are being played
 
     def __post_init__(self, loader: Callable[[], Plugins], output: Output | None) -> None:
         self.shell = Shell(self, COMMANDS, loader, output or Output())
@@ -237,6 +239,15 @@ class Player:
 
     # --- blocks ---
 
+    @contextmanager
+    def in_subtest(self) -> Iterator[None]:
+        """What is played inside leaves the machine as it was: the journal keeps only settings of it."""
+        self._subtests += 1
+        try:
+            yield
+        finally:
+            self._subtests -= 1
+
     def _block(self, statement: Statement) -> None:
         if isinstance(statement, Include):
             self._include(statement)
@@ -261,6 +272,8 @@ class Player:
             if statement.name is not None:
                 self.shell.settings.variables[statement.name] = Number(at)
             self.play(statement.body)
+        if statement.name is not None and times.number:
+            self._keep(f"let {statement.name} = {int(times.number) - 1}", state=False)
 
     # --- single steps ---
 
@@ -282,9 +295,9 @@ class Player:
         if statement.default and statement.name in variables:
             return
         value = variables[statement.name] = evaluate(statement.expression, self.names)
-        # The counter of a repeat is not in the journal: what was made of it is kept as the value.
-        text = f"let {statement.name} = {value}" if "$" in statement.text else statement.text
-        self.journal(text)
+        # The counter of a repeat and the state in a subtest are not in the journal: what was made of them is, as the value.
+        by_value = "$" in statement.text or self._subtests
+        self._keep(f"let {statement.name} = {literal(value)}" if by_value else statement.text, state=False)
 
     def _run(self, statement: Run) -> None:
         if statement.expression is None:
@@ -378,18 +391,26 @@ class Player:
         """Run one command from its words and return what it shows.  Raises what the command raises."""
         shell = self.shell
         item = shell.find_command(words[0])
-        shell.running.text = " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
-        before = self._position()
+        words = [words[0], *located_words(item, words[1:], shell)]
+        text = shell.running.text = " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
+        before, kept = self._position(), self._kept
         try:
             with redirect_stdout(sys.stderr):  # what a plugin prints is no result
                 result, args = invoke(item, words[1:], shell, tail)
-        except (KernelError, KernelCrash):
-            if self._position() != before:
-                self.journal("! " + shell.running.text)
+        except (KernelError, KernelCrash, CommandError) as error:
+            if self._position() != before and self._kept == kept and not isinstance(error, UsageError):
+                self._keep("! " + text)
             raise
-        if self._position() != before or item.settings:
-            self.journal(shell.running.text)
+        # What played others, as `source` does, is kept as what they did.
+        if (self._position() != before and self._kept == kept) or item.settings:
+            self._keep(text, state=not item.settings)
         return shown(result, args, shell)
+
+    def _keep(self, text: str, *, state: bool = True) -> None:
+        """Put a finished command into the journal; what a subtest does to the machine is not, since it is undone."""
+        self._kept += 1
+        if not (state and self._subtests):
+            self.journal(text)
 
     def _output(self, statement: Run, text: str) -> None:
         assert self._current is not None
@@ -476,13 +497,14 @@ def _merged(statement: Run, body: Run) -> Run:
 def play_subtest(statement: Subtest, player: Player) -> None:
     """Play a subtest and put the machine back as it was."""
     shell = player.shell
-    machine, steps = shell.machine, len(shell.machine.steps) if shell.machine else 0
-    try:
-        player.play(statement.body)
-    finally:
-        shell.machine = machine
-        if machine is not None and len(machine.steps) > steps:
-            machine.undo(len(machine.steps) - steps)
+    machine, mark = shell.machine, shell.machine.mark() if shell.machine else None
+    with player.in_subtest():
+        try:
+            player.play(statement.body)
+        finally:
+            shell.machine = machine
+            if machine is not None and mark is not None:
+                machine.back_to(mark)
 
 
 def located(where: Where, text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memshell.scenario.expression import Names
@@ -38,6 +38,15 @@ def _inside(found: re.Match[str], names: Names) -> str:
     if variable:
         return str(names.variable(variable))
     return escaped if escaped in '"\\$`' else "\\" + escaped
+
+
+def literal(value: Any) -> str:
+    """Return a value as an expression that gives it."""
+    if isinstance(value, bool):
+        return "0 == 0" if value else "0 == 1"
+    if isinstance(value, str):
+        return f"'{value}'" if "'" not in value else f'"{value}"'
+    return str(value)
 
 
 def quote(word: str) -> str:

@@ -202,6 +202,23 @@ def _shown(argument: Arg) -> str:
     return f"{', '.join(argument.flags)} {argument.type.name}"
 
 
+def located_words(item: Command, words: list[str], shell: Shell) -> list[str]:
+    """Return *words* with the paths of files that are there made absolute: they mean the same from any folder."""
+    if not any(argument.type is not None and argument.type.names_files for argument in item.arguments):
+        return words
+    return [_located(word, shell) for word in words]
+
+
+def _located(word: str, shell: Shell) -> str:
+    from pathlib import Path
+
+    key, equals, value = word.rpartition("=")
+    path = Path(value)
+    if path.is_absolute() or not path.is_file() or (not equals and value in shell.known_words()):
+        return word
+    return f"{key}{equals}{path.absolute()}"
+
+
 def invoke(item: Command, words: list[str], shell: Shell, tail: str | None = None) -> tuple[Result, argparse.Namespace]:
     """Run a command and return what it found, with the arguments that say how to draw it."""
     args = parse(item, words, shell, tail)

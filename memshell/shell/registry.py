@@ -37,6 +37,7 @@ class ArgType:
     convert: Callable[[str, Shell], Any]
     complete: Callable[[Shell, str], Suggestions] = _no_suggestions
     after: Callable[[Shell, str, list[str]], Suggestions] | None = None
+    names_files: bool = False  # the word, or what stands behind its =, may be the path of a file
 
     def suggest(self, shell: Shell, prefix: str, before: list[str]) -> Suggestions:
         """Return the completions of *prefix* behind the words *before*."""

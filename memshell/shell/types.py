@@ -105,6 +105,7 @@ NODE = ArgType("N", _node, _nodes)
 ADDING_NODE = ArgType("N", _integer, _nodes)  # of memory to come: the kernel says whether there can be such a node
 TEXT = ArgType("TEXT", _text)
 FILE = ArgType("FILE", _text, _files)
+KEPT_FILE = ArgType("FILE", _text, _files, names_files=True)  # of a command that the journal keeps
 SCENARIO = ArgType("FILE", _text, _scenarios)
 
 
