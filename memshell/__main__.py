@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--no-rc", action="store_true", help="do not read rc.mem")
     parser.add_argument("--resume", action="store_true", help="bring back the session that was killed")
+    parser.add_argument("--allow-shell", action="store_true", help="let files run programs and write files")
     parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plugin from FILE")
     parser.add_argument("--block-plugin", action="append", default=[], metavar="NAME", help="do not load plugin NAME")
     parser.add_argument("--strict-plugins", action="store_true", help="a plugin's fault ends memshell")

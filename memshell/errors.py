@@ -21,8 +21,21 @@ Anything else that reaches the top is a defect of memshell's: exit 3, and ``--de
 from __future__ import annotations
 
 import errno as _errno
+import re as _re
 from collections.abc import Callable, Iterable
 from typing import Any
+
+# C0 but tab and newline, DEL, C1; and what turns the order of letters around (Unicode's bidi controls).
+_CONTROL = _re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Return *text*, which may be of a file, as a terminal may have it: control characters are shown, not sent.
+
+    >>> printable("a name\x1b[2J")
+    'a name\\x1b[2J'
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class MemshellError(Exception):
@@ -42,7 +55,7 @@ class MemshellError(Exception):
         return self.message if self.errno is None else f"{self.message} ({self.errno})"
 
     def __str__(self) -> str:
-        return self.said if self.hint is None else f"{self.said}; {self.hint}"
+        return printable(self.said if self.hint is None else f"{self.said}; {self.hint}")
 
     @property
     def errno_number(self) -> int:

@@ -53,6 +53,7 @@ class Result:
     data: Any = None
     header: str = ""
     footer: str = ""
+    painted: bool = False  # the text has colours of its own
 
 
 def columns_of(result: Result) -> tuple[Column, ...]:

@@ -1,4 +1,4 @@
-"""For tests of plugins: fixtures, `run_scenario`, the conformance kit.  Every ``*.mem`` file is a test.
+"""For tests of plugins: fixtures, `run_scenario`, the conformance kit; ``*.mem`` files below ``memshell_paths`` are tests.
 
 Loaded through the entry point ``pytest11``.  Importing this module costs next to nothing: every pytest run
 of an environment with memshell loads it.
@@ -57,7 +57,7 @@ class ScenarioItem(pytest.Item):
 
     def runtest(self) -> None:
         """Play the scenario. Raises `ScenarioFailed` unless it ends well."""
-        case = run_file(self.path, self.axes)
+        case = run_file(self.path, self.axes, allow_shell=self.config.getini("memshell_allow_shell"))
         if not case.ok:
             raise ScenarioFailed(case)
 
@@ -72,16 +72,34 @@ class ScenarioItem(pytest.Item):
         return self.path, 0, self.name
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare where scenarios are, and what they may."""
+    parser.addini(
+        "memshell_paths", "folders and files whose *.mem are tests; none unless said", type="paths", default=[]
+    )
+    parser.addini("memshell_allow_shell", "whether *.mem may run programs and write files", type="bool", default=False)
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ScenarioFile | None:
-    """Collect the scenarios."""
-    return ScenarioFile.from_parent(parent, path=file_path) if file_path.suffix == ".mem" else None
+    """Collect the scenarios below ``memshell_paths``: a file that happens to lie in a checkout is not played."""
+    if file_path.suffix != ".mem" or not _is_wanted(file_path, parent.config):
+        return None
+    return ScenarioFile.from_parent(parent, path=file_path)
 
 
-def run_file(path: Path, parameters: Mapping[str, str] | None = None) -> Case:
-    """Play a scenario file and return how it ended; *parameters* are what ``-D`` gives on the command line."""
+def _is_wanted(path: Path, config: pytest.Config) -> bool:
+    named = [config.invocation_params.dir / word.partition("::")[0] for word in config.args]
+    return path in named or any(path.is_relative_to(place) for place in config.getini("memshell_paths"))
+
+
+def run_file(path: Path, parameters: Mapping[str, str] | None = None, *, allow_shell: bool = False) -> Case:
+    """Play a scenario file and return how it ended; *parameters* are what ``-D`` gives on the command line.
+
+    It runs no program and writes no file unless *allow_shell*.
+    """
     from memshell.scenario.suite import play_case
 
-    return play_case(str(path), parameters)
+    return play_case(str(path), parameters, allow_shell=allow_shell)
 
 
 class ScenarioResult:

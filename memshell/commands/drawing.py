@@ -66,6 +66,7 @@ def _reasons(before: Step, step: Step, player: Player | None) -> list[str]:
 
 def side_by_side(machines: Mapping[str, Sequence[Step]], out: Path, shell: Shell, *, force: bool) -> str:
     """Write several machines: a page where *out* ends in .html, else a picture of the block that each added last."""
+    shell.guard(f"write {out}")
     with told(out):
         if out.suffix.lower() == ".html":
             return write_text(filmed(" beside ".join(machines), machines, shell), out, force=force)

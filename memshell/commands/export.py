@@ -74,6 +74,7 @@ block.jpg: a picture ends in .svg or .png
 def export(shell: Shell, args: Namespace) -> str:
     """Write the machine for other tools and for documents."""
     machine, out = shell.need_machine(), Path(args.out)
+    shell.guard(f"export {args.out}")
     with told(out):
         if args.kind == "sysroot":
             return _tree(machine.mm, out, force=args.force)
@@ -94,11 +95,13 @@ def _tree(mm: Mm, out: Path, *, force: bool) -> str:
     count = 0
     for path, text in files(mm):
         target = out / path
+        _refuse_links(out, target)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
         count += 1
     for path, to in links(mm):
         link = out / path
+        _refuse_links(out, link.parent)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(to)
@@ -168,6 +171,15 @@ def _of_blocks(mm: Mm, what: str, numbers: list[int], theme: str) -> Picture:
     if len(numbers) == 1:
         return block(mm, numbers[0], theme)
     return blocks([(f"memory{number}", mm, number) for number in numbers], theme)
+
+
+def _refuse_links(out: Path, target: Path) -> None:
+    """Raise `CommandError` where a symbolic link below *out* would lead the write to *target* elsewhere."""
+    for place in (target, *target.parents):
+        if place == out:
+            return
+        if place.is_symlink():
+            raise CommandError(f"{place} is a symbolic link", hint=f"nothing is written outside of {out}: remove it")
 
 
 def state(mm: Mm) -> dict[str, Any]:

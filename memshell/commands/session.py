@@ -236,6 +236,7 @@ def save(shell: Shell, args: Namespace) -> str:
     from pathlib import Path
 
     steps = shell.need_machine().steps
+    shell.guard(f"save {args.file}")
     lines = [line for step in steps for line in _saved(step)]
     if args.expect:
         lines += _expectations(shell)
@@ -337,6 +338,7 @@ def alias(shell: Shell, args: Namespace) -> str | None:
     if args.name in shell.registry:
         raise UsageError(f"{args.name} is a command", hint="choose another word")
     shell.settings.aliases[args.name] = " ".join(args.words)
+    (shell.settings.foreign.discard if shell.trusted else shell.settings.foreign.add)(args.name)
     return None
 
 

@@ -356,9 +356,9 @@ def map_(shell: Shell, args: Namespace) -> Result:
     mm = shell.need_machine().mm
     width, colour = shell.output.width or 80, shell.output.colour and args.form in {None, "table"}
     if args.section is not None:
-        return Result(text=section_map(mm, _section(mm, args.section), width, colour=colour))
+        return Result(text=section_map(mm, _section(mm, args.section), width, colour=colour), painted=colour)
     if not args.block:
-        return Result(text=overview(mm, width, colour=colour))
+        return Result(text=overview(mm, width, colour=colour), painted=colour)
     if len(args.block) > 1:
         raise UsageError("map looks into one block", hint="map without a number draws them all")
-    return Result(text=block_map(mm, mm.blocks[args.block[0]], width, colour=colour))
+    return Result(text=block_map(mm, mm.blocks[args.block[0]], width, colour=colour), painted=colour)

@@ -95,6 +95,7 @@ def make_plan(name: str, text: str, loader: Callable[[], Plugins], values: Mappi
     """
     planner = Planner(loader=loader, output=Output(StringIO(), StringIO()), keep_going=True, echo=False, capture=True)
     planner.plan = Plan(name)
+    planner.shell.trusted = False
     define(planner, values or {})
     planner.subtest = lambda statement, _player: planner.play_apart(statement)
     planner.play_text(text, name)

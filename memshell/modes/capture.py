@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import CommandError
+from memshell.errors import CommandError, printable
 from memshell.modes import mode_parser
 from memshell.modes.players import chosen_plugins
 
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     args = parser.parse_args(rest, namespace=args)
     machine = read_machine(chosen_plugins(args).arches().values(), args.root, args.arch)
     for note in machine["notes"]:
-        print(f"memshell: {note}", file=sys.stderr)
+        print(f"memshell: {printable(note)}", file=sys.stderr)
     text = as_text(machine)
     if args.out is None:
         sys.stdout.write(text)
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         args.out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"cannot write {args.out}: {error.strerror or error}") from error
-    print(f"{args.out}: {summary(machine)}")
+    print(printable(f"{args.out}: {summary(machine)}"))
     return 0
 
 

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 def script(args: argparse.Namespace) -> int:
     """Run the commands on standard input, each as soon as it is complete."""
     player = make_player(args)
+    player.shell.trusted = False  # who sends it is not known
     pending, first = "", 1
     try:
         for number, line in enumerate(sys.stdin, start=1):

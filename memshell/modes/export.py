@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from memshell.errors import CommandError, MemshellError, UsageError
 from memshell.modes import mode_parser
-from memshell.modes.players import make_player, tell
+from memshell.modes.players import add_allow_shell, make_player, tell
 from memshell.paths import find_scenario
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("out", metavar="OUT")
     parser.add_argument("files", nargs="*", metavar="FILE", help="scenarios; and key=value as export takes it")
     parser.add_argument("--force", action="store_true", help="write over what is there")
+    add_allow_shell(parser)
     keys = [word for word in rest if word.partition("=")[0] in KEYS and "=" in word]
     args = parser.parse_args([word for word in rest if word not in keys], namespace=args)
     if args.kind == "script":
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         for name in args.files:
             player.play_file(find_scenario(name))
         if not args.files:
-            player.play_text(sys.stdin.read(), "<stdin>")
+            with player.in_file():
+                player.play_text(sys.stdin.read(), "<stdin>")
         sys.stdout.write(player.command(["export", args.kind, args.out, *keys, *["--force"] * args.force]))
     except MemshellError as failure:
         return tell(failure, debug=args.debug)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from memshell.commands.series import MUTANT_COLUMNS
 from memshell.experiment.mutate import mutate, rows
 from memshell.modes import mode_parser
-from memshell.modes.players import make_player
+from memshell.modes.players import add_allow_shell, make_player
 from memshell.paths import find_scenario
 from memshell.result import Result, render
 
@@ -25,7 +25,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("--pairs", action="store_true", help="two checks off at a time")
     parser.add_argument("--json", action="store_true", help="one object per row")
     parser.add_argument("-j", dest="jobs", type=int, default=None, metavar="N", help="processes; all cores without it")
-    options = parser.parse_args(rest)
+    add_allow_shell(parser)
+    options = parser.parse_args(rest, namespace=args)
     fresh = make_player(args).fresh
     table = rows(mutate(find_scenario(options.file), fresh, pairs=options.pairs, jobs=options.jobs))
     print(

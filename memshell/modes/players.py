@@ -51,9 +51,18 @@ def definitions(args: argparse.Namespace) -> dict[str, str]:
     return dict(definition(word) for word in args.definitions)
 
 
+def add_allow_shell(parser: argparse.ArgumentParser) -> None:
+    """Let a mode that plays files take ``--allow-shell``, behind its word as well as before it."""
+    parser.add_argument("--allow-shell", action="store_true", help=ALLOW_SHELL)
+
+
+ALLOW_SHELL = "let files run programs (!CMD, | CMD) and write files (> FILE, save, export)"
+
+
 def make_player(args: argparse.Namespace) -> Player:
     """Return a player on a fresh shell."""
     player = Player(partial(chosen_plugins, args), Output(form=args.form or "table"), keep_going=args.keep_going)
+    player.shell.allow_shell = args.allow_shell
     if args.plugin or args.strict_plugins:
         _ = player.shell.plugins
     return player

@@ -7,9 +7,9 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import MemshellError
+from memshell.errors import MemshellError, printable
 from memshell.modes import mode_parser
-from memshell.modes.players import add_definitions, definitions, finish, make_player, tell
+from memshell.modes.players import add_allow_shell, add_definitions, definitions, finish, make_player, tell
 from memshell.paths import find_scenario
 from memshell.scenario.parameters import check_given, define
 from memshell.scenario.suite import Cell, find_cells
@@ -27,6 +27,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--json", action="store_true", help="one JSON object per step on stdout")
     parser.add_argument("--keep-going", action="store_true", default=args.keep_going)
+    add_allow_shell(parser)
     add_definitions(parser)
     args = parser.parse_args(rest, namespace=args)
     paths, given = [find_scenario(name) for name in args.files], definitions(args)
@@ -47,7 +48,7 @@ def _play(cell: Cell, args: argparse.Namespace) -> int:
         player.echo = False
         player.observe = partial(print_json, parameters=cell.values)
     elif cell.axes:
-        print(f"{cell.name}:", file=sys.stderr, flush=True)
+        print(printable(f"{cell.name}:"), file=sys.stderr, flush=True)
     try:
         player.play_file(cell.path)
     except MemshellError as failure:

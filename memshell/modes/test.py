@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from memshell.errors import UsageError
 from memshell.modes import mode_parser
-from memshell.modes.players import add_definitions, definitions, kept_plugins
+from memshell.modes.players import add_allow_shell, add_definitions, definitions, kept_plugins
 from memshell.paths import scenario_root
 from memshell.scenario.parameters import check_given
 from memshell.scenario.reports import junit, ktap, plain_line, summary
@@ -34,6 +34,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument(
         "--on", action="append", metavar="model|lab:IMAGE", help="where to play; more than once for both"
     )
+    add_allow_shell(parser)
     add_definitions(parser)
     args = parser.parse_args(rest, namespace=args)
     if args.update and os.environ.get("CI", "").lower() not in {"", "0", "false"}:
@@ -66,7 +67,13 @@ def _play(cells: list[Cell], args: argparse.Namespace) -> Iterator[Case]:
 
 
 def _play_on_model(cells: list[Cell], args: argparse.Namespace) -> Iterator[Case]:
-    play = partial(play_cell, update=args.update, keep_going=args.keep_going, loader=kept_plugins(args))
+    play = partial(
+        play_cell,
+        update=args.update,
+        keep_going=args.keep_going,
+        allow_shell=args.allow_shell,
+        loader=kept_plugins(args),
+    )
     if args.jobs <= 1 or len(cells) == 1:
         yield from map(play, cells)
         return

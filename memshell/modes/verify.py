@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING
 
-from memshell.errors import MemshellError
+from memshell.errors import MemshellError, printable
 from memshell.modes import mode_parser
 from memshell.modes.players import chosen_plugins
 from memshell.scenario.player import Player
@@ -47,10 +47,10 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
             continue
         replay.forget()
         if options.as_scenario:
-            print(as_scenario(recording, quote(path), replay.said, quantities), end="")
+            print(printable(as_scenario(recording, quote(path), replay.said, quantities)), end="")
         elif options.json:
             print(json.dumps(as_json(recording, quantities)))
         else:
-            print(as_text(recording, quantities, everything=options.all))
+            print(printable(as_text(recording, quantities, everything=options.all)))
         failed = max(failed, int(any(q.verdict == "differs" for q in quantities)))
     return failed

@@ -115,7 +115,7 @@ class Prompt:
 
         def keep(text: str) -> None:
             machine = self.shell.machine
-            journal.add(text, machine.step.n if machine is not None else 0)
+            journal.add(text, machine.step.n if machine is not None else 0, typed=self.shell.trusted)
 
         self.player.journal = keep
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KEPT = 10  # journals of sessions that have ended
 LONGEST = 64 << 20  # bytes of a journal that is read
-_MARK = re.compile(rb"^#(\d{1,9}) ([0-9a-f]{8})\n", re.MULTILINE)
+_MARK = re.compile(rb"^#(\d{1,9}) ([0-9a-f]{8})( file)?\n", re.MULTILINE)
 
 
 class Entry(NamedTuple):
@@ -32,11 +32,13 @@ class Entry(NamedTuple):
     steps: int | None
     text: str
     whole: bool = True
+    typed: bool = True  # and not asked for by a file
 
     def record(self) -> bytes:
         """Return what stands in the file."""
         data = self.text.encode(errors="surrogateescape")
-        return b"#%d %b\n%b\n" % (self.steps or 0, _sum(b"%d" % (self.steps or 0), data), data)
+        steps, who = b"%d" % (self.steps or 0), b"" if self.typed else b" file"
+        return b"#%b %b%b\n%b\n" % (steps, _sum(steps + who, data), who, data)
 
 
 def _sum(steps: bytes, text: bytes) -> bytes:
@@ -56,9 +58,9 @@ class Journal:
         except OSError as error:
             self._give_up(error)
 
-    def add(self, text: str, steps: int = 0) -> None:
+    def add(self, text: str, steps: int = 0, *, typed: bool = True) -> None:
         """Write a finished command, after which the machine has *steps* steps, and wait until the disk has it."""
-        self.extend([Entry(0, steps, text)])
+        self.extend([Entry(0, steps, text, typed=typed)])
 
     def extend(self, entries: Iterable[Entry]) -> None:
         """Write several finished commands and wait until the disk has them."""
@@ -157,16 +159,17 @@ def read_journal(path: Path) -> list[Entry]:
     for mark, end in zip(marks, ends, strict=False):
         line = data.count(b"\n", 0, mark.end()) + 1
         body = data[mark.end() : end]
-        whole = body.endswith(b"\n") and _sum(mark[1], body[:-1]) == mark[2]
+        whole = body.endswith(b"\n") and _sum(mark[1] + (mark[3] or b""), body[:-1]) == mark[2]
         if whole or end < len(data) or body.endswith(b"\n"):
-            found.append(Entry(line, int(mark[1]), body.removesuffix(b"\n").decode(errors="replace"), whole))
+            text = body.removesuffix(b"\n").decode(errors="replace")
+            found.append(Entry(line, int(mark[1]), text, whole, typed=mark[3] is None))
     return found
 
 
 def _plain(data: bytes, first: int) -> list[Entry]:
     lines = data.split(b"\n")[:-1]  # what follows the last newline is not finished
     return [
-        Entry(number, None, line.decode(errors="replace"), b"\0" not in line)
+        Entry(number, None, line.decode(errors="replace"), b"\0" not in line, typed=False)
         for number, line in enumerate(lines, start=first)
         if line.strip()
     ]

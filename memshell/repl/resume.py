@@ -30,6 +30,7 @@ class Replay:
     player: Player
     done: list[Entry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    _typed: bool = True  # who asked for the command that is replayed
     _origin: list[int] = field(default_factory=list)  # of each step that is there: its number in the journal
 
     def play(self, path: Path) -> None:
@@ -49,7 +50,7 @@ class Replay:
         return machine.step.n if machine is not None else 0
 
     def _keep(self, text: str) -> None:
-        self.done.append(Entry(0, self.step, text))
+        self.done.append(Entry(0, self.step, text, typed=self._typed))
 
     def _entry(self, entry: Entry, path: Path) -> None:
         if not entry.whole:
@@ -59,7 +60,7 @@ class Replay:
         machine, before = self.player.shell.machine, self.step
         if text:
             try:
-                self.player.play_text(text, str(path), first_line=entry.line)
+                self._play(text, path, entry)
             except StepFailed as failed:
                 self._skip(entry, str(failed.cause))
             except MemshellError as error:
@@ -71,6 +72,14 @@ class Replay:
         if entry.steps is not None:
             del self._origin[self.step + 1 :]
             self._origin += range(entry.steps - (self.step - before) + 1, entry.steps + 1)
+
+    def _play(self, text: str, path: Path, entry: Entry) -> None:
+        shell, self._typed = self.player.shell, entry.typed
+        shell.trusted = entry.typed
+        try:
+            self.player.play_text(text, str(path), first_line=entry.line)
+        finally:
+            shell.trusted = True
 
     def _adjusted(self, entry: Entry) -> str:
         """Return an `undo` with the number of steps that are there to be undone, "" for none; other text as it is."""

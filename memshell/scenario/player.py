@@ -21,6 +21,7 @@ from memshell.errors import (
     ScenarioError,
     UsageError,
     did_you_mean,
+    printable,
 )
 from memshell.result import Result, render
 from memshell.scenario.expression import Names, Number, evaluate, plain_value, show, spoken, why_not
@@ -81,7 +82,7 @@ class StepFailed(ScenarioError):
         self.exit_code = getattr(cause, "exit_code", 3)
 
     def __str__(self) -> str:
-        return self.message
+        return printable(self.message)
 
 
 @dataclass(slots=True)
@@ -154,6 +155,7 @@ class Player:
         output = Output(StringIO(), StringIO())
         player = Player(lambda: self.shell.plugins, output, keep_going=True, observe=observe, echo=False, capture=True)
         player.shell.tries = True
+        player.shell.allow_shell, player.shell.trusted = self.shell.allow_shell, self.shell.trusted
         return player
 
     def forget_failures(self) -> None:
@@ -166,7 +168,22 @@ class Player:
 
     def play_file(self, path: str, *, parent: Where | None = None) -> None:
         """Play a file.  Raises UsageError when it cannot be read."""
-        self.play_text(read_scenario(path), path, parent=parent)
+        with self.in_file():
+            self.play_text(read_scenario(path), path, parent=parent)
+
+    @contextmanager
+    def in_file(self) -> Iterator[None]:
+        """What is played inside stands in a file: it runs no program and writes no file, unless that is allowed."""
+        with self._trusting(whom=False):
+            yield
+
+    @contextmanager
+    def _trusting(self, *, whom: bool) -> Iterator[None]:
+        trusted, self.shell.trusted = self.shell.trusted, self.shell.trusted and whom
+        try:
+            yield
+        finally:
+            self.shell.trusted = trusted
 
     def play(self, statements: Iterable[Statement]) -> None:
         """Play statements in order; the first failure ends it, unless *keep_going*."""
@@ -285,6 +302,7 @@ class Player:
         elif isinstance(statement, Let):
             self._let(statement)
         elif isinstance(statement, Escape):
+            self.shell.guard(f"!{statement.command}")
             with self.hand_over():
                 output = run_shell(statement.command, capture=self.capture)
             self.shell.write(output)
@@ -302,6 +320,10 @@ class Player:
     def _run(self, statement: Run) -> None:
         if statement.expression is None:
             statement = self._bare(self._pasted(statement))
+        if statement.pipe is not None:
+            self.shell.guard(f"| {statement.pipe}")
+        if statement.redirect is not None:
+            self.shell.guard(" ".join(statement.redirect))
         if statement.expression is not None:
             self._output(statement, self._value(statement.expression))
             return
@@ -377,6 +399,11 @@ class Player:
         if name in self._inside:
             raise UsageError(f"alias {name} calls itself")
         self._inside.append(name)
+        with self._trusting(whom=name not in self.shell.settings.foreign):
+            self._play_alias(statement, words)
+
+    def _play_alias(self, statement: Run, words: list[str]) -> None:
+        name = words[0]
         try:
             text = " ".join([self.shell.settings.aliases[name], *(quote(word) for word in words[1:])])
             inner = parse_text(text, f"alias {name}", parent=statement.where)
@@ -391,8 +418,8 @@ class Player:
         """Run one command from its words and return what it shows.  Raises what the command raises."""
         shell = self.shell
         item = shell.find_command(words[0])
-        words = [words[0], *located_words(item, words[1:], shell)]
-        text = shell.running.text = " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
+        shell.running.text = _typed(words, tail)
+        text = _typed([words[0], *located_words(item, words[1:], shell)], tail)
         before, kept = self._position(), self._kept
         try:
             with redirect_stdout(sys.stderr):  # what a plugin prints is no result
@@ -486,6 +513,10 @@ class Player:
             except MemshellError as error:
                 value = str(error)
             self.shell.write(f"{text} = {value}\n")
+
+
+def _typed(words: list[str], tail: str | None) -> str:
+    return " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
 
 
 def _merged(statement: Run, body: Run) -> Run:

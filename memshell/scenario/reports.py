@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from memshell.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from xml.etree.ElementTree import Element
@@ -16,7 +18,7 @@ def plain_line(case: Case) -> str:
     word = _word(case)
     count = f", {len(case.subtests)} subtests" if case.subtests else ""
     lines = [f"{word:<6} {case.name} ({case.seconds:.2f} s{count})", *case.all_failures()]
-    return "".join(line + "\n" for line in lines)
+    return printable("".join(line + "\n" for line in lines))
 
 
 def _word(case: Case) -> str:
@@ -35,7 +37,7 @@ def summary(cases: Sequence[Case]) -> str:
 
 def ktap(cases: Sequence[Case]) -> str:
     """Return the results in KTAP version 1 (Documentation/dev-tools/ktap.rst)."""
-    return "".join(line + "\n" for line in _ktap(cases, ""))
+    return printable("".join(line + "\n" for line in _ktap(cases, "")))
 
 
 def _ktap(cases: Sequence[Case], indent: str) -> Iterator[str]:

@@ -140,17 +140,27 @@ def play_case(
     *,
     update: bool = False,
     keep_going: bool = False,
+    allow_shell: bool = False,
     loader: Callable[[], Plugins] = shared_plugins,
 ) -> Case:
     """Play one file as a test.  Failures are in the case; with *update*, so are the new golden blocks."""
-    return play_text_case(path, None, values, update=update, keep_going=keep_going, loader=loader)
+    return play_text_case(
+        path, None, values, update=update, keep_going=keep_going, allow_shell=allow_shell, loader=loader
+    )
 
 
 def play_cell(
-    cell: Cell, *, update: bool = False, keep_going: bool = False, loader: Callable[[], Plugins] = shared_plugins
+    cell: Cell,
+    *,
+    update: bool = False,
+    keep_going: bool = False,
+    allow_shell: bool = False,
+    loader: Callable[[], Plugins] = shared_plugins,
 ) -> Case:
     """Play a cell of a file."""
-    case = play_case(cell.path, cell.values, update=update, keep_going=keep_going, loader=loader)
+    case = play_case(
+        cell.path, cell.values, update=update, keep_going=keep_going, allow_shell=allow_shell, loader=loader
+    )
     case.name = cell.name
     return case
 
@@ -162,11 +172,13 @@ def play_text_case(
     *,
     update: bool = False,
     keep_going: bool = False,
+    allow_shell: bool = False,
     loader: Callable[[], Plugins] = shared_plugins,
 ) -> Case:
     """Play *text*, or the file when there is none, as a test."""
     case = Case(path)
     player = Player(loader, Output(_Silent(), _Silent()), echo=False, keep_going=keep_going)
+    player.shell.allow_shell, player.shell.trusted = allow_shell, text is not None
     define(player, values or {})
     stack = [case]
     if update:

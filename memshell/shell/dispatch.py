@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from memshell.errors import KernelError, UsageError, did_you_mean
+from memshell.errors import KernelError, UsageError, did_you_mean, printable
 from memshell.result import FORMATS, Result, columns_of, render
 from memshell.shell.registry import Arg, Command
 
@@ -253,4 +253,5 @@ def shown(result: Result, args: argparse.Namespace, shell: Shell) -> str:
         if result.text:
             shell.note(result.text.rstrip())
         return ""
-    return render(result, form, wish=args.columns, width=options.width, vertical=args.vertical)
+    text = render(result, form, wish=args.columns, width=options.width, vertical=args.vertical)
+    return text if result.painted else printable(text)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from memshell.errors import CommandError, PluginError, UsageError
+from memshell.errors import CommandError, PluginError, UsageError, printable
 from memshell.shell.registry import Command, Registry
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Settings:
 
     variables: dict[str, Any] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    foreign: set[str] = field(default_factory=set)  # the aliases that a file made
     watches: list[str] = field(default_factory=list)
 
 
@@ -132,6 +133,8 @@ class Shell:
         self.running = Running()
         self.machine: Machine | None = None
         self.image: Loaded | None = None  # the kernel image that struct, sizeof, enum and sym look into
+        self.allow_shell = False  # files may run programs and write files
+        self.trusted = True  # what is played now was typed, and does not stand in a file
         self.last_error: MemshellError | None = None  # of the last `!` command
         self.tries = False  # what is played here is only tried: no observer sees it, and no advice is looked for
         self.leaving = False  # `exit` was typed: nothing more is played
@@ -184,6 +187,11 @@ class Shell:
         """Return the names that stand for themselves in an expression: architectures, policies, profiles."""
         return {*self.plugins.arches(), *self.plugins.policies()}
 
+    def guard(self, what: str) -> None:
+        """Raise `UsageError` where a file wants *what*: to run a program or to write, which it may not."""
+        if not self.trusted and not self.allow_shell:
+            raise UsageError(f"{what}: a file may not", hint="memshell --allow-shell lets files run programs and write")
+
     # --- the machine ---
 
     def need_machine(self) -> Machine:
@@ -220,4 +228,4 @@ class Shell:
 
     def note(self, text: str) -> None:
         """Tell the user something that is not a result, on stderr."""
-        print(text, file=self.output.err, flush=True)
+        print(printable(text), file=self.output.err, flush=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from memshell.api import Session
+from memshell.errors import UsageError
 from memshell.machine import diff_states
 from memshell.repl.history import History
 from memshell.repl.journal import Entry, Journal, last_journal, new_journal, read_journal
@@ -244,17 +245,23 @@ def test_an_undo_takes_back_what_it_took_back_or_nothing(tmp_path):
     assert same(kept, back), "the undo was of the damaged line"
 
 
-def test_the_journal_never_runs_a_program(tmp_path):
-    (tmp_path / "journal").mkdir()
-    (tmp_path / "journal" / "1-1.mem").write_bytes(
-        b"use x86_64\n" + Entry(0, 1, f"!touch {tmp_path}/ran").record() + f"true | touch {tmp_path}/ran\n".encode()
-    )
+def test_a_journal_gives_a_file_no_rights(tmp_path):
+    """What has no mark may be anybody's, and an alias that a file made is the file's after a resume too."""
+    place = tmp_path / "journal"
+    place.mkdir()
+    lines = b"use x86_64\n!touch %b\ntrue | touch %b\n" % ((os.fsencode(tmp_path / "ran"),) * 2)
+    alias = Entry(0, 1, f"alias x 'true | touch {tmp_path}/ran'", typed=False)
+    (place / "1-1.mem").write_bytes(lines + alias.record() + Entry(0, 1, "alias y true").record())
     kept = Kept.__new__(Kept)
     kept.folder, kept.journal = tmp_path, Journal(tmp_path / "nothing", print)
     OPEN.append(kept)
     back = kept.back()
+    assert [text.partition(" is")[0] for text in back.told[:-1]] == ["line 2", "line 3"]
+    with pytest.raises(UsageError, match="a file may not"):
+        back.run("x")
+    with pytest.raises(UsageError, match="a file may not"):
+        back.back().run("x")
     assert not (tmp_path / "ran").exists()
-    assert len(back.told) >= 2
 
 
 @pytest.mark.parametrize("folder", ["a file", "a full disk", "a folder"])

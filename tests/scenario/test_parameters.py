@@ -131,7 +131,17 @@ def test_definitions_are_words_with_a_name():
 
 def test_pytest_makes_a_test_of_each_cell(scenario, tmp_path):
     scenario(MATRIX)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--collect-only",
+        "-o",
+        "memshell_paths=.",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert "a.mem::a[policy=memmap_on_memory,size=4G]" in done.stdout
     assert "4 tests collected" in done.stdout
