@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY as MHP_MEMMAP_ON_MEMORY
     from memshell.mm.memory_hotplug.add import add_memory as add_memory
     from memshell.mm.memory_hotplug.add import add_pages as add_pages
+    from memshell.mm.memory_hotplug.memmap_on_memory import (
+        mhp_supports_memmap_on_memory as mhp_supports_memmap_on_memory,
+    )
     from memshell.mm.memory_hotplug.remove import remove_memory_locked as remove_memory_locked
     from memshell.mm.memory_hotplug.remove import remove_pages as remove_pages
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
@@ -104,6 +107,7 @@ _MODULES = {
     "memshell.mm.fault": "page_fault",
     "memshell.mm.memory_hotplug": "MHP_MEMMAP_ON_MEMORY",
     "memshell.mm.memory_hotplug.add": "add_memory add_pages",
+    "memshell.mm.memory_hotplug.memmap_on_memory": "mhp_supports_memmap_on_memory",
     "memshell.mm.memory_hotplug.remove": "remove_memory_locked remove_pages",
     "memshell.mm.memremap": "VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",

@@ -277,6 +277,17 @@ class Arch(ABC):
         del profile
         return True
 
+    def firmware_memory(self, mm: Mm) -> Mapping[int, tuple[bool, bool]] | None:
+        """What /sys/firmware/memory lists: block -> (is it configured, is its memmap on it). None where there is no folder."""
+        del mm
+        return None
+
+    def firmware_store(self, mm: Mm, block_id: int, name: str, value: bool) -> None:
+        """Write to /sys/firmware/memory/memoryN/NAME. Raises `UsageError` where there is none."""
+        del value
+        text = f"{self.name} with kernel {mm.profile.name} has no /sys/firmware/memory/memory{block_id}/{name}"
+        raise UsageError(text, hint="s390 has it since v6.19")
+
     def has_virtio_mem(self, profile: Profile) -> bool:
         """Whether the virtio-mem driver can be built for this architecture (drivers/virtio/Kconfig)."""
         del profile

@@ -11,7 +11,7 @@ import tempfile
 from os import chdir
 from pathlib import Path
 
-from memshell.commands.builtin import COMMANDS
+from memshell.commands.reference import documented
 from memshell.scenario.suite import shared_plugins
 from memshell.scenario.transcript import renewed
 
@@ -22,8 +22,8 @@ import example_files  # noqa: E402 - it lies beside this file
 
 def renew_commands(wanted):
     """Rewrite the EXAMPLES of the commands whose module is among *wanted* (all, when it is empty)."""
-    for item in COMMANDS:
-        path = Path(inspect.getsourcefile(item.function))
+    for item in documented(shared_plugins()):
+        path = Path(inspect.getsourcefile(inspect.unwrap(item.function)))
         if item.examples and (not wanted or path.stem in wanted):
             text = path.read_text(encoding="utf-8")
             fresh = renewed(item.examples, shared_plugins).rstrip("\n")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from memshell.commands.builtin import COMMANDS
-from memshell.commands.reference import reference
+from memshell.commands.reference import documented, reference
 from memshell.scenario.golden import mismatch
 from memshell.scenario.parameters import matrix
 from memshell.scenario.suite import play_text_case, shared_plugins
@@ -22,6 +21,8 @@ ROOT = Path(__file__).parent.parent
 
 sys.path.append(str(ROOT / "tests"))
 import example_files  # noqa: E402 - it lies beside this file
+
+COMMANDS = documented(shared_plugins())
 
 
 @pytest.mark.parametrize("item", COMMANDS, ids=lambda item: item.name)

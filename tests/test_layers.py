@@ -20,6 +20,7 @@ LAYERS = [
         "mm",
         "drivers",
         "kernel",
+        "lib",
         "series",
         "profiles",
         "arch",
@@ -38,7 +39,7 @@ LAYERS = [
     {"testing", "repl"},
     {"__main__"},
 ]
-MODEL = ("mm", "drivers", "kernel", "series")
+MODEL = ("mm", "drivers", "kernel", "lib", "series")
 PURE = {"prompt_toolkit", "pluggy", "rich", "lark", "random", "time", "datetime", "os", "sys", "subprocess", "logging"}
 
 
@@ -154,7 +155,7 @@ def test_the_model_is_pure():
 
 
 def test_released_kernels_do_not_know_the_series():
-    released = [path for part in ("mm", "drivers", "kernel") for path in (PACKAGE / part).rglob("*.py")]
+    released = [path for part in ("mm", "drivers", "kernel", "lib") for path in (PACKAGE / part).rglob("*.py")]
     assert not [path.name for path in released if any(n.startswith("memshell.series") for n in imports(path))]
 
 

@@ -63,3 +63,10 @@ def test_every_make_target_that_a_guide_names_is_there(guide):
 def test_the_changelog_begins_with_what_is_not_released():
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert headings[0] == "[Unreleased]"
+
+
+def test_every_package_is_installed():
+    """The list in pyproject.toml is by name: a package that is not in it is missing from an installed memshell."""
+    listed = PYPROJECT["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "memshell").rglob("__init__.py")}
+    assert found <= set(listed)

@@ -24,6 +24,7 @@ FAULTS = {
     "device_register": "a block device cannot be registered: ENOMEM",
     "MEM_GOING_ONLINE": "a notifier refuses an online: EPERM",
     "MEM_GOING_OFFLINE": "a notifier refuses an offline: EPERM",
+    "sclp_assign": "s390: the hypervisor assigns no storage increment: EIO, EPERM where an online asks for it",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import unwrap
 from typing import TYPE_CHECKING
 
 from memshell.shell.dispatch import argument_rows, synopsis
@@ -11,6 +12,7 @@ from memshell.shell.registry import FAMILIES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from memshell.plugins import Plugins
     from memshell.shell.registry import Command
 
 HEAD = """\
@@ -48,11 +50,19 @@ def _entry(item: Command) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Print the page."""
+def documented(plugins: Plugins) -> list[Command]:
+    """Return memshell's own commands, with those of the architectures that come with it."""
     from memshell.commands.builtin import COMMANDS
 
-    sys.stdout.write(reference(COMMANDS))
+    own = [item for item in plugins.commands() if unwrap(item.function).__module__.startswith("memshell_plugins.")]
+    return [*COMMANDS, *own]
+
+
+def main() -> None:
+    """Print the page."""
+    from memshell.plugins import load_plugins
+
+    sys.stdout.write(reference(documented(load_plugins())))
 
 
 if __name__ == "__main__":

@@ -105,6 +105,9 @@ UTIL_LINUX = Topic(
         ("lsmem -o RANGE,SIZE,STATE,ZONES", "lsmem -o RANGE,SIZE,STATE,ZONES"),
         ("chmem -e -z Movable -b 32-39", "chmem -e -z Movable -b 32-39"),
         ("chmem -d 1G", "chmem -d 1G"),
+        ("chmem -c 1G -m 1  (s390 since v6.19)", "configure 1G memmap_on_memory=1"),
+        ("chmem -g -b 16  (s390 since v6.19)", "deconfigure 16"),
+        ("the first blocks that are deconfigured", "lsmem -o +CONFIGURED,MEMMAP-ON-MEMORY"),
     ),
 )
 DAXCTL = Topic(
@@ -185,7 +188,7 @@ TOPICS: dict[str, Topic] = {
     **dict.fromkeys(("sizes", "size"), SIZES),
     **dict.fromkeys(("numactl", "numa", "migratepages"), NUMACTL),
     "sysctl": SYSCTL,
-    "util-linux": UTIL_LINUX,
+    **dict.fromkeys(("util-linux", "sclp", "standby"), UTIL_LINUX),
     **dict.fromkeys(("daxctl", "ndctl", "dax", "pmem", "cxl"), DAXCTL),
     **dict.fromkeys(("drmgr", "dlpar", "lmb"), DRMGR),
     **dict.fromkeys(("hv_balloon", "hyperv", "hyper-v"), HV),

@@ -28,12 +28,17 @@ LSMEM_HELP = {
     "NODE": "numa node of memory",
     "ZONES": "valid zones for the memory range",
 }
+OF_FIRMWARE = {
+    "CONFIGURED": "configuration status of memory, where it is configured by hand (s390)",
+    "MEMMAP-ON-MEMORY": "the memmap is, or would be, on the memory itself (s390)",
+}
+EVERY = {**LSMEM_HELP, **OF_FIRMWARE}
 
 
 def _lists(_shell: Shell, prefix: str) -> Suggestions:
     """Complete the last name of a list of columns."""
     before = prefix[: prefix.rfind(",") + 1] or prefix[: prefix.startswith("+")]
-    return ((before + name, text) for name, text in LSMEM_HELP.items())
+    return ((before + name, text) for name, text in EVERY.items())
 
 
 COLUMNS = ArgType("LIST", TEXT.convert, _lists)
@@ -91,7 +96,8 @@ def lsmem(shell: Shell, args: Namespace) -> Result:
     """Show the memory blocks as util-linux's lsmem does, neighbours that are equal in one line.
 
     The options are those of util-linux 2.38, and the output is its output. A column that is shown keeps blocks apart
-    that differ in it, unless -S says which do.
+    that differ in it, unless -S says which do. Where memory is configured by hand (s390 since v6.19) it is the output of
+    2.42: what is deconfigured is listed too, as offline, and there are the columns CONFIGURED and MEMMAP-ON-MEMORY.
     """
     from memshell.views.lsmem import DEFAULT_COLUMNS, SPLITTING, rows, summary
 
@@ -99,13 +105,14 @@ def lsmem(shell: Shell, args: Namespace) -> Result:
     if args.V:
         return Result(text="lsmem of memshell, as util-linux 2.38 has it")
     _check_lsmem(args)
-    args.columns = ",".join(LSMEM_HELP) if args.output_all else args.o
-    split = None if args.S is None else _columns_of(args.S, [*LSMEM_HELP, "NONE"], SPLITTING)
+    every = LSMEM_HELP if mm.arch.firmware_memory(mm) is None else EVERY
+    args.columns = ",".join(every) if args.output_all else args.o
+    split = None if args.S is None else _columns_of(args.S, [*EVERY, "NONE"], SPLITTING)
     names = _wished(args.columns, DEFAULT_COLUMNS)
     found = rows(mm, names, split, every=args.a, plain_bytes=args.b)
     columns = tuple(
         Column(name, text, name != "RANGE", name in DEFAULT_COLUMNS, width=5 if name == "SIZE" else 0)
-        for name, text in LSMEM_HELP.items()
+        for name, text in EVERY.items()
     )
     footer = summary(mm, plain_bytes=args.b)
     return _formed(shell, args, found, columns, footer)
@@ -137,7 +144,7 @@ def _wished(wish: str | None, default: tuple[str, ...]) -> list[str]:
     """Return the columns that ``-o`` asks for; one that does not exist is told when the table is drawn."""
     if wish is None:
         return list(default)
-    names = [name.strip().upper() for name in wish.lstrip("+").split(",") if name.strip().upper() in LSMEM_HELP]
+    names = [name.strip().upper() for name in wish.lstrip("+").split(",") if name.strip().upper() in EVERY]
     return list(dict.fromkeys([*(default if wish.startswith("+") else ()), *names]))
 
 
@@ -145,7 +152,7 @@ def _formed(
     shell: Shell, args: Namespace, found: list[dict[str, Any]], columns: tuple[Column, ...], footer: str
 ) -> Result:
     """Return the rows in the form that the options ask for."""
-    shown = [{**row, "removable": "yes" if row["removable"] else ""} if "removable" in row else row for row in found]
+    shown = [{key: _yes_or_no(key, value) for key, value in row.items()} for row in found]
     data = {"memory": found}
     if args.summary == "only":
         return Result(text=footer, data=data)
@@ -161,6 +168,13 @@ def _formed(
     tail = "" if args.summary == "never" else "\n" + footer
     result = Result(rows=shown, columns=columns, data=data, footer=tail)
     return _without_head(shell, args, result) if args.n and args.form is None else result
+
+
+def _yes_or_no(key: str, value: Any) -> Any:
+    """Return a switch as lsmem writes it: REMOVABLE of offline memory is empty, and what is not known too."""
+    if value is None or (key == "removable" and not value):
+        return ""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def _as_text(args: Namespace, text: str, data: Any) -> Result:

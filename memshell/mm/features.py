@@ -279,7 +279,9 @@ class S390:
     """``s390.*``."""
 
     removes_memory: bool = feature("arch_remove_memory() works; before it was EBUSY (v5.3)", False, {"v5.3": True})
-    section_size_bits: int = feature("SECTION_SIZE_BITS (commit e3a6970b7daf, v6.13)", 28, {"v6.13": 27})
+    section_size_bits: int = feature(
+        "SECTION_SIZE_BITS (commit e3a6970b7daf, v6.13; recorded: 28 on v6.12, 27 on v7.2)", 28, {"v6.13": 27}
+    )
     mappable: Literal["vmemmap", "memory"] = feature(
         "what can be mapped ends where the vmemmap begins ('vmemmap'), or with the memory, at 512G at least ('memory': v6.10)",
         "vmemmap",

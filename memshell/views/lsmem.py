@@ -5,25 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from memshell.mm.memory_hotplug.memmap_on_memory import get_memmap_mode
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from memshell.mm.state import Mm
 
 # What can split a range. Source: lsmem(1), --split.
-SPLITTING = ("STATE", "REMOVABLE", "NODE", "ZONES")
+SPLITTING = ("STATE", "REMOVABLE", "NODE", "ZONES", "CONFIGURED", "MEMMAP-ON-MEMORY")
 DEFAULT_COLUMNS = ("RANGE", "SIZE", "STATE", "REMOVABLE", "BLOCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Blocks first to last (inclusive) that are equal in what was asked for."""
+    """Blocks first to last (inclusive) that are equal in what was asked for.
+
+    *node*: -1 for a block that is not there, only listed in /sys/firmware/memory. *configured*, *on_memory*: None where
+    nothing is listed there.
+    """
 
     first: int
     last: int
     state: str
     node: int
     zones: str
+    configured: bool | None = None
+    on_memory: bool | None = None
 
 
 def ranges(
@@ -35,10 +43,10 @@ def ranges(
     """
     splitting = [name for name in SPLITTING if name in (columns if split is None else split)]
     wanted = "ZONES" in columns or "ZONES" in splitting
+    firmware = mm.arch.firmware_memory(mm) or {}
     current: Range | None = None
-    for number in sorted(mm.blocks):
-        block = mm.blocks[number]
-        new = Range(number, number, block.state, block.nid, zones(mm, number) if wanted else "")
+    for number in sorted({*mm.blocks, *firmware}) if firmware else sorted(mm.blocks):
+        new = _single(mm, number, firmware, zoned=wanted)
         if current is None:
             current = new
         elif not every and number == current.last + 1 and _same(current, new, splitting):
@@ -50,11 +58,20 @@ def ranges(
         yield current
 
 
+def _single(mm: Mm, number: int, firmware: Mapping[int, tuple[bool, bool]], *, zoned: bool) -> Range:
+    block, listed = mm.blocks.get(number), firmware.get(number, (None, None))
+    if block is None:
+        return Range(number, number, "offline", -1, "", *listed)
+    return Range(number, number, block.state, block.nid, zones(mm, number) if zoned else "", *listed)
+
+
 def _same(a: Range, b: Range, splitting: Sequence[str]) -> bool:
     return (
         (a.state == b.state or "STATE" not in splitting)  # removable says the same of all, since v5.8
         and (a.node == b.node or "NODE" not in splitting)
         and (a.zones == b.zones or "ZONES" not in splitting)
+        and (a.configured == b.configured or "CONFIGURED" not in splitting)
+        and (a.on_memory == b.on_memory or "MEMMAP-ON-MEMORY" not in splitting)
     )
 
 
@@ -84,25 +101,34 @@ def rows(
             "STATE": item.state,
             "REMOVABLE": item.state == "online",
             "BLOCK": str(item.first) if item.first == item.last else f"{item.first}-{item.last}",
-            "NODE": item.node,
+            "NODE": None if item.node < 0 else item.node,
             "ZONES": item.zones,
+            "CONFIGURED": item.configured,
+            "MEMMAP-ON-MEMORY": item.on_memory,
         }
         found.append({name.lower(): values[name] for name in columns})
     return found
 
 
 def summary(mm: Mm, *, plain_bytes: bool = False) -> str:
-    """Return the three lines under the table."""
+    """Return the lines under the table; what is deconfigured counts as offline.
+
+    Only where memory is configured by hand the parameter's line stands there: util-linux 2.42 shows both.
+    """
+    firmware = mm.arch.firmware_memory(mm)
     online = sum(block.state == "online" for block in mm.blocks.values()) * mm.block_size
-    offline = len(mm.blocks) * mm.block_size - online
-    lines = (
+    offline = len({*mm.blocks, *(firmware or ())}) * mm.block_size - online
+    sizes = (
         ("Memory block size:", mm.block_size),
         ("Total online memory:", online),
         ("Total offline memory:", offline),
     )
-    if plain_bytes:
-        return "\n".join(f"{label:<23} {size:>15}" for label, size in lines)
-    return "\n".join(f"{label:<23} {human(size):>5}" for label, size in lines)
+    lines = [(label, str(size) if plain_bytes else human(size)) for label, size in sizes]
+    if firmware is not None:
+        parameter = get_memmap_mode(mm)
+        lines.append(("Memmap on memory parameter:", {"Y": "yes", "N": "no"}.get(parameter, parameter)))
+    label_width, width = 23 if firmware is None else 32, 15 if plain_bytes else 5
+    return "\n".join(f"{label:<{label_width}} {text:>{width}}" for label, text in lines)
 
 
 def human(size_bytes: int) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from memshell.mm.state import Mm
 
 MEMORY = "sys/devices/system/memory"
+FIRMWARE = "sys/firmware/memory"  # s390 since v6.19
 NODE = "sys/devices/system/node"
 MODULE = "sys/module/memory_hotplug/parameters"
 
@@ -31,6 +32,9 @@ def files(mm: Mm) -> Iterator[tuple[str, str]]:
         # Whether CONFIG_MEMORY_HOTREMOVE is set, since v5.8 (commit 53cdc1cb29e8).
         yield f"{folder}/removable", "1\n"
         yield f"{folder}/valid_zones", valid_zones(mm, number) + "\n"
+    for number, switches in (mm.arch.firmware_memory(mm) or {}).items():
+        for name, value in zip(("config", "memmap_on_memory"), switches, strict=True):
+            yield f"{FIRMWARE}/memory{number}/{name}", f"{int(value)}\n"
     yield from _parameters(mm)
     nodes = [nid for nid, node in sorted(mm.nodes.items()) if node.online]
     yield f"{NODE}/online", _list(nodes) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from memshell import TEXT, Column, Command, Mm, Result, Shell, UsageError, arg, command, format_size
+from memshell import TEXT, Column, Command, CommandError, Mm, Result, Shell, UsageError, arg, command, format_size
 
 from .drmem import assigned_lmbs, first_base, free_lmbs, lmb_at, lmb_of_index
 from .hotplug_memory import (
@@ -44,7 +44,7 @@ def dlpar(shell: Shell, args: Namespace) -> str | Result:
     """
     mm = shell.need_machine().mm
     if mm.arch.name != "powerpc":
-        raise UsageError(f"{mm.arch.name} has no LMBs", hint="use powerpc")
+        raise CommandError(f"{mm.arch.name} has no LMBs", hint="use powerpc")
     if not args.words:
         return _listed(mm)
     with shell.change() as work:

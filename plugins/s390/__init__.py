@@ -1,4 +1,4 @@
-"""s390x: 4K pages, 1M segments with EDAT, blocks of 256M (128M since v7.2), standby memory, two kernel zones.
+"""s390x: 4K pages, 1M segments with EDAT, blocks of 256M (128M since v6.13), standby memory, two kernel zones.
 
 Sources: arch/s390/mm/init.c, arch/s390/mm/vmem.c, drivers/s390/char/sclp_cmd.c and sclp_mem.c.
 """
@@ -14,6 +14,7 @@ from memshell import (
     BootMemory,
     BootZone,
     Caller,
+    Command,
     GiB,
     KernelError,
     MiB,
@@ -32,7 +33,9 @@ from memshell import (
 )
 
 from .callers import SCLP
+from .commands import COMMANDS
 from .sclp_cmd import insert_increments, sclp_add_standby_memory, sclp_mem_notifier
+from .sclp_mem import firmware_store, sclp_mems
 from .vmem import (
     crst_tables,
     vmem_add_mapping,
@@ -198,6 +201,14 @@ class S390(Arch):
         del nid
         crst_tables(mm, va, early=early)
 
+    def firmware_memory(self, mm: Mm) -> Mapping[int, tuple[bool, bool]] | None:
+        """Return the blocks in /sys/firmware/memory, since standby memory is configured by hand."""
+        return sclp_mems(mm)
+
+    def firmware_store(self, mm: Mm, block_id: int, name: str, value: bool) -> None:
+        """Write to a file of a block in /sys/firmware/memory."""
+        firmware_store(mm, block_id, name, value)
+
     def has_virtio_mem(self, profile: Profile) -> bool:
         """Whether the kernel has the virtio-mem driver."""
         return profile.features.virtio_mem.s390
@@ -274,3 +285,10 @@ def memshell_arches(ctx: object) -> Iterable[Arch]:
     """Offer the architecture ``s390``."""
     del ctx
     return [S390()]
+
+
+@hookimpl
+def memshell_commands(ctx: object) -> Iterable[Command]:
+    """Offer the commands ``configure`` and ``deconfigure``."""
+    del ctx
+    return COMMANDS

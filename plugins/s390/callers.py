@@ -23,7 +23,7 @@ def attach_standby(mm: Mm, start: int, size: int) -> None:
     fits = mm.features.memmap_on_memory.s390
     for base in range(start, start + size, mm.block_size):
         if mm.features.s390.standby == "config":
-            sclp_config_mem_store(mm, base // mm.block_size, config=True, memmap_on_memory=fits)
+            sclp_config_mem_store(mm, base // mm.block_size, config=True)
         else:
             add_memory(mm, 0, base, mm.block_size, MHP_MEMMAP_ON_MEMORY if fits else 0)
 

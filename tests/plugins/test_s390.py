@@ -1,8 +1,9 @@
 """s390: segments or pages, tables of 16K, two kernel zones, storage that is assigned while it is used."""
 
 import pytest
-from memshell_plugins.s390.sclp_mem import sclp_config_mem_store
+from memshell_plugins.s390.sclp_mem import sclp_config_mem_store, sclp_mems
 
+from memshell import CommandError, Machine, UsageError
 from memshell.drivers.base.memory.state import state_store
 from memshell.errors import KernelError
 from memshell.machine import boot
@@ -126,7 +127,7 @@ def test_standby_memory_holds_its_memmap_since_v6_9(machine):
     assert {b.nr_vmemmap_pages for b in mm.blocks.values()} == {0}
 
 
-def test_since_v7_2_standby_memory_is_configured_by_hand(machine):
+def test_since_v6_19_standby_memory_is_configured_by_hand(machine):
     """firmware/memory/memoryN/config: nothing is added at boot; an online block cannot be deconfigured."""
     mm = machine("v7.2", standby="1G")
     assert all(b.early for b in mm.blocks.values())
@@ -182,3 +183,117 @@ def test_bug_the_altmap_gets_what_was_never_its_own(machine, bug, alloc, freed):
     pfn = alloc_pages(mm, 0, Owner.MEMMAP)
     assert spent(mm, lambda: free_vmemmap_pages(mm, pfn, 1, "buddy", altmap)) == -freed
     assert altmap.alloc == alloc
+
+
+def listed(machine):
+    """What `lsmem -o STATE,BLOCK,CONFIGURED,MEMMAP-ON-MEMORY` tells apart."""
+    rows = machine.data("lsmem -J -o STATE,BLOCK,CONFIGURED,MEMMAP-ON-MEMORY")["memory"]
+    return [tuple(row.values()) for row in rows]
+
+
+def test_lsmem_lists_what_is_deconfigured(plugins):
+    """The example of the mail "[PATCH v2 0/6] chmem/lsmem: support for dynamic (de)configuration" (2025-10)."""
+    del plugins
+    machine = Machine.boot("s390", ram="2G", standby="2G", profile="v7.2", policy="memmap_on_memory")
+    assert listed(machine) == [("online", "0-15", True, False), ("offline", "16-31", False, True)]
+    footer = machine.run("lsmem").split("\n\n")[1]
+    assert "Total offline memory:               2G\nMemmap on memory parameter:        yes" in footer
+    machine.run("configure 128M memmap_on_memory=1")
+    assert listed(machine)[1:] == [("offline", "16", True, True), ("offline", "17-31", False, True)]
+    assert machine.blocks[16].nr_vmemmap_pages == 512
+    machine.run("deconfigure 128M")
+    assert listed(machine)[1:] == [("offline", "16-31", False, True)]
+    assert machine.check() == []
+
+
+def test_a_block_is_configured_once_and_its_memmap_chosen_before(plugins):
+    del plugins
+    machine = Machine.boot("s390", standby="1G", profile="v7.2", policy="memmap_on_memory")
+    machine.run("configure 16-17 memmap_on_memory=0; configure 16-18")
+    assert listed(machine)[1:] == [
+        ("offline", "16-17", True, False),
+        ("offline", "18", True, True),
+        ("offline", "19-23", False, True),
+    ]
+    assert [machine.blocks[n].nr_vmemmap_pages for n in (16, 17, 18)] == [0, 0, 512]
+    with pytest.raises(KernelError) as raised:
+        machine.run("configure 16 memmap_on_memory=1")
+    assert raised.value.errno == "EBUSY"
+    machine.run("online 16 movable")
+    with pytest.raises(KernelError) as raised:
+        machine.run("deconfigure 16")
+    assert raised.value.errno == "EBUSY"
+    assert sum(1 for state, *_ in listed(machine) if state == "offline") == 3  # 17, 18, and the rest: 896M
+
+
+@pytest.mark.parametrize(
+    ("words", "errno"),
+    [
+        ("write /sys/firmware/memory/memory24/config 1", "ENOENT"),  # beyond the standby memory
+        ("write memory16/memmap_on_memory 1", "EOPNOTSUPP"),  # memory_hotplug.memmap_on_memory=N
+        ("write memory0/config 0", "EBUSY"),  # online
+        ("write memory0/memmap_on_memory 0", "EBUSY"),  # configured
+        ("write memory16/config x", "EINVAL"),
+        ("write memory16/state online", "ENOENT"),  # there is no block before it is configured
+        ("fault sclp_assign; configure 16", "EIO"),
+    ],
+)
+def test_what_the_firmware_files_refuse(plugins, words, errno):
+    del plugins
+    machine = Machine.boot("s390", standby="1G", profile="v7.2")
+    with pytest.raises(KernelError) as raised:
+        machine.run(words)
+    assert raised.value.errno == errno
+    assert machine.check() == []
+
+
+def test_writing_the_state_that_is_there_is_no_error(plugins):
+    del plugins
+    machine = Machine.boot("s390", standby="1G", profile="v7.2")
+    assert machine.run("write memory16/config 0") == "memory16 is deconfigured\n"
+    assert machine.run("write memory16/config 1; write memory16/config y") == "memory16 offline\n" * 2
+
+
+def test_the_memory_of_boot_can_be_deconfigured(plugins):
+    del plugins
+    machine = Machine.boot("s390", profile="v7.2")
+    machine.run("offline 15; deconfigure 15")
+    assert listed(machine) == [("online", "0-14", True, False), ("offline", "15", False, False)]
+    machine.run("configure 15; online 15")
+    assert listed(machine) == [("online", "0-15", True, False)]
+    assert machine.check() == []
+
+
+@pytest.mark.parametrize(
+    ("standby", "blocks"), [("100M", []), ("128M", [16]), ("300M", [16, 17]), ("1G", list(range(16, 24)))]
+)
+def test_standby_increments_are_cut_to_whole_blocks(plugins, standby, blocks):
+    del plugins
+    machine = Machine.boot("s390", standby=standby, profile="v7.2")
+    assert [n for n in sclp_mems(machine.mm) if n > 15] == blocks
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("configure 2G", "only 8 blocks are deconfigured; 16 were asked for"),
+        ("configure 100M", "100M is not whole memory blocks"),
+        ("configure x", "'x' names no memory block"),
+        ("use x86_64; configure 16", "x86_64 has no standby memory"),
+        ("use x86_64; write memory0/config 1", "x86_64 with kernel v6.12 has no /sys/firmware/memory/memory0/config"),
+    ],
+)
+def test_what_cannot_be_configured_is_one_line(plugins, words, text):
+    del plugins
+    with pytest.raises((UsageError, CommandError)) as raised:
+        Machine.boot("s390", standby="1G", profile="v7.2").run(words)
+    assert text in str(raised.value)
+
+
+def test_before_v6_19_nothing_is_configured(plugins):
+    del plugins
+    machine = Machine.boot("s390", standby="1G", profile="v6.12")
+    assert listed(machine) == [("online", "0-7", None, None), ("offline", "8-11", None, None)]
+    with pytest.raises(KernelError) as raised:
+        machine.run("configure 8")
+    assert raised.value.errno == "ENOENT"

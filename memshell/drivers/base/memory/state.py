@@ -8,6 +8,7 @@ from memshell.drivers.base.memory.blocks import MemoryBlock, block_start, find_b
 from memshell.drivers.base.memory.notifier import prepare_notify
 from memshell.errors import KernelError
 from memshell.kernel.workqueue import flush_work
+from memshell.lib.kstrtox import kstrtobool
 from memshell.mm import mirrors
 from memshell.mm.memory_hotplug.memmap_on_memory import mhp_deinit_memmap_on_memory, mhp_init_memmap_on_memory
 from memshell.mm.memory_hotplug.offline import offline_pages
@@ -144,21 +145,18 @@ def state_store(mm: Mm, block_id: int, value: str) -> None:
 
 
 def online_store(mm: Mm, block_id: int, value: str) -> None:
-    """Write *value* to memoryN/online. Source: drivers/base/core.c:online_store, lib/kstrtox.c:kstrtobool.
+    """Write *value* to memoryN/online. Source: drivers/base/core.c:online_store.
 
     What the block is already is done; a block comes online by the type that was written last, or where the kernel puts
     it. Raises EINVAL for what is neither yes nor no; else what online or offline return.
     """
-    block, word = find_block(mm, block_id), value.lower()
-    online = True if word[:1] in ("y", "1") or word[:2] == "on" else None
-    online = False if word[:1] in ("n", "0") or word[:2] == "of" else online
-    if online is None:
-        where, hint = "drivers/base/core.c:online_store", "write 1 or 0"
-        raise KernelError(f"{value!r} is neither yes nor no", "EINVAL", where=where, hint=hint)
+    block = find_block(mm, block_id)
+    online = kstrtobool(value, "drivers/base/core.c:online_store")
     if online and block.state != "online":
         memory_subsys_online(mm, block_id)
     elif not online and block.state != "offline":
         memory_subsys_offline(mm, block_id)
+    flush_work(mm)
 
 
 def valid_zones(mm: Mm, block_id: int) -> str:

@@ -1,0 +1,1 @@
+"""lib/: what the whole kernel shares."""
