@@ -29,6 +29,7 @@ LAYERS = [
     {"vmlinux", "machine", "views"},
     {"capture", "experiment", "pictures"},
     {"result", "options", "paths", "hookspecs"},
+    {"sweep"},
     {"shell"},
     {"plugins"},
     {"verify", "conformance"},

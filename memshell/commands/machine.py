@@ -319,11 +319,15 @@ def start(
     constants: Mapping[str, int] | None = None,
 ) -> None:
     """Boot a machine and make it the shell's."""
-    from memshell.machine import boot
+    from memshell.machine import Machine, boot
     from memshell.mm.params import PARAMETERS, Params
     from memshell.mm.profile import unknown
     from memshell.profiles import is_feature, unknown_feature
 
+    text = shell.running.text
+    if shell.booted is not None and text in shell.booted:
+        shell.machine = Machine(shell.booted[text], text)
+        return
     known = [*(option.name for option in arch.options), "profile", "policy", "vmlinux"]
     params = Params()
     for key, value in _given_params(options).items():
@@ -334,7 +338,9 @@ def start(
         elif key not in known:
             keys = dict.fromkeys([*known, "memmap_on_memory", "auto_online", *PARAMETERS])
             raise unknown_feature(key, kernel) if is_feature(key) else unknown("key", key, keys)
-    shell.machine = boot(arch, options, kernel, policy, shell.running.text, constants, params)
+    shell.machine = boot(arch, options, kernel, policy, text, constants, params)
+    if shell.booted is not None:
+        shell.booted[text] = shell.machine.mm
 
 
 def describe(mm: Mm) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MODES = {
     "run": ("FILE... [-D NAME=VALUE]", "play scenarios (--json: an object for each step)"),
     "test": ("[FILE|DIR]...", "play scenarios as tests (-D NAME=VALUE --junit F --ktap --update -k NAME -j N)"),
+    "sweep": ("FILE -D NAME=A,B ...", "play a scenario with each combination of values: a table, a row a cell"),
     "mutate": (
         "FILE [--pairs] [--json]",
         "play a scenario once for each check of the 2018 series, with that check off",

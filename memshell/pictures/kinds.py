@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from memshell.mm.page import Owner, Page
 from memshell.mm.pfn import format_size
 from memshell.pictures.canvas import Box, Picture, Words
+from memshell.policy import titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -143,7 +144,7 @@ def human(mm: Mm, pages: int) -> str:
 
 def machine_line(mm: Mm) -> str:
     """Return what machine it is, in one line."""
-    policy = f"policy {mm.policy.name}"
+    policy = f"policy {titled(mm.policy)}"
     return f"{mm.arch.name}, blocks of {format_size(mm.block_size)}, kernel {mm.profile.name}, {policy}"
 
 

@@ -24,6 +24,7 @@ from memshell.errors import (
     printable,
 )
 from memshell.result import Result, render
+from memshell.scenario.cells import Cells
 from memshell.scenario.expression import Names, Number, evaluate, plain_value, show, spoken, why_not
 from memshell.scenario.files import read_scenario, run_shell, write_output
 from memshell.scenario.golden import mismatch
@@ -157,6 +158,10 @@ class Player:
         player.shell.tries = True
         player.shell.allow_shell, player.shell.trusted = self.shell.allow_shell, self.shell.trusted
         return player
+
+    def cells(self, path: str) -> Cells:
+        """Return what plays a scenario cell by cell, here or in other processes.  Raises UsageError."""
+        return Cells.of(path, self.shell.loader, Player, allow_shell=self.shell.allow_shell)
 
     def forget_failures(self) -> None:
         """Begin to collect failures anew."""

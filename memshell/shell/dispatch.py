@@ -60,6 +60,7 @@ def _add(parser: argparse.ArgumentParser, argument: Arg) -> None:
         parser.add_argument(*argument.flags, dest=argument.dest, action="store_true", help=argument.help)
     elif argument.is_option:
         alone: dict[str, Any] = {} if argument.bare is None else {"nargs": "?", "const": argument.bare}
+        alone |= {"action": "append"} if argument.is_repeated else {}
         parser.add_argument(*argument.flags, dest=argument.dest, default=None, help=argument.help, **alone)
     else:
         parser.add_argument(argument.dest, nargs=argument.nargs, default=None, help=argument.help)
@@ -73,7 +74,8 @@ def synopsis(item: Command) -> str:
         if argument.is_key:
             parts.append(f"[{argument.name}{shown}]")
         elif argument.is_option:
-            parts.append(f"[{argument.name} {shown}]" if shown else f"[{argument.name}]")
+            more = "..." if argument.is_repeated else ""
+            parts.append((f"[{argument.name} {shown}]" if shown else f"[{argument.name}]") + more)
         else:
             parts.append(_positional(shown, argument.nargs))
     return " ".join([*parts, "-- COMMANDS"] if item.tail else parts)
@@ -90,7 +92,7 @@ def parse(item: Command, words: list[str], shell: Shell, tail: str | None = None
     parser = parser_for(item)
     if "--help" in words or "-h" in words:
         return argparse.Namespace(help=True, **_NOTHING)
-    args, left = parser.parse_known_args([_option(item, word) for word in words])
+    args, left = parser.parse_known_args(_options(item, words))
     if left:
         raise UsageError(f"{item.name}: unexpected {left[0]!r}", hint=_hint(item, left[0], parser))
     for argument in item.arguments:
@@ -103,6 +105,14 @@ def parse(item: Command, words: list[str], shell: Shell, tail: str | None = None
 
 
 _NOTHING: dict[str, Any] = {"form": None, "columns": None, "vertical": False, "explain": False, "tail": None}
+
+
+def _options(item: Command, words: list[str]) -> list[str]:
+    """Return the words as argparse takes them; what follows an option that may be repeated is its own."""
+    repeated = {argument.name for argument in item.arguments if argument.is_repeated}
+    return [
+        word if before in repeated else _option(item, word) for before, word in zip(["", *words], words, strict=False)
+    ]
 
 
 def _option(item: Command, word: str) -> str:

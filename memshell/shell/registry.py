@@ -70,6 +70,11 @@ class Arg:
         return self.is_key or self.name.startswith("-")
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether it is an option that may be given more than once, each time with a value."""
+        return self.is_option and self.nargs == "+"
+
+    @property
     def dest(self) -> str:
         """The attribute of the parsed arguments that carries the value."""
         return self.name.strip("-=").replace("-", "_")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memshell.mm.state import Mm
     from memshell.plugins import Plugins
     from memshell.result import Column
+    from memshell.sweep.pools import Task
 
 T = TypeVar("T")
 SYNONYMS = {"?": "help", "quit": "exit"}  # other words for a command
@@ -74,8 +75,32 @@ class Player(Protocol):
     def value_of(self, expression: str) -> str:
         """Return the value of an expression, as text."""
 
+    def cells(self, path: str) -> Cells:
+        """Return what plays a scenario cell by cell.  Raises UsageError when it cannot be read."""
+
     def fresh(self, observe: Callable[[Played], None] | None = None) -> Self:
         """Return a player on a shell of its own that shows nothing and goes on after failures."""
+
+
+class Cells(Protocol):
+    """A scenario that is played cell by cell, each with its values of the parameters."""
+
+    @property
+    def text(self) -> str:
+        """The scenario."""
+
+    @property
+    def travels(self) -> bool:
+        """Whether other processes can play them."""
+
+    def axes(self, given: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Return the axes: those *given*, and those that the scenario brings.  Raises UsageError."""
+
+    def check(self, show: Iterable[str]) -> None:
+        """Raise UsageError for a wish that can be asked of no cell."""
+
+    def __call__(self, task: Task) -> dict[str, Any]:
+        """Play one cell; return its row."""
 
 
 class Writer(Protocol):
@@ -132,6 +157,7 @@ class Shell:
         self.settings = Settings()
         self.running = Running()
         self.machine: Machine | None = None
+        self.booted: dict[str, Mm] | None = None  # what each `use` line built, where many shells start alike
         self.image: Loaded | None = None  # the kernel image that struct, sizeof, enum and sym look into
         self.allow_shell = False  # files may run programs and write files
         self.trusted = True  # what is played now was typed, and does not stand in a file

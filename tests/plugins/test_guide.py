@@ -53,7 +53,11 @@ def test_every_method_that_an_architecture_may_have_is_in_the_guide():
 
 COMMANDS = [
     ("use x86_64 ram=2G; policy large_only; add 1G; add 8G; expect memmap.altmap == 128M", "", ""),
-    ("use x86_64 ram=2G policy=quota policy.quota=1M; add 1G; expect memmap.altmap == 16M", "policy quota quota=1M", ""),
+    (
+        "use x86_64 ram=2G policy=quota policy.quota=1M; add 1G; expect memmap.altmap == 16M",
+        "policy quota quota=1M",
+        "",
+    ),
     ("use x86_64; zones size; help zones", "DMA32", ""),
     ("use x86_64 ram=2G; add 1G; events -o KIND,PAGES", "262144", ""),  # 1G of pages of 4K
     (

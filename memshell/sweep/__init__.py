@@ -1,0 +1,1 @@
+"""The grid of a scenario's parameters: its axes, the cells, where they are played, what is kept, the table."""
