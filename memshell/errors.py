@@ -48,6 +48,7 @@ class MemshellError(Exception):
         self.message = message
         self.errno = errno
         self.hint = hint
+        self.advise: Callable[[], str | None] | None = None  # looks for the next step when the error is told
 
     @property
     def said(self) -> str:
@@ -55,6 +56,8 @@ class MemshellError(Exception):
         return self.message if self.errno is None else f"{self.message} ({self.errno})"
 
     def __str__(self) -> str:
+        if self.advise is not None:
+            self.hint, self.advise = self.hint or self.advise(), None
         return printable(self.said if self.hint is None else f"{self.said}; {self.hint}")
 
     @property
@@ -66,8 +69,8 @@ class MemshellError(Exception):
 class KernelError(MemshellError):
     """A kernel function returned an errno; *where* is its ``file:function``, *pfn* the page that it stumbled over.
 
-    *details* gives the rows of what failed, where that was several things, as a `memshell.result.Result`; *shown* is what
-    the user saw of them.
+    *blocks* are the memory blocks that failed, *facts* what was found and what is left behind. *details* gives the rows of
+    what failed, where that was several things, as a `memshell.result.Result`; *shown* is what the user saw of them.
     """
 
     def __init__(
@@ -75,6 +78,8 @@ class KernelError(MemshellError):
     ) -> None:
         super().__init__(message, errno=errno, hint=hint)
         self.where, self.pfn = where, pfn
+        self.blocks: tuple[int, ...] = ()
+        self.facts: tuple[str, ...] = ()
         self.details: Callable[[], Any] | None = None
         self.shown = ""
 
@@ -82,14 +87,14 @@ class KernelError(MemshellError):
     def said(self) -> str:
         """The line without the next step."""
         by = f" from {self.where}" if self.where else ""
-        return f"{self.message} ({self.errno}{by})"
+        return "; ".join([f"{self.message} ({self.errno}{by})", *self.facts])
 
 
 class OutOfMemory(KernelError):
     """An allocation found no page of the order and zones that it may use."""
 
-    def __init__(self, message: str, *, where: str = "", hint: str | None = None) -> None:
-        super().__init__(message, "ENOMEM", where=where, hint=hint)
+    def __init__(self, message: str, *, where: str = "", hint: str | None = None, pfn: int | None = None) -> None:
+        super().__init__(message, "ENOMEM", where=where, hint=hint, pfn=pfn)
 
 
 class KernelCrash(MemshellError):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from memshell.commands.failed import held_blocks, out_of_memory
 from memshell.commands.hotplug import free_change, free_place, named_states
-from memshell.errors import UsageError
+from memshell.errors import KernelError, OutOfMemory, UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
 from memshell.shell.types import ADDING_NODE, ADDRESS, SIZE, choice, online_node
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
     from memshell.drivers.dax.bus import DevDax
     from memshell.mm.state import Mm
@@ -71,7 +75,10 @@ def probe(shell: Shell, args: Namespace) -> str:
 
     with shell.change() as mm:
         free = nr_free_pages(mm)
-        text = _unbind(mm, args.address) if args.off else _bind(mm, args)
+        try:
+            text = _unbind(mm, args.address) if args.off else _bind(mm, args)
+        except OutOfMemory as error:
+            raise out_of_memory(error, shell.need_machine().mm, args.size, args.address) from error
         return f"{text}; {free_change(mm, nr_free_pages(mm) - free)}"
 
 
@@ -233,7 +240,7 @@ def virtio_mem(shell: Shell, args: Namespace) -> str:
     from memshell.drivers.virtio.virtio_mem.device import DEFAULT_BLOCK_SIZE
     from memshell.mm.page_alloc.allocation import nr_free_pages
 
-    with shell.change() as mm:
+    with shell.change() as mm, _told(shell, mm, args.size):
         free = nr_free_pages(mm)
         if mm.virtio_mem is None:
             region = REGION if args.region is None else args.region
@@ -246,6 +253,27 @@ def virtio_mem(shell: Shell, args: Namespace) -> str:
         else:
             caller(mm, "virtio-mem").resizes(mm, None, args.size)
         return f"{_plugged(mm)}; {free_change(mm, nr_free_pages(mm) - free)}"
+
+
+@contextmanager
+def _told(shell: Shell, mm: Mm, size: int) -> Iterator[None]:
+    """Give an error how far the device came, and the blocks that stay."""
+    from memshell.drivers.virtio.virtio_mem.device import own_blocks, plugged_pages
+
+    try:
+        yield
+    except KernelError as error:
+        if mm.virtio_mem is None:
+            raise
+        if isinstance(error, OutOfMemory):
+            missing = size - (plugged_pages(shell.need_machine().mm) << mm.arch.page_shift)
+            told: KernelError = out_of_memory(error, shell.need_machine().mm, missing, mm.virtio_mem.start)
+        else:
+            told = error
+            told.blocks = tuple(own_blocks(mm))
+            told.details = partial(held_blocks, shell, mm, told.blocks)
+        told.facts = () if "plugged" in told.message else (_plugged(mm).partition("\n")[0],)
+        raise told from error
 
 
 def _plugged(mm: Mm) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from memshell.commands.failed import failed_blocks
+from memshell.commands.failed import failed_blocks, held_blocks, out_of_memory
 from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError, did_you_mean
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import (
@@ -26,7 +27,7 @@ from memshell.shell.types import (
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.mm.sorted_map import SortedMap
@@ -67,7 +68,8 @@ def _text(mm: Mm, size: int) -> str:
     return format_size(size << mm.arch.page_shift)
 
 
-def _runs(ids: Iterable[int]) -> list[tuple[int, int]]:
+def id_runs(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Return block ids as runs: (the first, how many)."""
     groups = groupby(enumerate(sorted(ids)), lambda pair: pair[1] - pair[0])
     found = [[number for _, number in group] for _, group in groups]
     return [(members[0], len(members)) for members in found]
@@ -75,8 +77,8 @@ def _runs(ids: Iterable[int]) -> list[tuple[int, int]]:
 
 def named_blocks(ids: Iterable[int]) -> str:
     """Return block ids as ``memory32-39, memory47``."""
-    runs = [f"memory{first}" + (f"-{first + count - 1}" if count > 1 else "") for first, count in _runs(ids)]
-    return ", ".join(runs) if len(runs) <= 4 else f"{', '.join(runs[:3])} and {len(runs) - 3} more runs"
+    found = [f"memory{first}" + (f"-{first + count - 1}" if count > 1 else "") for first, count in id_runs(ids)]
+    return ", ".join(found) if len(found) <= 4 else f"{', '.join(found[:3])} and {len(found) - 3} more runs"
 
 
 def free_place(mm: Mm, size: int) -> int:
@@ -156,7 +158,7 @@ def add(shell: Shell, args: Namespace) -> str:
         try:
             one.grows(mm, request) if chooses else one.adds(mm, request)
         except OutOfMemory as error:
-            raise _with_sums(mm, error, args.size, free) from error
+            raise out_of_memory(error, shell.need_machine().mm, args.size, start) from error
         used = free - sum(zone.free for zone in mm.zones.values())
         return _added(mm, None if chooses else start, args.size, _only_in(mm.blocks, before), used)
 
@@ -165,21 +167,10 @@ def _only_in(blocks: SortedMap[int, MemoryBlock], others: SortedMap[int, MemoryB
     return [number for number in blocks.keys_of_unshared(others) if number not in others]
 
 
-def _with_sums(mm: Mm, error: OutOfMemory, size: int, free: int) -> OutOfMemory:
-    if not error.where.startswith("mm/sparse-vmemmap.c:vmemmap_populate_basepages"):
-        return error
-    from memshell.mm.pfn import format_size
-    from memshell.views.lsmem import human
-
-    memmap = human((size >> mm.arch.page_shift) * mm.arch.struct_page_size)
-    text = f"the memmap of {format_size(size)} needs {memmap}, {human(free << mm.arch.page_shift)} was free"
-    return OutOfMemory(text, where=error.where, hint=error.hint)
-
-
 def _added(mm: Mm, start: int | None, size: int, new: list[int], used: int) -> str:
     from memshell.mm.pfn import format_size
 
-    if start is None and len(_runs(new)) == 1:
+    if start is None and len(id_runs(new)) == 1:
         start = new[0] * mm.block_size
     where = format_size(size)
     where += "" if start is None else f" at {start:#x}-{start + size - 1:#x}"
@@ -299,6 +290,7 @@ def _raise_first(shell: Shell, mm: Mm, written: Written, state: str) -> None:
     if count > 1:
         text += f"; {len(written.done)} of {count} blocks are {state}{_others(written)}"
     raised = KernelError(text, error.errno or "EINVAL", where=error.where, hint=error.hint, pfn=error.pfn)
+    raised.blocks = tuple(number for number, _ in written.failed)
     if len(written.failed) > 1:
         raised.details = partial(failed_blocks, shell, mm, written.failed, state)
     raise raised from error
@@ -375,7 +367,7 @@ def _page_offline(mm: Mm, members: list[int]) -> int:
     size, held = mm.block_pages, (Owner.OFFLINE, Owner.BALLOON)
     return sum(
         b - a
-        for first, count in _runs(members)
+        for first, count in id_runs(members)
         for a, b, page in mm.pages.items(first * size, (first + count) * size)
         if page.owner in held
     )
@@ -533,7 +525,8 @@ def eject(shell: Shell, args: Namespace) -> str:
             return "nothing to do: there is no such block"
         one = caller(mm, args.via or _ejector(mm, addresses[0]))
         for start, size in [exact] if exact else _ejected(mm, addresses, whole=one.whole):
-            one.ejects(mm, start, size)
+            with _blocks_told(shell, mm, start, size):
+                one.ejects(mm, start, size)
         return _removed(mm, before)
 
 
@@ -542,6 +535,21 @@ def _size_alone(words: list[str], shell: Shell) -> int | None:
     if len(words) != 1 or not re.fullmatch(r"\d+[kmgtKMGT]", words[0]):
         return None
     return int(SIZE.convert(words[0], shell))
+
+
+@contextmanager
+def _blocks_told(shell: Shell, mm: Mm, start: int, size: int) -> Iterator[None]:
+    """Give an error a row for each block of [start, +size) bytes that cannot go offline."""
+    try:
+        yield
+    except KernelError as error:
+        blocks = tuple(mm.blocks.between(start // mm.block_size, (start + size) // mm.block_size))
+        name = "" if error.pfn is None else f"memory{error.pfn // mm.block_pages}: "
+        told = KernelError(
+            name + error.message, error.errno or "EBUSY", where=error.where, hint=error.hint, pfn=error.pfn
+        )
+        told.blocks, told.details = blocks, partial(held_blocks, shell, mm, blocks)
+        raise told from error
 
 
 def named_addresses(mm: Mm, words: list[str], shell: Shell) -> list[int]:
@@ -571,7 +579,7 @@ def _ejected(mm: Mm, addresses: list[int], *, whole: bool) -> list[Range]:
     from memshell.drivers.callers import device_at
 
     if not whole:
-        runs = _runs(dict.fromkeys(address // mm.block_size for address in addresses))
+        runs = id_runs(dict.fromkeys(address // mm.block_size for address in addresses))
         return [Range(first * mm.block_size, count * mm.block_size) for first, count in runs]
     found: dict[Range, None] = {}
     for address in addresses:

@@ -38,9 +38,7 @@ def alloc_huge(mm: Mm, order: int, count: int, owner: Owner, *, nid: int = 0, ta
     free = sum(free for _, free in counts(mm, order).values())
     if free < count:
         raise OutOfMemory(
-            f"the pool has {free} free huge pages, {count} are wanted",
-            where="mm/hugetlb.c:hugetlb_acct_memory",
-            hint="hugepages SIZE=N makes the pool larger",
+            f"the pool has {free} free huge pages, {count} are wanted", where="mm/hugetlb.c:hugetlb_acct_memory"
         )
     return dequeue_hugetlb_folios(mm, order, count, owner, tag, node_order(mm, nid))
 

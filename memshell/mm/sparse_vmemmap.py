@@ -229,11 +229,7 @@ def vmemmap_populate_basepages(mm: Mm, start: int, end: int, nid: int, altmap: V
             continue
         pfn = vmemmap_alloc_block_buf(mm, page, nid, altmap)
         if pfn is None:
-            raise OutOfMemory(
-                f"no page for the memmap at {va:#x}",
-                where="mm/sparse-vmemmap.c:vmemmap_populate_basepages",
-                hint="add in smaller steps, online them in between, or put the memmap on the memory: policy memmap_on_memory",
-            )
+            raise _no_page(mm, va, "vmemmap_populate_basepages")
         set_leaf(mm, va, va + page, page, pfn, "altmap" if altmap else "buddy")
 
 
@@ -302,7 +298,7 @@ def _map_compound_pages(mm: Mm, start: int, end: int, size: int, nid: int) -> No
     count_buddy_pages(mm, len(pfns))
     if len(pfns) < wanted:
         n = len(pfns)
-        raise _no_page(start + n // RESERVED_PAGES * size + n % RESERVED_PAGES * page)
+        raise _no_page(mm, start + n // RESERVED_PAGES * size + n % RESERVED_PAGES * page, "vmemmap_populate_address")
 
 
 def _map_compound_page(mm: Mm, at: int, size: int, nid: int) -> None:
@@ -312,8 +308,9 @@ def _map_compound_page(mm: Mm, at: int, size: int, nid: int) -> None:
     _share(mm, at + RESERVED_PAGES * page, at + size, nid)
 
 
-def _no_page(va: int) -> OutOfMemory:
-    return OutOfMemory(f"no page for the memmap at {va:#x}", where="mm/sparse-vmemmap.c:vmemmap_populate_address")
+def _no_page(mm: Mm, va: int, function: str) -> OutOfMemory:
+    pfn = (va - mm.arch.vmemmap_base) // mm.arch.struct_page_size
+    return OutOfMemory(f"no page for the memmap at {va:#x}", where=f"mm/sparse-vmemmap.c:{function}", pfn=pfn)
 
 
 def _real(mm: Mm, va: int, nid: int) -> None:
@@ -323,7 +320,7 @@ def _real(mm: Mm, va: int, nid: int) -> None:
         return
     pfn = vmemmap_alloc_block_buf(mm, mm.arch.page_size, nid, None)
     if pfn is None:
-        raise _no_page(va)
+        raise _no_page(mm, va, "vmemmap_populate_address")
     set_leaf(mm, va, va + mm.arch.page_size, mm.arch.page_size, pfn, "buddy")
 
 

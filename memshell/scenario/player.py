@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from memshell.machine import Step
+    from memshell.mm.state import Mm
     from memshell.plugins import Plugins
     from memshell.scenario.lalr import Node, Token
 
@@ -64,6 +65,13 @@ def installed_plugins() -> Plugins:
     from memshell.plugins import load_plugins
 
     return load_plugins()
+
+
+def explain(shell: Shell, error: KernelError, before: Mm) -> None:
+    """Let an error of the kernel tell what it found, what it left behind and, where something does, what helps."""
+    from memshell.commands.left import explained
+
+    explained(shell, error, before)
 
 
 def _no_journal(_text: str) -> None:
@@ -135,6 +143,7 @@ class Player:
 
     def __post_init__(self, loader: Callable[[], Plugins], output: Output | None) -> None:
         self.shell = Shell(self, COMMANDS, loader, output or Output())
+        self.shell.explain = explain
         self.names = Names(State(self.shell).look_up, self.shell.settings.variables)
 
     @property
@@ -349,6 +358,7 @@ class Player:
                 raise
             self.shell.last_error = error
             self._current.errno = error.errno
+            error.advise = None  # nobody asked for it to end well
             self._output(statement, f"failed as it should: {error}\n{rows}")
             return
         if statement.must_fail:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from memshell.errors import CommandError, PluginError, UsageError, printable
+from memshell.errors import CommandError, KernelError, PluginError, UsageError, printable
 from memshell.shell.registry import Command, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from memshell.commands.image import Loaded
     from memshell.errors import MemshellError
@@ -142,6 +142,10 @@ class Running:
     progress: tuple[int, int] | None = None  # done, total
 
 
+def _as_it_is(_shell: Shell, _error: KernelError, _before: Mm) -> None:
+    """Pass an error of the kernel on as it is."""
+
+
 class Shell:
     """A session: one machine at a time, the commands for it, and the user's settings.
 
@@ -162,6 +166,7 @@ class Shell:
         self.allow_shell = False  # files may run programs and write files
         self.trusted = True  # what is played now was typed, and does not stand in a file
         self.last_error: MemshellError | None = None  # of the last `!` command
+        self.explain: Callable[[Shell, KernelError, Mm], None] = _as_it_is
         self.tries = False  # what is played here is only tried: no observer sees it, and no advice is looked for
         self.leaving = False  # `exit` was typed: nothing more is played
         self.loader = loader
@@ -226,9 +231,21 @@ class Shell:
             raise CommandError("there is no machine yet", hint="start one with: use x86_64 ram=2G")
         return self.machine
 
-    def change(self) -> AbstractContextManager[Mm]:
-        """Return the running command's transaction: a working copy that model functions change."""
-        return self.need_machine().transaction(self.running.text)
+    @contextmanager
+    def change(self) -> Iterator[Mm]:
+        """Yield a working copy that model functions change: the running command's transaction.
+
+        What the kernel refuses is passed on with what it found and what it left behind.
+        """
+        machine = self.need_machine()
+        before = machine.mm
+        try:
+            with machine.transaction(self.running.text) as mm:
+                yield mm
+        except KernelError as error:
+            if not self.tries:
+                self.explain(self, error, before)
+            raise
 
     def track(self, items: Collection[T]) -> Iterator[T]:
         """Yield *items* and keep count, so that a prompt can show how far a long command has come."""

@@ -153,3 +153,18 @@ def _of_blocks(ids: Iterable[int]) -> str:
     if not named:
         return "of memory without blocks"
     return f"of memory{named[0]}" + (f"-{named[-1]}" if len(named) > 1 else "")
+
+
+def orphans(before: Mm, after: Mm) -> list[tuple[int, int]]:
+    """Return the runs of pfns that have sections after the failure, had none before, and are in no memory block."""
+    size, found = after.arch.pages_per_section, []
+    for start, end, _ in after.sections.items():
+        for a, b in before.sections.gaps(start, end):
+            first, last = a // after.block_pages, -(-b // after.block_pages)
+            known = [number for number in after.blocks.between(first, last) if number not in before.blocks]
+            if not known:
+                found.append((a, b))
+                continue
+            outside = (pfn for pfn in range(a, b, size) if pfn // after.block_pages not in after.blocks)
+            found += [(pfn, min(pfn + size, b)) for pfn in outside]
+    return found

@@ -84,8 +84,7 @@ def sclp_config_mem_store(mm: Mm, block_id: int, *, config: bool) -> None:
             raise
         return
     if mm.blocks[block_id].state != "offline":
-        where = f"{WHERE}:sclp_config_mem_store"
-        raise KernelError(f"memory{block_id} is online", "EBUSY", where=where, hint="offline it first")
+        raise KernelError(f"memory{block_id} is online", "EBUSY", where=f"{WHERE}:sclp_config_mem_store")
     insert_increments(mm, start, start + mm.block_size, standby=True)
     remove_memory_locked(mm, start, mm.block_size)
 

@@ -66,7 +66,6 @@ def dev_dax_kmem_remove(mm: Mm, device: DevDax) -> None:
             f"{error.message}",
             error.errno or "EBUSY",
             where="drivers/dax/kmem.c:dev_dax_kmem_remove",
-            hint="undo, and offline its blocks before it is unbound",
         ) from error
     outer = next(r for r in mm.resources if (r.start, r.name) == (device.data_start, device.name))
     drop_resource(mm, outer)

@@ -39,7 +39,6 @@ def nd_pfn_geometry(start: int, size: int, *, align: int, page_size: int, on_dev
             f"{format_size(size)} at {start:#x} has no room for data behind {dataoff} bytes",
             "ENXIO",
             where="drivers/nvdimm/pfn_devs.c:nd_pfn_init",
-            hint="a smaller align, or the memmap in memory",
         )
     return PfnGeometry(
         dataoff, info // page_size, (dataoff - info) // page_size, (size - dataoff - end_trunc) // page_size

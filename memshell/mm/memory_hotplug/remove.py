@@ -90,7 +90,7 @@ def try_remove_memory(mm: Mm, start: int, size: int) -> None:
 
     walk_memory_blocks(mm, start, size, visit)
     if online:
-        raise KernelError(f"memory{online[0]} is online", "EBUSY", where=where, hint="offline it first")
+        raise KernelError(f"memory{online[0]} is online", "EBUSY", where=where)
     blocks = [mm.blocks[i] for i in range(start // mm.block_size, (start + size) // mm.block_size) if i in mm.blocks]
     if not blocks:
         # The kernel does not look whether anything is there: it warns for each block and succeeds (recorded on s390, 6.12).
@@ -106,7 +106,7 @@ def try_remove_memory(mm: Mm, start: int, size: int) -> None:
     if mm.policy.parameter != "N":
         walk_memory_blocks(mm, start, size)
     if altmaps and mm.features.memmap_on_memory.single_block and size != mm.block_size:
-        raise KernelError("refused to remove: wrong granularity", "EINVAL", where=where, hint="remove block by block")
+        raise KernelError("refused to remove: wrong granularity", "EINVAL", where=where)
     if altmaps and len(altmaps) != len(blocks):
         raise KernelError("some blocks of the range have their memmap on the memory, some not", "EINVAL", where=where)
     mm.seam.remove_blocks(mm, start, size, altmaps=bool(altmaps))

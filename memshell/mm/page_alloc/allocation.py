@@ -10,7 +10,7 @@ from memshell.mm import mirrors
 from memshell.mm.mmzone import MigrateType, ZoneType
 from memshell.mm.page import Owner, Page
 from memshell.mm.page_alloc.free_area import MOVABLE, RECLAIMABLE, UNMOVABLE, Chunk, FreeArea
-from memshell.mm.pfn import align_down, order_of
+from memshell.mm.pfn import align_down, format_size, order_of
 from memshell.mm.state import Mm, ZoneKey
 
 # mm/page_alloc.c:fallbacks
@@ -211,6 +211,10 @@ def _steal(mm: Mm, key: ZoneKey, chunk: Chunk, order: int, kind: MigrateType) ->
     return _expand(area, pfn, have, order, kind, kind)
 
 
+def _size(mm: Mm, nr_pages: int) -> str:
+    return format_size(nr_pages << mm.arch.page_shift)
+
+
 Runs = list[tuple[int, int]]
 
 
@@ -237,9 +241,8 @@ def alloc_bulk(
         for start, end in runs:
             free_range(mm, start, end)
         raise OutOfMemory(
-            f"only {got} of {nr_blocks} blocks of {1 << order} pages can be had",
+            f"only {_size(mm, got << order)} of {_size(mm, nr_blocks << order)} can be had, in blocks of {1 << order} pages",
             where="mm/page_alloc.c:__alloc_pages",
-            hint="online more memory, free some, or take smaller blocks: order=0",
         )
     return runs
 

@@ -1,0 +1,177 @@
+"""An error tells: what was asked for, what was there and where, what is left behind, and only advice that works."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def advice(message):
+    """Return the commands that an error advises."""
+    found = re.search(r"`([^`]+)` works$", message)
+    return None if found is None else found[1]
+
+
+def test_an_add_that_does_not_fit(prompt):
+    """512G have 8G of struct pages: 64 bytes for each of 134,217,728 pages of 4K."""
+    prompt("use x86_64 ram=8G")
+    message = prompt.fails("add 512G")
+    assert message.startswith(
+        "the memmap of 512G needs 8G, 7.7G was free in kernel zones; it ended after 487G (ENOMEM from "
+    )
+    assert (
+        "; left until the next reboot: sections of 487G without memory blocks at 0x280000000-0x7c3fffffff, and 7.6G of"
+        in message
+    )
+    assert "; the DIMM stays plugged; " in message
+    assert advice(message) == "undo; policy memmap_on_memory; add 512G"
+    assert "\n" not in message
+    prompt(advice(message))
+    assert sum(not block.early for block in prompt.mm.blocks.values()) == 4096
+
+
+def test_on_a_terminal_the_error_is_one_line_too():
+    done = subprocess.run(
+        [sys.executable, "-m", "memshell", "--no-rc", "-c", "use x86_64 ram=8G; add 512G"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("`undo; policy memmap_on_memory; add 512G` works")
+
+
+def test_what_would_leave_nothing_behind_says_nothing_of_it(prompt):
+    prompt("use x86_64 ram=512M; set bug.add_pages_no_unwind off")
+    message = prompt.fails("add 64G")
+    assert "left until the next reboot" not in message
+    assert advice(message) == "policy memmap_on_memory; add 64G"  # no undo is needed
+
+
+def test_movable_memory_is_apart_from_that_of_kernel_zones(prompt):
+    """50G are online and Movable, where no memmap can lie."""
+    prompt("add 50G; online offline movable")
+    assert "needs 8G, 1G was free in kernel zones, 50G in Movable; " in prompt.fails("add 512G")
+
+
+@pytest.mark.parametrize(
+    "command, advised",
+    [
+        (
+            "probe 0x2000000000 512G mode=kmem",
+            "undo; policy memmap_on_memory; probe 0x2000000000 512G mode=kmem map=dev",
+        ),
+        ("probe 0x2000000000 512G mode=fsdax", "undo; probe 0x2000000000 512G mode=fsdax map=dev"),
+        ("probe 0x2000000000 512G mode=raw", None),  # a raw namespace has no room for its memmap
+        ("add 0x2000000000 512G via=driver", "undo; policy memmap_on_memory; add 0x2000000000 512G via=driver"),
+        ("add 512G via=module", "undo; policy memmap_on_memory; add 512G via=module flags=memmap_on_memory"),
+    ],
+)
+def test_whoever_adds_memory_is_told_what_works_for_it(prompt, command, advised):
+    message = prompt.fails(command)
+    assert message.startswith("the memmap of 512G needs 8G, 1.8G was free in kernel zones; it ended after ")
+    assert "left until the next reboot: sections of " in message
+    assert advice(message) == advised
+    if advised:
+        prompt(advised)
+
+
+def test_a_caller_that_never_asks_the_policy_goes_on_step_by_step(prompt):
+    """/sys/devices/system/memory/probe adds block by block: what was added before it failed stays."""
+    prompt("use x86_64 ram=512M")
+    message = prompt.fails("add 32G via=probe")
+    assert "; 21.6G of it was added: memory32-204; " in message
+    assert advice(message).startswith("online offline kernel; add 0x")
+    prompt(advice(message))
+    assert sum(not block.early for block in prompt.mm.blocks.values()) == 256
+
+
+def test_virtio_mem_says_how_far_it_came(prompt):
+    """It never puts the memmap on the memory: a policy is no advice."""
+    prompt("use x86_64 ram=512M auto_online=online_movable policy=memmap_on_memory")
+    message = prompt.fails("virtio-mem 40G region=200G")
+    assert message.startswith("the memmap of 40G needs 640M, ")
+    assert "; plugged 2" in message
+    assert "M of 40G, region " in message
+    assert "policy" not in message
+    assert advice(message) == "undo; set auto_online_blocks=online_kernel; virtio-mem 40G region=200G"
+    prompt(advice(message))
+
+
+def test_virtio_mem_that_cannot_shrink_shows_what_holds_it(prompt):
+    prompt("use x86_64 ram=4G auto_online=online_movable; virtio-mem 512M; alloc 600M; pin 1")
+    message = prompt.fails("virtio-mem 0")
+    assert "plugged" in message
+    assert message.count("512M of 0") == 1
+    assert "memory48 EINTR 0x180000 pinned, alloc 1 unpin 1 " in " ".join(prompt.out.text.split())
+    assert advice(message) == "unpin 1; virtio-mem 0"
+    prompt(advice(message))
+
+
+@pytest.mark.parametrize(
+    "before, command, advised",
+    [
+        ("add 1G; online all kernel; alloc 400M unmovable", "offline 32", "free 1; offline 32"),
+        ("add 1G; online all kernel; alloc 400M unmovable", "eject 32", "free 1; eject 32"),
+        ("add 1G; online all kernel; alloc 400M unmovable", "remove 32", None),  # it stays in use
+        ("add 128M; online 32 movable", "remove 32", "offline 32; remove 32"),
+        ("add 1G; online 32 movable", "remove 32", None),  # the kernel dies of a 1G leaf that is removed in part
+        ("add 1G; online all", "remove 32-39", "offline 32-39; remove 32-39"),
+        ("add 1G", "alloc 2500M", "online offline; alloc 2500M"),
+        ("", "alloc 2500M", None),
+        ("", "alloc 4M huge=2M", "hugepages 2M=2; alloc 4M huge=2M"),
+        ("", "alloc 40G huge=1G", None),
+        (
+            "probe 0x100000000 1G mode=kmem; online all movable",
+            "probe 0x100000000 --off",
+            "undo; offline 32-39; probe 0x100000000 --off",
+        ),
+        ("", "probe 4G 1G mode=fsdax map=dev align=1G", "probe 4G 1G mode=fsdax map=dev align=2M"),
+        ("", "probe 4G 2M mode=fsdax map=dev align=2M", None),
+        ("", "add 0 128M", None),
+        ("", "add 1G node=9", None),
+        ("", "offline 0", None),
+        ("", "offline 1", None),
+    ],
+)
+def test_advice_is_what_was_tried_and_worked(prompt, before, command, advised):
+    prompt(before)
+    assert advice(prompt.fails(command)) == advised
+    if advised:
+        prompt(advised)
+
+
+def test_no_page_of_the_order(prompt):
+    prompt("use x86_64 ram=256M; alloc 80M unmovable; alloc 10M; free 1")
+    message = prompt.fails("alloc 96M order=10")
+    assert message.startswith("only ")
+    assert " of 96M can be had, in blocks of 1024 pages (ENOMEM from mm/page_alloc.c:__alloc_pages); " in message
+    assert "was free in kernel zones" in message
+
+
+def test_what_is_looked_for_changes_nothing(prompt):
+    prompt("add 1G; online all")
+    before = prompt.mm.copy()
+    prompt.fails("remove 32-39")
+    assert len(prompt.machine.steps) == 4
+    assert prompt.machine.diff(2, 3) == []
+    assert prompt.mm.blocks == before.blocks
+
+
+def test_a_failure_that_is_expected_looks_for_nothing(prompt, monkeypatch):
+    monkeypatch.setattr("memshell.commands.advice.works", lambda *_: pytest.fail("it was tried"))
+    prompt("add 1G; online all; ! remove 32-39; ! add 512G")
+
+
+def test_an_observer_does_not_see_what_is_only_tried(prompt):
+    prompt("add 1G; online all")
+    seen = []
+    plugins = prompt.player.shell.plugins
+    class_event = type(plugins).event
+    try:
+        type(plugins).event = lambda self, mm, events: seen.append(events)
+        prompt.fails("remove 32-39")
+        prompt("compare buddy -- add 1G")
+    finally:
+        type(plugins).event = class_event
+    assert seen in ([], [prompt.machine.steps[-1].events])
