@@ -68,7 +68,9 @@ if TYPE_CHECKING:
     from memshell.mm.pfn import format_size as format_size
     from memshell.mm.pfn import memparse as memparse
     from memshell.mm.pgtable import ensure_table as ensure_table
+    from memshell.mm.pgtable import ensure_tables as ensure_tables
     from memshell.mm.pgtable import free_empty_table as free_empty_table
+    from memshell.mm.pgtable import free_unused_tables as free_unused_tables
     from memshell.mm.pgtable import leaf_pfn as leaf_pfn
     from memshell.mm.pgtable import set_early_leaves as set_early_leaves
     from memshell.mm.pgtable import set_fragments_left as set_fragments_left
@@ -113,7 +115,10 @@ _MODULES = {
     "memshell.mm.mmzone": "ZoneType",
     "memshell.mm.page": "Owner",
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",
-    "memshell.mm.pgtable": "ensure_table free_empty_table leaf_pfn set_early_leaves set_fragments_left set_leaf",
+    "memshell.mm.pgtable": (
+        "ensure_table ensure_tables free_empty_table free_unused_tables leaf_pfn set_early_leaves set_fragments_left "
+        "set_leaf"
+    ),
     "memshell.mm.profile": "Profile",
     "memshell.mm.sparse_vmemmap": (
         "free_leaves free_vmemmap_leaf free_vmemmap_pages populate_leaves struct_pages_in_use vmemmap_alloc_block_buf "

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from memshell.arch import TableLevel
-    from memshell.mm.state import Leaf, Mm, Table
+    from memshell.mm.state import Leaf, Mm
+    from memshell.mm.tables import Table
 
 Tables = dict[tuple[str, int], "Table"]
 KINDS = {"ram": "direct map", "buddy": "vmemmap", "altmap": "vmemmap"}
@@ -113,7 +114,7 @@ def _empty_tables(mm: Mm, late: Tables) -> Iterator[tuple[str, int]]:
         level = by_name.get(name)
         if level is None or mm.leaves.intersects(base, base + level.span):
             continue
-        if level not in below or not mm.tables.between((below[level], base), (below[level], base + level.span)):
+        if level not in below or not mm.tables.intersects(below[level], base, base + level.span):
             yield name, base
 
 

@@ -30,7 +30,7 @@ from memshell import (
     align_down,
     align_up,
     ensure_table,
-    free_empty_table,
+    free_unused_tables,
     free_vmemmap_pages,
     hookimpl,
     leaf_pfn,
@@ -257,8 +257,7 @@ def free_tables(mm: Mm, start: int, end: int) -> None:
     """Free the tables above the addresses [start, end) that are empty now, from the lowest level up; never those of boot."""
     below: tuple[str, int] | None = None
     for level, span in tables(mm):
-        for va in range(align_down(start, span), end, span):
-            free_empty_table(mm, level, va, span, below)
+        free_unused_tables(mm, level, start, end, span, below)
         below = level, span
 
 

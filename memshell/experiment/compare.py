@@ -50,7 +50,10 @@ def gigantic_runs(mm: Mm, runs: RangeMap[bool]) -> int:
 
 def table_pages(mm: Mm) -> int:
     """Return the page-table pages that came after boot."""
-    return len({table.pfn for table in mm.tables.values() if table.owner in ("buddy", "fragment")})
+    pages: RangeMap[bool] = RangeMap()
+    for _, start, end, run in mm.tables.all_runs():
+        pages.set(*(run.pfns(start, end) or (0, 0)), value=True)
+    return sum(last - first for first, last, _ in pages.items())
 
 
 def row(name: str, steps: Sequence[Step]) -> dict[str, Any]:

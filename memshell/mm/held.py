@@ -15,7 +15,7 @@ from memshell.mm.page import Owner, Page
 from memshell.mm.pfn import align_down, align_up
 from memshell.mm.pgtable import leaf_pfn, set_leaf
 from memshell.mm.ranges import RangeMap
-from memshell.mm.state import Mm, Table, ZoneKey
+from memshell.mm.state import Mm, ZoneKey
 
 HOLDERS = {
     "free": Owner.FREE,
@@ -126,18 +126,24 @@ def _backings(mm: Mm) -> Iterator[Backing]:
     for start, end, leaf in mm.leaves.items():
         if leaf.owner == "buddy":
             yield Backing("", start, leaf_pfn(mm, start, leaf), (end - start) >> mm.arch.page_shift)
-    for (level, address), table in mm.tables.items():
-        if table.owner == "buddy" and level == "pte":  # other levels can be larger than a page
-            yield Backing(level, address, table.pfn, 1)
+    for address, end, run in mm.tables.runs("pte"):  # other levels can be larger than a page
+        first, last = run.pfns(address, end) or (0, 0)
+        if run.owner == "buddy":
+            yield Backing("pte", address, first, last - first)
 
 
 def _units(mm: Mm, item: Backing) -> list[Backing]:
-    """Split a run of leaves into single ones."""
+    """Split a run of leaves, or of tables, into single ones."""
     leaf = mm.leaves.get(item.address)
-    if item.level or leaf is None:
+    if item.level:
+        size, count = mm.tables[item.level, item.address].span, 1
+    elif leaf is None:
         return [item]
-    size, count = leaf.size, leaf.size >> mm.arch.page_shift
-    return [Backing("", item.address + i * size, item.pfn + i * count, count) for i in range(item.nr_pages // count)]
+    else:
+        size, count = leaf.size, leaf.size >> mm.arch.page_shift
+    return [
+        Backing(item.level, item.address + i * size, item.pfn + i * count, count) for i in range(item.nr_pages // count)
+    ]
 
 
 def _spare(kernel: RangeMap[bool], claimed: RangeMap[bool], item: Backing) -> int | None:
@@ -174,7 +180,8 @@ def _take_free(mm: Mm, item: Backing) -> int:
 
 def _move(mm: Mm, item: Backing, pfn: int) -> None:
     if item.level:
-        mm.tables[item.level, item.address] = Table(pfn, "buddy")
+        key = item.level, item.address
+        mm.tables[key] = mm.tables[key]._replace(pfn=pfn)
     else:
         size = item.nr_pages << mm.arch.page_shift
         set_leaf(mm, item.address, item.address + size, size, pfn, "buddy")

@@ -204,10 +204,11 @@ def memmap_mapped(mm: Mm) -> Iterator[str]:
         if not mm.leaves.covers(low, high):
             yield f"the struct pages of {start:#x}-{end:#x} are not mapped"
     size = mm.arch.struct_page_size
+    base = mm.arch.vmemmap_base
     for a, b, leaf in vmemmap_leaves(mm):
-        for va in range(a, b, leaf.size):
-            first, last = ((va - mm.arch.vmemmap_base) // size, -(-(va + leaf.size - mm.arch.vmemmap_base) // size))
-            if not mm.sections.intersects(first, last):
+        whole = mm.sections.covers((a - base) // size, -(-(b - base) // size))
+        for va in range(a, b, leaf.size) if not whole else ():
+            if not mm.sections.intersects((va - base) // size, -(-(va + leaf.size - base) // size)):
                 yield f"the leaf at {va:#x} maps struct pages of no valid pfn"
                 break
 
@@ -221,17 +222,24 @@ def vmemmap_leaves(mm: Mm) -> Iterator[tuple[int, int, Leaf]]:
 
 def page_tables(mm: Mm) -> Iterator[str]:
     """The page behind every table that came from the buddy is a page table, and no two tables share one."""
-    seen: set[int] = set()
-    for (level, address), table in mm.tables.items():
-        if table.owner not in ("buddy", "half", "fragment"):
-            continue
-        page = mm.pages.get(table.pfn)
-        if page is None or page.owner is not Owner.PAGETABLE:
-            owner = page.owner.value if page else "not online"
-            yield f"pfn {table.pfn:#x} is the {level} table at {address:#x} and is {owner}"
-        if table.owner == "buddy" and table.pfn in seen:
-            yield f"pfn {table.pfn:#x} is two tables, one of them {level} at {address:#x}"
-        seen.add(table.pfn)
+    seen: RangeMap[bool] = RangeMap()
+    for level, start, end, run in mm.tables.all_runs():
+        first, last = run.pfns(start, end) or (0, 0)
+        for pfn, owner in _others(mm, first, last, Owner.PAGETABLE):
+            yield f"pfn {pfn:#x} is the {level} table at {run.address(start, pfn):#x} and is {owner}"
+        twice = next(seen.items(first, last), None) if run.owner == "buddy" else None
+        if twice:
+            yield f"pfn {twice[0]:#x} is two tables, one of them {level} at {run.address(start, twice[0]):#x}"
+        seen.set(first, last, value=True)
+
+
+def _others(mm: Mm, first: int, last: int, owner: Owner) -> Iterator[tuple[int, str]]:
+    """Yield the runs of pages of [first, last) that are not *owner*'s: a pfn, and what it is."""
+    for pfn, _ in mm.pages.gaps(first, last):
+        yield pfn, "not online"
+    for pfn, _, page in mm.pages.items(first, last):
+        if page.owner is not owner:
+            yield pfn, page.owner.value
 
 
 def altmap_counts(mm: Mm) -> Iterator[str]:

@@ -9,11 +9,15 @@ tables (radix).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import itemgetter
+
 from memshell.errors import OutOfMemory
 from memshell.mm.page import Owner
-from memshell.mm.page_alloc.allocation import alloc_pages, free_range
-from memshell.mm.pfn import align_down
-from memshell.mm.state import Leaf, Mm, Table
+from memshell.mm.page_alloc.allocation import alloc_pages, alloc_some, free_range
+from memshell.mm.pfn import align_down, align_up
+from memshell.mm.state import Leaf, Mm
+from memshell.mm.tables import FRAGMENTS, Table
 
 
 def fragment_alloc(mm: Mm, level: str, fragments: int, nid: int, *, atomic: bool = False) -> int | None:
@@ -35,8 +39,7 @@ def fragment_free(mm: Mm, level: str, table: Table) -> None:
     """
     left = f"{level}_frag.left"
     current = bool(mm.counters.get(left)) and mm.counters.get(f"{level}_frag.page") == table.pfn
-    shared = any(other.pfn == table.pfn and other.owner == table.owner for other in mm.tables.values())
-    if shared or (current and table.owner != "half"):
+    if mm.tables.shares(table.pfn) or (current and table.owner != "half"):
         return
     if current:
         mm.counters[left] = 0
@@ -79,12 +82,12 @@ def ensure_table(
     if key in mm.tables:
         return False
     if early:
-        mm.tables[key] = Table(0, "early")
+        mm.tables[key] = Table(0, "early", span)
         return True
     if mm.fault("vmemmap_table" if address >= mm.arch.vmemmap_base else "direct_map_table"):
         raise no_table(level, key[1])
     if not per_page:
-        mm.tables[key] = Table(0, "slab")
+        mm.tables[key] = Table(0, "slab", span)
         return True
     if per_page > 1:
         pfn = fragment_alloc(mm, level, per_page, nid, atomic=atomic)
@@ -93,8 +96,33 @@ def ensure_table(
     if pfn is None:
         raise no_table(level, key[1])
     # A fragment at pfn 0 is of a page that boot began, whose place is not known.
-    mm.tables[key] = Table(pfn, {1: "buddy", 2: "half"}.get(per_page, "fragment") if pfn else "slab")
+    owner = {1: "buddy", 2: "half"}.get(per_page, "fragment") if pfn else "slab"
+    mm.tables[key] = Table(pfn, owner, span, 1 << order)
     return True
+
+
+def ensure_tables(
+    mm: Mm, level: str, start: int, end: int, span: int, nid: int, *, early: bool = False, order: int = 0
+) -> int:
+    """Allocate the tables of *level* over [start, end) that do not stand, all at once where `Mm.in_rows` allows it.
+
+    Those of a page (of 2^*order* pages) each. Returns the address up to which they stand: a table that cannot be had
+    at once is for `ensure_table`.
+    """
+    low, high = align_down(start, span), align_up(end, span)
+    for at, stop in list(mm.tables.gaps(level, low, high)):
+        reached = at
+        if early:
+            mm.tables.set_run(level, at, stop, Table(0, "early", span))
+            continue
+        wanted = (stop - at) // span if mm.in_rows else 0
+        for first, last in alloc_some(mm, wanted, order, Owner.PAGETABLE, nid=nid):
+            behind = reached + (last - first >> order) * span
+            mm.tables.set_run(level, reached, behind, Table(first, "buddy", span, 1 << order))
+            reached = behind
+        if reached < stop:
+            return max(reached, start)
+    return end
 
 
 def free_empty_table(
@@ -108,14 +136,45 @@ def free_empty_table(
     table = mm.tables.get((level, base))
     if table is None or table.owner == "early" or mm.leaves.intersects(base, base + span):
         return False
-    if below and mm.tables.between((below[0], base), (below[0], base + span)):
+    if below and mm.tables.intersects(below[0], base, base + span):
         return False
     del mm.tables[level, base]
-    if table.owner in ("half", "fragment"):
+    if table.owner in FRAGMENTS:
         fragment_free(mm, level, table)
     elif table.owner == "buddy":
         free_range(mm, table.pfn, table.pfn + (1 << order))
     return True
+
+
+def free_unused_tables(
+    mm: Mm, level: str, start: int, end: int, span: int, below: tuple[str, int] | None = None, order: int = 0
+) -> int:
+    """Do as `free_empty_table` for each table of *level* that covers any of [start, end); return how many went."""
+    low, high, freed = align_down(start, span), align_up(end, span), 0
+    for a, b, run in list(mm.tables.runs(level, low, high)):
+        if run.owner != "buddy":
+            freed += sum(free_empty_table(mm, level, at, span, below, order) for at in range(a, b, span))
+            continue
+        for x, y in _empty(mm, a, b, span, below):
+            first, last = run.pfns(x, y) or (0, 0)
+            mm.tables.delete_run(level, x, y)
+            freed += (y - x) // span
+            for start_pfn, end_pfn, _ in list(mm.pages.items(first, last)):  # a run can reach into another zone
+                free_range(mm, start_pfn, end_pfn)
+    return freed
+
+
+def _empty(mm: Mm, start: int, end: int, span: int, below: tuple[str, int] | None) -> Iterator[tuple[int, int]]:
+    """Yield the parts of [start, end), in whole tables, in which no leaf and no table of *below* hangs."""
+    at = start
+    while at < end:
+        held = next(mm.leaves.items(at, end), None)
+        under = next(mm.tables.runs(below[0], at, end), None) if below else None
+        full = min((run for run in (held, under) if run is not None), key=itemgetter(0), default=(end, end))
+        first, last = align_down(full[0], span), align_up(full[1], span)
+        if at < first:
+            yield at, first
+        at = max(last, at + span) if full[0] < end else end
 
 
 def set_leaf(mm: Mm, address: int, end: int, size: int, pfn: int, owner: str) -> None:

@@ -189,7 +189,7 @@ def sparse_remove_sections(mm: Mm, pfn: int, end_pfn: int, altmap: VmemAltmap | 
     size = mm.arch.pages_per_section
     stop = align_down(min(run[1], end_pfn, _end_of_tables(mm, pfn)), size) - size
     start, end = mm.arch.vmemmap_address(pfn), mm.arch.vmemmap_address(stop)
-    if stop <= pfn or not mm.leaves.covers(start, end + 1) or mm.tables.between(("pte", start), ("pte", end)):
+    if stop <= pfn or not mm.leaves.covers(start, end + 1) or mm.tables.intersects("pte", start, end):
         return pfn
     leaves = list(mm.leaves.items(start, end))
     if any(m.size != 1 << mm.arch.pmd_shift for _, _, m in leaves) or not freed_alike(mm, leaves, altmap):

@@ -12,6 +12,7 @@ from memshell.mm.page import Page
 from memshell.mm.params import Params
 from memshell.mm.ranges import RangeMap
 from memshell.mm.sorted_map import SortedMap
+from memshell.mm.tables import PageTables
 
 if TYPE_CHECKING:
     from memshell.arch import Arch
@@ -107,13 +108,6 @@ class Leaf(NamedTuple):
     owner: str  # "early", "buddy" or "altmap": where a vmemmap page came from; "ram" in the direct map
 
 
-class Table(NamedTuple):
-    """One page-table page (or fragment of one)."""
-
-    pfn: int
-    owner: str  # "early", "buddy", "half" or "fragment" (two or more share the page), "slab" (not modelled)
-
-
 @dataclass(slots=True)
 class Mm:
     """The working state of one machine.
@@ -142,7 +136,7 @@ class Mm:
     groups: SortedMap[int, MemoryGroup] = field(default_factory=SortedMap)
     resources: Resources = field(default_factory=Resources)
     leaves: RangeMap[Leaf] = field(default_factory=RangeMap)  # virtual address -> leaf
-    tables: SortedMap[tuple[str, int], Table] = field(default_factory=SortedMap)  # (level, first address) -> table
+    tables: PageTables = field(default_factory=PageTables)
     unmapped: RangeMap[str] = field(default_factory=RangeMap)  # bytes that lost their direct map -> the bug that did it
     storage: RangeMap[str] = field(
         default_factory=RangeMap

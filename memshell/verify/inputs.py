@@ -24,6 +24,7 @@ from memshell.mm.page import (
     Owner,
     Page,
 )
+from memshell.mm.pfn import align_down
 from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
@@ -159,12 +160,15 @@ def _pcp_pageblocks(mm: Mm, used: Used, runs: Runs, zones: list[dict[str, Any]])
 
 
 def _backing_pfns(mm: Mm) -> Iterator[int]:
-    """Yield a pfn of each page table and each piece of memmap that came from the buddy."""
-    yield from (table.pfn for table in mm.tables.values() if table.owner in ("buddy", "half", "fragment"))
+    """Yield a pfn of each pageblock in which a page table or a piece of memmap lies that came from the buddy."""
+    size = mm.arch.pageblock_nr_pages
+    for _, low, high, run in mm.tables.all_runs():
+        first, last = run.pfns(low, high) or (0, 0)
+        yield from range(align_down(first, size), last, size)
     for start, end, leaf in mm.leaves.items():
         if leaf.owner == "buddy":
             first = leaf_pfn(mm, start, leaf)
-            yield from range(first, first + (end - start >> mm.arch.page_shift), mm.arch.pageblock_nr_pages)
+            yield from range(align_down(first, size), first + (end - start >> mm.arch.page_shift), size)
 
 
 def _clip(runs: Runs, start: int, end: int) -> Iterable[tuple[int, int, int]]:

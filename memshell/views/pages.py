@@ -331,9 +331,8 @@ def mapping_data(mm: Mm, blocks: list[int] | None, *, direct: bool = False) -> d
     ranges = _address_ranges(mm, blocks, direct=direct)
     found = _once(mm, [leaf for start, end in ranges for leaf in leaves(mm, start, end)])
     tables: dict[str, list[list[int | None]]] = {}
-    for (level, address), table in sorted(mm.tables.items()):
-        span = _table_span(level)
-        if any(address < end and address + span > start for start, end in ranges):
+    for (level, address), table in mm.tables.items():
+        if any(address < end and address + table.span > start for start, end in ranges):
             tables.setdefault(level, []).append([address, None if table.owner == "early" else table.pfn])
     return {"leaves": found, "tables": tables}
 
@@ -349,10 +348,6 @@ def _once(mm: Mm, found: list[list[Any]]) -> list[list[int | None]]:
             moved = None if pfn is None else pfn + (skip * size >> mm.arch.page_shift)
             kept.append([va + skip * size, count - skip, size, moved])
     return kept
-
-
-def _table_span(level: str) -> int:
-    return {"pte": 2 << 20, "pmd": 1 << 30}.get(level, 512 << 30)
 
 
 def _address_ranges(mm: Mm, blocks: list[int] | None, *, direct: bool) -> list[tuple[int, int]]:

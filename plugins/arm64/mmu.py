@@ -17,7 +17,8 @@ from memshell import (
     align_down,
     align_up,
     ensure_table,
-    free_empty_table,
+    ensure_tables,
+    free_unused_tables,
     free_vmemmap_pages,
     leaf_pfn,
     mirrors,
@@ -52,8 +53,7 @@ def free_empty_tables(mm: Mm, start: int, end: int) -> None:
     """Free the tables above [start, end) in which nothing hangs any more, from the lowest up."""
     below: tuple[str, int] | None = None
     for level, span in levels(mm):
-        for va in range(align_down(start, span), end, span):
-            free_empty_table(mm, level, va, span, below)
+        free_unused_tables(mm, level, start, end, span, below)
         below = level, span
 
 
@@ -83,14 +83,20 @@ def leaf_sizes(mm: Mm) -> tuple[tuple[int, str], ...]:
 
 def create_mapping(mm: Mm, start: int, end: int, *, blocks: bool, early: bool = False) -> None:
     """Put [start, end) bytes in the direct map: in pages, or with *blocks* in the largest leaves that fit."""
-    arch, pmd = mm.arch, 1 << mm.arch.pmd_shift
+    arch, pmd, pmd_table = mm.arch, 1 << mm.arch.pmd_shift, levels(mm)[1][1]
     sizes = leaf_sizes(mm) if blocks else ()
     at = start
     while at < end:
         va = arch.page_offset + at
         size, lowest = next(((n, level) for n, level in sizes if at % n == 0 and at + n <= end), (0, "pte"))
-        stop = at + size if size else min(end, align_down(at, pmd) + pmd)
+        stop = at + size
         make_tables(mm, va, 0, lowest, early=early)
+        if not size:  # as far as the next PMD table
+            border = align_down(at, pmd_table) + pmd_table
+            stop = (
+                ensure_tables(mm, lowest, va, arch.page_offset + min(end, border), pmd, 0, early=early)
+                - arch.page_offset
+            )
         set_leaf(mm, va, arch.page_offset + stop, size or arch.page_size, at >> arch.page_shift, "ram")
         at = stop
 

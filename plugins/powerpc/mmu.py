@@ -74,4 +74,4 @@ class PowerMmu(NamedTuple):
         else:
             for va in vmemmap_free_units(mm, start, end, altmap, unit=self.unit):
                 if self.radix:
-                    free_radix_tables(mm, va)
+                    free_radix_tables(mm, va, va + self.unit)

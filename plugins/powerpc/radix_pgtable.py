@@ -15,7 +15,7 @@ from memshell import (
     VmemAltmap,
     align_down,
     ensure_table,
-    free_empty_table,
+    free_unused_tables,
     free_vmemmap_leaf,
     mirrors,
     set_leaf,
@@ -39,11 +39,11 @@ def radix_tables(mm: Mm, va: int, nid: int, *, early: bool = False, pte: bool = 
         ensure_table(mm, "pte", va, PMD, nid, early=early, per_page=256 if large else 1)
 
 
-def free_radix_tables(mm: Mm, va: int) -> None:
-    """Free the tables above *va* that are empty now, from the lowest up."""
-    free_empty_table(mm, "pte", va, PMD)
-    free_empty_table(mm, "pmd", va, PUD, ("pte", PMD))
-    free_empty_table(mm, "pud", va, P4D, ("pmd", PUD))
+def free_radix_tables(mm: Mm, start: int, end: int) -> None:
+    """Free the tables above [start, end) that are empty now, from the lowest up."""
+    free_unused_tables(mm, "pte", start, end, PMD)
+    free_unused_tables(mm, "pmd", start, end, PUD, ("pte", PMD))
+    free_unused_tables(mm, "pud", start, end, P4D, ("pmd", PUD))
 
 
 @mirrors(
@@ -74,8 +74,7 @@ def radix_remove_section_mapping(mm: Mm, start: int, end: int) -> None:
     """Unmap [start, end) bytes of RAM, and free the tables that are empty then."""
     low, high = mm.arch.page_offset + start, mm.arch.page_offset + end
     mm.leaves.delete(low, high)
-    for va in range(align_down(low, PUD), high, PUD):
-        free_radix_tables(mm, va)
+    free_radix_tables(mm, low, high)
 
 
 @mirrors("arch/powerpc/mm/book3s64/radix_pgtable.c:radix__vmemmap_populate", "v6.12", "complete")
@@ -139,7 +138,7 @@ def radix_vmemmap_free(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) 
         at = base + size
         source = altmap if leaf is not None and leaf.owner == "altmap" else None
         free_vmemmap_leaf(mm, base, size, source)
-        free_radix_tables(mm, base)  # also where an add that fails has not come to the leaf
+        free_radix_tables(mm, base, base + size)  # also where an add that fails has not come to the leaf
 
 
 @mirrors("arch/powerpc/mm/book3s64/radix_pgtable.c:vmemmap_populate_compound_pages", "v6.12", "complete")

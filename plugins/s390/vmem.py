@@ -19,8 +19,9 @@ from memshell import (
     align_down,
     align_up,
     ensure_table,
-    free_empty_table,
+    ensure_tables,
     free_leaves,
+    free_unused_tables,
     free_vmemmap_leaf,
     mirrors,
     populate_leaves,
@@ -44,9 +45,20 @@ def crst_tables(mm: Mm, va: int, *, segment: bool = True, early: bool = False) -
         ensure_table(mm, "pmd", va, REGION3, 0, early=early, order=CRST_ORDER)
 
 
-def page_table(mm: Mm, va: int, *, early: bool = False) -> None:
+def page_table(mm: Mm, va: int) -> None:
     """Make sure of the page table above *va*. Raises `OutOfMemory`."""
-    ensure_table(mm, "pte", va, SEGMENT, 0, early=early, per_page=2 if mm.features.s390.half_page_tables else 1)
+    ensure_table(mm, "pte", va, SEGMENT, 0, per_page=2 if mm.features.s390.half_page_tables else 1)
+
+
+def page_tables(mm: Mm, start: int, end: int, *, early: bool = False) -> None:
+    """Make sure of the page tables above [start, end). Raises `OutOfMemory`."""
+    at = start
+    while at < end:
+        if early or not mm.features.s390.half_page_tables:
+            at = ensure_tables(mm, "pte", at, end, SEGMENT, 0, early=early)
+        if at < end:
+            page_table(mm, at)
+            at += SEGMENT
 
 
 def free_tables(mm: Mm, start: int, end: int) -> None:
@@ -56,8 +68,7 @@ def free_tables(mm: Mm, start: int, end: int) -> None:
         ("pmd", REGION3, ("pte", SEGMENT)),
         ("pud", REGION2, ("pmd", REGION3)),
     ):
-        for va in range(align_down(start, span), end, span):
-            free_empty_table(mm, level, va, span, below, 0 if level == "pte" else CRST_ORDER)
+        free_unused_tables(mm, level, start, end, span, below, 0 if level == "pte" else CRST_ORDER)
 
 
 @mirrors("arch/s390/mm/vmem.c:vmem_add_mapping", "v6.12", "complete")
@@ -73,8 +84,8 @@ def vmem_add_mapping(mm: Mm, start: int, size: int, *, edat: int, early: bool = 
             large = edat >= 2 and at % REGION3 == 0 and at + REGION3 <= end  # EDAT2
             stop = at + REGION3 if large else min(end, align_down(at, REGION3) + REGION3)
             crst_tables(mm, offset + at, segment=not large, early=early)
-            for va in range(offset + at, offset + stop, SEGMENT) if not edat else ():
-                page_table(mm, va, early=early)
+            if not edat:
+                page_tables(mm, offset + at, offset + stop, early=early)
             # EDAT2 maps regions of 2G, EDAT1 segments of 1M, a machine without it pages.
             leaf = REGION3 if large else SEGMENT if edat else mm.arch.page_size
             set_leaf(mm, offset + at, offset + stop, leaf, at >> mm.arch.page_shift, "ram")
@@ -93,8 +104,8 @@ def vmem_map_init(mm: Mm, ranges: Iterable[tuple[int, int, int]], *, edat: int) 
         start, end = mm.arch.vmemmap_address(first), mm.arch.vmemmap_address(last)
         for va in range(align_down(start, REGION3), end, REGION3):
             crst_tables(mm, va, early=True)
-        for va in range(align_down(start, SEGMENT), end, SEGMENT) if not edat else ():
-            page_table(mm, va, early=True)
+        if not edat:
+            page_tables(mm, start, end, early=True)
         set_early_leaves(mm, align_down(start, unit), align_up(end, unit), unit)
 
 

@@ -16,8 +16,8 @@ from memshell import (
     align_up,
     ensure_table,
     filled,
-    free_empty_table,
     free_leaves,
+    free_unused_tables,
     free_vmemmap_leaf,
     mirrors,
     page_fault,
@@ -144,12 +144,10 @@ def remove_pagetable(mm: Mm, start: int, end: int, altmap: VmemAltmap | None = N
             continue
         for va in range(a, b, leaf.size):
             free_vmemmap_leaf(mm, va, leaf.size, altmap)
-    for va in range(align_down(low, PMD), high, PMD) if vmemmap else ():
-        if free_empty_table(mm, "pte", va, PMD):
-            mm.enter("free_pagetable")
-    for va in range(align_down(low, PUD), high, PUD):
-        if free_empty_table(mm, "pmd", va, PUD, ("pte", PMD) if vmemmap else None):
-            mm.enter("free_pagetable")
+    freed = free_unused_tables(mm, "pte", low, high, PMD) if vmemmap else 0
+    freed += free_unused_tables(mm, "pmd", low, high, PUD, ("pte", PMD) if vmemmap else None)
+    for _ in range(freed):
+        mm.enter("free_pagetable")
 
 
 @mirrors(

@@ -6,7 +6,9 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from memshell_plugins.arm64 import Arm64
 from memshell_plugins.memmap_policies import Buddy, MemmapOnMemory
+from memshell_plugins.powerpc import Powerpc
 from memshell_plugins.s390 import S390
 from memshell_plugins.x86_64 import X86
 
@@ -117,6 +119,45 @@ def test_a_row_at_once_is_one_after_the_other(steps, profile, policy, place, onl
         with mock.patch.object(Mm, "in_rows", False):
             assert do(single, step, place[1]) == refused
         assert rows == single  # every field, the events too
+
+
+MACHINES = {
+    "s390 in pages": (S390(), {"ram": "768M", "edat": "off"}),
+    "s390 in segments": (S390(), {"ram": "768M", "edat": "1"}),
+    "arm64 in pages": (Arm64(), {"ram": "512M"}),
+    "arm64 in blocks": (Arm64(), {"ram": "512M", "direct_map": "blocks"}),
+    "arm64 of 64K": (Arm64(), {"ram": "1G", "page": "64K"}),
+    "powerpc radix": (Powerpc(), {"ram": "1G"}),
+    "powerpc radix of 4K": (Powerpc(), {"ram": "1G", "page": "4K"}),
+    "powerpc hash": (Powerpc(), {"ram": "1G", "mmu": "hash"}),
+}
+BORDER = 256 << 30  # of tables, inside of what is added
+
+
+@functools.cache
+def booted_machine(name, profile, policy):
+    arch, options = MACHINES[name]
+    return boot(arch, options, PROFILES[profile], POLICIES[policy]).mm
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    steps=STEPS,
+    name=st.sampled_from(sorted(MACHINES)),
+    profile=st.sampled_from(["v6.1", "v6.12", "v7.1"]),
+    policy=st.sampled_from(sorted(POLICIES)),
+)
+def test_a_row_on_another_architecture_is_one_after_the_other(steps, name, profile, policy):
+    start = booted_machine(name, profile, policy)
+    rows, single = start.copy(), start.copy()
+    base = BORDER // start.block_size - 2
+    for step in [("add", 0, COUNT), *steps]:
+        if rows.crashed:
+            break
+        refused = do(rows, step, base)
+        with mock.patch.object(Mm, "in_rows", False):
+            assert do(single, step, base) == refused
+        assert rows == single
 
 
 @pytest.mark.parametrize("edat", ["off", "1"])

@@ -25,6 +25,7 @@ from memshell.mm.programs import free_bulk
 from memshell.mm.ranges import RangeMap
 from memshell.mm.sorted_map import SortedMap
 from memshell.mm.state import Resource, Resources
+from memshell.mm.tables import PageTables, Table
 from memshell.profiles import PROFILES
 
 SMALL = st.integers(0, 60)
@@ -62,6 +63,32 @@ def test_a_range_map_is_a_dict_of_positions(edits, low, high):
     assert gaps == [at for at in range(low, high) if at not in naive]
     assert runs.intersects(low, high) == bool(inside)
     assert runs.covers(low, high) == (len(inside) == max(high - low, 0))
+
+
+TABLES = st.tuples(st.sampled_from(["pmd", "pte"]), st.integers(0, 11), st.integers(1, 4), st.integers(0, 5))
+OWNERS = ("early", "buddy", "fragment")
+
+
+@given(st.lists(st.tuples(st.booleans(), TABLES, st.sampled_from(OWNERS)), max_size=30))
+def test_page_tables_are_a_dict_of_tables(edits):
+    tables, naive, span = PageTables(), {}, 64
+    for put, (level, at, count, pfn), owner in edits:
+        for n in range(at, at + count):
+            key = level, n * span
+            if not put or key in naive:
+                assert tables.pop(key, None) == naive.pop(key, None)
+        if put:
+            first = Table(pfn * (owner != "early"), owner, span)
+            tables.set_run(level, at * span, (at + count) * span, first)
+            step = owner == "buddy"
+            naive |= {(level, (at + n) * span): first._replace(pfn=first.pfn + n * step) for n in range(count)}
+        copy = tables.copy()
+        assert list(tables.items()) == sorted(naive.items()) == list(copy.items())
+        assert len(tables) == len(naive)
+        assert tables == copy
+        assert not list(tables.keys_of_unshared(copy))
+    pages = [table.pfn for table in naive.values() if table.owner == "fragment"]
+    assert [tables.shares(pfn) for pfn in range(6)] == [pages.count(pfn) for pfn in range(6)]
 
 
 RUNS = st.lists(st.tuples(st.integers(1, 4), st.sampled_from("abc")), min_size=1, max_size=12)
