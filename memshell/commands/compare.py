@@ -147,9 +147,7 @@ def _base(shell: Shell, args: Namespace) -> Base:
         else None
     )
     if own is None and shell.machine is not None:
-        steps = shell.machine.steps
-        since = f"; after step {shell.machine.step.n}" if len(steps) > 1 else ""
-        return Base(steps[0].command, tuple(steps[1:]), shell.machine, since)
+        return session_base(shell)
     player = shell.player.fresh()
     player.play_text(own or DEFAULT, "compare")
     if player.failures:
@@ -158,6 +156,13 @@ def _base(shell: Shell, args: Namespace) -> Base:
     return Base(
         own or DEFAULT, (), player.shell.machine, f", as {args.file} boots it" if own else f", as `{DEFAULT}` boots it"
     )
+
+
+def session_base(shell: Shell) -> Base:
+    """Return the session's machine as what all columns change.  Raises CommandError where there is none."""
+    machine = shell.need_machine()
+    since = f"; after step {machine.step.n}" if len(machine.steps) > 1 else ""
+    return Base(machine.steps[0].command, tuple(machine.steps[1:]), machine, since)
 
 
 def start(shell: Shell, base: Base, name: str) -> Start:
@@ -270,7 +275,7 @@ def _played(shell: Shell, begin: Start, text: str) -> Played:
     player = shell.player.fresh()
     player.shell.settings.variables.update(shell.settings.variables)
     player.shell.settings.aliases.update(shell.settings.aliases)
-    problem = _begin(player, begin)
+    problem = bring(player, begin)
     machine = player.shell.machine
     if problem is not None or machine is None:
         return Played(begin, {"kernel": begin.name, "outcome": _word(problem), "why": _text(problem), "machine": ""})
@@ -289,7 +294,7 @@ def _played(shell: Shell, begin: Start, text: str) -> Played:
     return Played(begin, found, first if isinstance(first, UsageError) else None, steps)
 
 
-def _begin(player: Player, begin: Start) -> BaseException | None:
+def bring(player: Player, begin: Start) -> BaseException | None:
     """Bring the player's machine to where the column begins; return what kept it from there."""
     from memshell.machine import Machine
 
