@@ -299,7 +299,8 @@ def blocks_and_pages(mm: Mm) -> Iterator[str]:
 
 
 def groups_and_blocks(mm: Mm) -> Iterator[str]:
-    """A memory group's present pages are those of its online blocks."""
+    """A memory group's present pages are those of its online blocks, and it knows how many blocks it has."""
+    members: Counter[int] = Counter()
     kernel: Counter[int] = Counter()
     movable: Counter[int] = Counter()
     for number, block in mm.blocks.items():
@@ -307,7 +308,9 @@ def groups_and_blocks(mm: Mm) -> Iterator[str]:
             continue
         if block.group not in mm.groups:
             yield f"memory{number} is in group {block.group}, which does not exist"
-        elif block.state == "online":
+            continue
+        members[block.group] += 1
+        if block.state == "online":
             (movable if block.zone is ZoneType.MOVABLE else kernel)[block.group] += mm.block_pages
     for gid, group in mm.groups.items():
         if (group.present_kernel, group.present_movable) != (kernel[gid], movable[gid]):
@@ -315,6 +318,8 @@ def groups_and_blocks(mm: Mm) -> Iterator[str]:
                 f"group {gid}: {group.present_kernel} kernel and {group.present_movable} movable pages, "
                 f"its blocks have {kernel[gid]} and {movable[gid]}"
             )
+        if group.nr_blocks != members[gid]:
+            yield f"group {gid} says that it has {group.nr_blocks} blocks, and has {members[gid]}"
 
 
 def huge_pages(mm: Mm) -> Iterator[str]:

@@ -100,3 +100,4 @@ class MemoryGroup(NamedTuple):
     pages: int  # max_pages of a static group, unit_pages of a dynamic one
     present_kernel: int = 0
     present_movable: int = 0
+    nr_blocks: int = 0  # on its list memory_blocks

@@ -73,6 +73,12 @@ def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None,
         # nr_vmemmap_pages: what the memmap took until v6.5, since v6.6 all that was set aside for it.
         kept = altmap.alloc if mm.features.altmap.whole_block else altmap.free
     mm.blocks[block_id] = MemoryBlock(block_id, nid, altmap=altmap, group=group, nr_vmemmap_pages=kept)
+    _count_in_group(mm, group, 1)
+
+
+def _count_in_group(mm: Mm, gid: int | None, blocks: int) -> None:
+    if gid is not None:
+        mm.groups[gid] = mm.groups[gid]._replace(nr_blocks=mm.groups[gid].nr_blocks + blocks)
 
 
 @mirrors("drivers/base/memory.c:create_memory_block_devices", "v6.12", "complete")
@@ -92,13 +98,17 @@ def create_memory_block_devices(
     except KernelError:
         for done in range(first, block_id):
             del mm.blocks[done]
+        _count_in_group(mm, group, first - block_id)
         raise
 
 
 @mirrors("drivers/base/memory.c:remove_memory_block", "v6.12", "complete")
 def remove_memory_block(mm: Mm, block_id: int) -> None:
     """Unregister one block; one that is not there is a WARN_ON_ONCE and passed over."""
-    if mm.blocks.pop(block_id, None) is None:
+    block = mm.blocks.pop(block_id, None)
+    if block is not None:
+        _count_in_group(mm, block.group, -1)
+    else:
         mm.event(
             "Warning",
             "drivers/base/memory.c:remove_memory_block_devices",
@@ -139,5 +149,5 @@ def register_group(mm: Mm, nid: int, pages: int, *, static: bool) -> int:
 
 def unregister_group(mm: Mm, gid: int) -> None:
     """memory_group_unregister(): the group goes, unless a block is still in it (-EBUSY, which no driver looks at)."""
-    if gid in mm.groups and not any(block.group == gid for block in mm.blocks.values()):
+    if gid in mm.groups and not mm.groups[gid].nr_blocks:
         del mm.groups[gid]
