@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from memshell.scenario.player import Player
+
 EXIT_CODES = "exit codes: 0 fine, 1 failed, 2 usage, 3 a plugin or memshell itself failed, 130 interrupted"
 
 
@@ -51,14 +53,20 @@ def _run(args: argparse.Namespace) -> int:
     if args.rest:
         if is_scenario(args.rest[0]):
             return find_mode("run")(args, args.rest)
+        args.prompt = _prompt
         return find_mode(args.rest[0])(args, args.rest[1:])
     if sys.stdin.isatty():
-        from memshell.repl.app import prompt
-
-        return prompt(args)
+        return _prompt(args)
     from memshell.modes.commands import script
 
     return script(args)
+
+
+def _prompt(args: argparse.Namespace, player: Player | None = None) -> int:
+    """Run the prompt, on *player* where a mode has made one."""
+    from memshell.repl.app import prompt
+
+    return prompt(args, player)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

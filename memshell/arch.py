@@ -12,7 +12,7 @@ from memshell.mm.pgtable import ensure_table
 from memshell.mm.sparse_vmemmap import vmemmap_populate_compound_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from memshell.drivers.callers import Caller
     from memshell.mm.memremap import VmemAltmap
@@ -163,6 +163,15 @@ class Arch(ABC):
         """
         del cpu, meminfo, config, cmdline, profile
         return {}
+
+    def shown_cpu(self) -> Mapping[str, str]:
+        """Return the lines of /proc/cpuinfo from which `is_cpu` and `read_options` would read this machine."""
+        return {}
+
+    def shown_words(self, profile: Profile) -> Sequence[str]:
+        """Return the words of the kernel's command line from which `read_options` would read this machine."""
+        del profile
+        return ()
 
     def has_option(self, name: str) -> bool:
         """Whether ``use`` takes the key *name* for this architecture."""

@@ -149,6 +149,10 @@ class PluginError(MemshellError):
     exit_code = 3
 
 
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP came: memshell tidies up and leaves, whatever it was doing."""
+
+
 def nearest(word: str, known: Iterable[str], *, count: int = 1) -> str:
     """Return the known words closest to *word*, joined by "or"; empty when none is close."""
     from difflib import get_close_matches

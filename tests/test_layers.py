@@ -35,7 +35,7 @@ LAYERS = [
     {"verify", "conformance"},
     {"commands"},
     {"scenario"},
-    {"lab"},
+    {"lab", "mount"},
     {"api", "modes"},
     {"testing", "repl"},
     {"__main__"},

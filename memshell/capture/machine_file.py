@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memshell.capture.collect import SCHEMA
-from memshell.capture.reader import boot_state, read_json
+from memshell.capture.reader import NODE_LIST, boot_state, read_json
 from memshell.errors import CommandError, RecordingError, UsageError
 from memshell.machine import Machine
 from memshell.mm.mmzone import ZONE_BY_LABEL
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from memshell.policy import Policy
 
 MEMORY_KEYS = ("ram", "block", "used", "nodes", "standby")  # keys of `use ARCH` that the file's state answers
-NODE_LIST = re.compile(r"(\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*)?")
 BLOCK_STATES = ("online", "offline", "going-offline")
 
 
@@ -107,8 +105,10 @@ def _fact_problems(file: MachineFile) -> Iterator[str]:
         yield "vmstat is not all whole numbers from 0 on"
     if not all(isinstance(text, str) for text in [*file.cpu.values(), *file.config.values()]):
         yield "cpu and config are not all text"
-    if not NODE_LIST.fullmatch(file.state.get("nodes", {}).get("has_cpu", "")):
-        yield f"nodes: has_cpu {file.state['nodes']['has_cpu']!r} is no list of nodes"
+    for name in ("has_cpu", "possible"):
+        text = file.state.get("nodes", {}).get(name, "")
+        if text and not NODE_LIST.fullmatch(text):
+            yield f"nodes: {name} {text!r} is no list of nodes"
 
 
 def _list_problems(state: Mapping[str, Any], managed: Mapping[str, int]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from memshell.mm.profile import Profile
     from memshell.policy import Policy
 
+NODE_LIST = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*")
 MAX_BYTES = 256 << 20  # no file comes near; a larger one is not read into memory
 
 
@@ -47,6 +49,9 @@ def read_json(path: str | Path, what: str) -> Any:
 
 def boot_state(arch: Arch, profile: Profile, policy: Policy, state: Mapping[str, Any], cmdline: str) -> Mm:
     """Return a machine's memory as *state* shows it; its parameters are those of *cmdline*, and what sysfs showed."""
+    possible = state.get("nodes", {}).get("possible", "")
+    if NODE_LIST.fullmatch(possible):  # elsewhere it holds why it was not readable
+        arch = replace(arch, possible_nodes=_node_list(possible))
     mm = boot(arch, profile, policy, boot_memory(arch, state), boot_params(cmdline))
     mm.params = shown_params(mm.params, state)
     if "nr_memmap_pages" in mm.counters:
@@ -182,12 +187,16 @@ def _ram(
 
 
 def _cpu_nodes(state: Mapping[str, Any], nodes: tuple[int, ...]) -> tuple[int, ...]:
-    text = state.get("nodes", {}).get("has_cpu", "")
+    return _node_list(state.get("nodes", {}).get("has_cpu", "")) or nodes
+
+
+def _node_list(text: str) -> tuple[int, ...]:
+    """Return the nodes of a mask as sysfs shows it: 0-1,3."""
     found: list[int] = []
     for part in text.split(",") if text else ():
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)
-    return tuple(found) or nodes
+    return tuple(found)
 
 
 # --- where a file was not readable ---

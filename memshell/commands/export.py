@@ -53,7 +53,7 @@ THEMES = {"light": "dark on white, for paper", "dark": "light on black"}
 > use x86_64 ram=2G
 x86_64, <...>
 > export sysroot guest
-guest: 110 files
+guest: 130 files
 > !cat guest/sys/devices/system/memory/memory3/state
 online
 > export svg guest.svg
@@ -93,11 +93,11 @@ def _tree(mm: Mm, out: Path, *, force: bool) -> str:
     if out.exists() and (any(out.iterdir()) if out.is_dir() else True) and not force:
         raise FileExistsError(out)
     count = 0
-    for path, text in files(mm):
+    for path, data in files(mm):
         target = out / path
         _refuse_links(out, target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(data)
         count += 1
     for path, to in links(mm):
         link = out / path

@@ -1,4 +1,4 @@
-"""The commands that plug memory: ``add``, ``online``, ``offline``, ``remove``, ``eject``, ``write``."""
+"""The commands that plug memory: ``add``, ``online``, ``offline``, ``remove``, ``eject``."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 def _paths(shell: Shell, _prefix: str) -> Suggestions:
     if shell.machine is not None:
-        from memshell.views.sysroot import files
+        from memshell.views.sysroot import shown
 
-        yield from ((f"/{path}", "") for path, _text in files(shell.machine.mm))
+        yield from ((f"/{path}", "") for path in shown(shell.machine.mm))
 
 
 @command(
@@ -46,14 +46,15 @@ def cat(shell: Shell, args: Namespace) -> str:
     A file is written as on a real machine: ``echo online_movable > /sys/devices/system/memory/memory32/state`` is
     understood, and the command that does it is shown.
     """
-    from memshell.views.sysroot import files
+    from memshell.views.sysroot import content, shown
 
-    found = {f"/{path}": text for path, text in files(shell.need_machine().mm)}
+    mm = shell.need_machine().mm
+    found = {f"/{path}": place for path, place in shown(mm).items()}
     for name in args.file:
         if name not in found:
             hint = did_you_mean(name, found) or "those of /sys/devices/system/memory and /proc that are modelled"
             raise UsageError(f"there is no file {name}", hint=hint)
-    return "".join(found[name] for name in args.file)
+    return "".join(content(mm, found[name]).decode("utf-8", "replace") for name in args.file)
 
 
 def _view(shell: Shell, text: Callable[[Mm], str], data: Callable[[Mm], Any]) -> Result:

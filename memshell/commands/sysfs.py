@@ -1,62 +1,68 @@
-"""sysfs, as it is: ``write`` puts a word into a file, right or wrong."""
+"""The command ``write``: the files of /sys, as a script or a tool writes them."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from memshell.errors import UsageError
+from memshell.commands.hotplug import named_states
+from memshell.errors import UsageError, did_you_mean
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
 
+    from memshell.mm.state import Mm
     from memshell.shell.registry import Suggestions
     from memshell.shell.shell import Shell
 
-FOLDERS = ("/sys/devices/system/memory/", "/sys/firmware/memory/")
-FILES = re.compile(r"memory(\d+)/(state|online|config|memmap_on_memory)")
+MEMORY, FIRMWARE = "/sys/devices/system/memory/", "/sys/firmware/memory/"
 
 
-class File(NamedTuple):
-    """memoryN/NAME: state and online are in /sys/devices/system/memory, the other two in /sys/firmware/memory."""
-
-    block: int
-    name: str
+def short(path: str) -> str:
+    """Return a path below / as the command takes it: what lies in the folder of the memory blocks without that folder."""
+    return f"/{path}".removeprefix(MEMORY).removeprefix(FIRMWARE)
 
 
-def _file(word: str, _shell: Shell) -> File:
-    bare = next((word.removeprefix(folder) for folder in FOLDERS if word.startswith(folder)), word)
-    found = FILES.fullmatch(bare)
-    if found is None:
-        raise UsageError(f"{word!r} is no file that can be written", hint="such as: memory32/state, memory32/online")
-    return File(int(found[1]), found[2])
+def _path(word: str, _shell: Shell) -> str:
+    """Return the path of a file below /."""
+    if word.startswith(("/", "sys/", "proc/")):
+        return word.strip("/")
+    folder = FIRMWARE if word.endswith(("/config", "/memmap_on_memory")) else MEMORY
+    return f"{folder}{word}".strip("/")
+
+
+def _writable(mm: Mm) -> Iterator[tuple[str, str]]:
+    from memshell.views.sysroot import File, content, walk
+
+    for path, place in walk(mm):
+        if isinstance(place.what, File) and place.what.store is not None:
+            yield short(path), content(mm, place).decode().strip() if place.what.show else ""
 
 
 def _files(shell: Shell, _prefix: str) -> Suggestions:
-    if shell.machine is None:
-        return
-    mm = shell.machine.mm
-    for block in mm.blocks.values():
-        yield f"memory{block.id}/state", str(block.state)
-        yield f"memory{block.id}/online", str(int(block.state == "online"))
-    for number, (configured, _) in (mm.arch.firmware_memory(mm) or {}).items():
-        yield f"memory{number}/config", str(int(configured))
+    if shell.machine is not None:
+        yield from _writable(shell.machine.mm)
 
 
 @command(
     "hotplug",
-    arg("file", ArgType("FILE", _file, _files), "memoryN/state, /online; on s390 memoryN/config, /memmap_on_memory"),
-    arg("value", TEXT, "what is written: offline, online, online_kernel or online_movable; to the other files 0 or 1"),
+    arg(
+        "file", ArgType("FILE", _path, _files), "memoryN/state and others below /sys/devices/system/memory; or /sys/..."
+    ),
+    arg("value", TEXT, "what is written; to state offline, online, online_kernel, online_movable"),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
-> add 128M
-128M at <...>
-memmap <...>
-> write memory32/state online_movable
-memory32 online in Movable
+> write auto_online_blocks online_movable
+auto_online_blocks: online_movable
+> write probe 0x100000000
+written
+> write memory32/online 0
+memory32 offline
+> write /sys/module/memory_hotplug/parameters/online_policy auto-movable
+/sys/module/memory_hotplug/parameters/online_policy: auto-movable
 > ! write memory32/state on
 failed as it should: 'on' is no state (EINVAL <...>
 """,
@@ -64,21 +70,29 @@ failed as it should: 'on' is no state (EINVAL <...>
 def write(shell: Shell, args: Namespace) -> str:
     """Write a word to a file of sysfs, right or wrong: ``online`` and ``offline`` write what the kernel understands.
 
-    memoryN/state and memoryN/online are below /sys/devices/system/memory, memoryN/config and memoryN/memmap_on_memory below
-    /sys/firmware/memory (s390 since v6.19; ``configure`` and ``deconfigure`` write them).
+    It is what a program does to the machine that ``memshell mount`` shows. Files that can be written: memoryN/state
+    and memoryN/online, auto_online_blocks, probe, soft_offline_page (refused), the parameters of the module
+    memory_hotplug, the error of notifier-error-inject in debugfs, and on s390 since v6.19 memoryN/config and
+    memoryN/memmap_on_memory of /sys/firmware/memory, which ``configure`` and ``deconfigure`` write.
 
-    EINVAL for a word that is no state, and for the state that the block is in already; memoryN/online takes that.
+    Errors: EINVAL for a word that the file does not take, and in state for the state that the block is in already;
+    ENOENT for a block that is not there.
     """
-    from memshell.commands.hotplug import named_states
-    from memshell.drivers.base.memory.state import online_store, state_store
-    from memshell.lib.kstrtox import kstrtobool
+    from memshell.views.sysroot import File, content, declared
 
-    number, name = args.file
+    place = declared(args.file)
+    if place is None or not isinstance(place.what, File) or place.what.store is None:
+        raise UsageError(f"{short(args.file)!r} is no file that can be written", hint=_near(shell, args.file))
+    if place.what.there is not None and not place.what.there(shell.need_machine().mm):
+        raise UsageError(f"the kernel {shell.need_machine().mm.profile.name} has no {short(args.file)}")
     with shell.change() as mm:
-        if name == "state":
-            state_store(mm, number, args.value)
-        elif name == "online":
-            online_store(mm, number, args.value)
-        else:
-            mm.arch.firmware_store(mm, number, name, kstrtobool(args.value, "drivers/s390/char/sclp_mem.c"))
-        return named_states(mm, [number]) if number in mm.blocks else f"memory{number} is deconfigured"
+        place.what.store(mm, *place.given, args.value)
+        if place.given:
+            there = place.given[0] in mm.blocks
+            return named_states(mm, place.given) if there else f"memory{place.given[0]} is deconfigured"
+        return f"{short(args.file)}: {content(mm, place).decode().strip()}" if place.what.show else "written"
+
+
+def _near(shell: Shell, path: str) -> str:
+    known = [name for name, _ in _writable(shell.need_machine().mm)]
+    return did_you_mean(short(path), known) or "such as: memory32/state"

@@ -6,6 +6,7 @@ What only the model can do is written down with the reason; what follows it is n
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -324,10 +325,12 @@ def _remove(planner: Planner, args: Namespace) -> Ops:
 
 def _write(planner: Planner, args: Namespace) -> Ops:
     del planner
-    block, file = args.file
-    if file != "state":
-        return [Cannot(f"a real machine is asked by memory{block}/state only")]
-    return [{"op": "write_state", "value": args.value, "blocks": [block]}]
+    block = re.fullmatch(f"{MEMORY[1:]}/memory(\\d+)/(\\w+)", args.file)
+    if block is None:
+        return [_written(f"/{args.file}", args.value)]
+    if block[2] != "state":
+        return [Cannot(f"a real machine is asked by memory{block[1]}/state only")]
+    return [{"op": "write_state", "value": args.value, "blocks": [int(block[1])]}]
 
 
 def _set(planner: Planner, args: Namespace) -> Ops:

@@ -29,6 +29,10 @@ MODES = {
     ),
     "vmlinux": ("FILE [--json]", "facts from a kernel image (--symbols NAME,... --struct NAME,...)"),
     "capture": ("[--root DIR] [-o FILE]", "this machine, or a copied /proc and /sys -> a file for `use FILE`"),
+    "mount": (
+        "DIR [SCENARIO] | --exec CMD...",
+        "the machine as a live /sys and /proc for real tools, beside the prompt",
+    ),
     "lab": ("doctor|run|check|fuzz ...", "the same scenario on a real kernel in QEMU, compared with the model"),
     "verify": ("RECORDING... [--json]", "replay what a real kernel did and compare"),
     "fidelity": ("[NAME] [--files]", "the kernel functions that are modelled, how completely, and where"),

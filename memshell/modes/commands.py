@@ -28,8 +28,12 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def script(args: argparse.Namespace) -> int:
-    """Run the commands on standard input, each as soon as it is complete."""
-    player = make_player(args)
+    """Run the commands on standard input."""
+    return play_stdin(args, make_player(args))
+
+
+def play_stdin(args: argparse.Namespace, player: Player) -> int:
+    """Play the commands on standard input, each as soon as it is complete; return the exit code."""
     player.shell.trusted = False  # who sends it is not known
     pending, first = "", 1
     try:

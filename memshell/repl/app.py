@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
@@ -15,6 +17,7 @@ from prompt_toolkit.enums import DEFAULT_BUFFER, EditingMode
 from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.patch_stdout import patch_stdout
 
 from memshell.errors import MemshellError
 from memshell.modes.players import make_player, tell
@@ -30,6 +33,8 @@ from memshell.scenario.syntax import SyntaxProblem, parse_text
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from prompt_toolkit.key_binding import KeyPressEvent
@@ -41,24 +46,35 @@ PROMPT = "prompt"  # what stands for the file in the place of a failure
 _ROOT = re.compile(r"\s*#\s*(?:echo|cat|sudo|lsmem|chmem)\s")  # root's prompt, pasted along
 
 
-def prompt(args: argparse.Namespace) -> int:
-    """Run the prompt until Ctrl-D and return the exit code."""
+def prompt(args: argparse.Namespace, player: Player | None = None) -> int:
+    """Run the prompt until Ctrl-D and return the exit code; *player* has a machine already that others write to."""
     if os.environ.get("TERM", "dumb") == "dumb":
         os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")
+    if player is not None:
+        return Prompt(player, debug=args.debug, around=partial(patch_stdout, raw=True)).run(resume=False, rc=False)
     return Prompt(make_player(args), debug=args.debug).run(resume=args.resume, rc=not args.no_rc)
 
 
 class Prompt:
-    """A session at a terminal."""
+    """A session at a terminal. *around* is what the line is typed in: it keeps it whole when others have something to say."""
 
-    def __init__(self, player: Player, *, debug: bool) -> None:
+    def __init__(
+        self, player: Player, *, debug: bool, around: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self.player = player
         self.shell = player.shell
         self.screen = Screen()
         self.debug = debug
         self.shell.output.out, self.shell.output.err = self.screen, Notes(self.screen)
         self.shell.output.colour = coloured()
-        player.hand_over = self.screen.hand_over
+        self.around = around
+        self._hand_over, player.hand_over = player.hand_over, self.hand_over
+
+    @contextmanager
+    def hand_over(self) -> Iterator[None]:
+        """Leave screen and machine to another program."""
+        with self._hand_over(), self.screen.hand_over():
+            yield
 
     def run(self, *, resume: bool, rc: bool) -> int:
         """Run until Ctrl-D."""
@@ -89,6 +105,8 @@ class Prompt:
         journal = new_journal(folder, self.warn) if folder is not None else None
         if journal is not None:
             self._keep_in(journal)
+            for step in self.shell.machine.steps if self.shell.machine is not None else ():
+                journal.add(f"! {step.command}" if step.error else step.command, step.n)
         path = rc_path()
         if rc and path.is_file():
             self.play(path.read_text(encoding="utf-8", errors="replace"), str(path))
@@ -122,7 +140,8 @@ class Prompt:
     def _loop(self, session: PromptSession[str]) -> None:
         while True:
             try:
-                text = session.prompt("memshell> ")
+                with self.around():
+                    text = session.prompt("memshell> ")
             except KeyboardInterrupt:
                 continue
             except EOFError:

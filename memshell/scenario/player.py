@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from copy import copy
 from dataclasses import InitVar, dataclass, field, replace
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from memshell.errors import (
     KernelError,
     MemshellError,
     ScenarioError,
+    Terminated,
     UsageError,
     did_you_mean,
     printable,
@@ -131,6 +133,7 @@ class Player:
     update: Callable[[Run, str], None] | None = None
     subtest: Callable[[Subtest, Player], None] | None = None
     hand_over: Callable[[], AbstractContextManager[None]] = nullcontext  # around other programs
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext  # around a step, where others have the machine too
     journal: Callable[[str], None] = _no_journal
     failures: list[StepFailed] = field(default_factory=list)
     count: int = 0
@@ -140,6 +143,7 @@ class Player:
     _inside: list[str] = field(default_factory=list)  # the aliases that are being played
     _kept: int = 0  # commands that were given to the journal
     _subtests: int = 0  # how many of them are being played
+    _others: list[Step] = field(default_factory=list)  # the machine's steps that were made beside the step in hand
 
     def __post_init__(self, loader: Callable[[], Plugins], output: Output | None) -> None:
         self.shell = Shell(self, COMMANDS, loader, output or Output())
@@ -175,6 +179,33 @@ class Player:
     def forget_failures(self) -> None:
         """Begin to collect failures anew."""
         self.failures.clear()
+
+    def play_beside(self, text: str, file: str) -> str:
+        """Play *text* on the same shell while this player may be amid a step; return what the last command gave out.
+
+        The caller has the turn. Raises StepFailed at the first failure.
+        """
+        before, said = self._position(), [""]
+        try:
+            self._other(lambda played: said.append(played.output)).play_text(text, file)
+        finally:
+            self._others += self._steps_since(before)
+        return said[-1]
+
+    def _other(self, observe: Callable[[Played], None]) -> Player:
+        """Return a player with a hand of its own on the same shell; *observe* sees its steps as those who watch this one do."""
+        other = copy(self)
+        fresh: dict[str, Any] = {"echo": False, "keep_going": False, "_current": None, "_inside": [], "_others": []}
+        for name, value in fresh.items():
+            setattr(other, name, value)
+
+        def watch(played: Played) -> None:
+            observe(played)
+            if self.observe is not None:
+                self.observe(played)
+
+        other.observe = watch
+        return other
 
     def play_text(self, text: str, file: str, *, first_line: int = 1, parent: Where | None = None) -> None:
         """Play the statements of *text*."""
@@ -215,7 +246,12 @@ class Player:
         if isinstance(statement, (Repeat, Subtest, Include)):
             self._guard(statement, lambda: self._block(statement))
             return
+        with self.turn():
+            self._one_step(statement)
+
+    def _one_step(self, statement: Statement) -> None:
         self.count += 1
+        self._others.clear()
         current = self._current = Played(self.count, statement, statement.text)
         before = self._position()
         started = time.perf_counter()
@@ -244,7 +280,7 @@ class Player:
                 action()
             elif self._current is not None:
                 self._current.skipped = True
-        except (StepFailed, BrokenPipeError):
+        except (StepFailed, BrokenPipeError, Terminated):
             raise
         except MemshellError as error:
             raise StepFailed(statement.where, error, located(statement.where, str(error))) from error
@@ -465,7 +501,8 @@ class Player:
             self._current.output = text
         if statement.redirect is not None:
             operator, path = statement.redirect
-            write_output(expand(path, self.names), text, append=operator == ">>")
+            with self.hand_over():
+                write_output(expand(path, self.names), text, append=operator == ">>")
         elif self.echo and text:
             self.shell.write(text)
 
@@ -504,7 +541,7 @@ class Player:
         if machine is None:
             return ()
         start = before[1] if before[0] == id(machine) else 0
-        return tuple(machine.steps[start:])
+        return tuple(step for step in machine.steps[start:] if not any(step is other for other in self._others))
 
     def _complaints(self, step: Step) -> None:
         """Say what the kernel complained about without dying of it: the first of it, and how much more."""

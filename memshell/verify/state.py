@@ -10,6 +10,7 @@ from memshell.mm.mmzone import ZONE_BY_LABEL, MigrateType, ZoneType
 from memshell.mm.pfn import KiB
 from memshell.mm.state import Mm
 from memshell.verify.quantity import Quantity, compare
+from memshell.views.proc import direct_map_bytes
 
 PAGEBLOCK_NAMES = {
     "Unmovable": MigrateType.UNMOVABLE,
@@ -79,11 +80,6 @@ def _less_split(quantity: Quantity, step: dict[str, Any], before: Before) -> Qua
     if first.verdict == "equal" or second.verdict != "equal":
         return first
     return second._replace(verdict="given", given="leaves were split, says its own DirectMap4k")
-
-
-def direct_map_bytes(mm: Mm, leaf_size: int) -> int:
-    """Return the bytes of RAM that the direct map maps with leaves of one size."""
-    return sum(end - start for start, end, leaf in mm.leaves.items() if leaf.owner == "ram" and leaf.size == leaf_size)
 
 
 def _zones(step: dict[str, Any], mm: Mm) -> Iterator[Quantity]:

@@ -194,8 +194,27 @@ def hugetlb_report_meminfo(mm: Mm) -> dict[str, int]:
 
 def meminfo(mm: Mm) -> str:
     """Return /proc/meminfo, once a pool of huge pages was asked for with its lines. Source: fs/proc/meminfo.c:show_val_kb."""
-    lines = meminfo_data(mm).items()
-    return "".join(f"{name + ':':<15} {value:8d}{'' if '_' in name else ' kB'}\n" for name, value in lines)
+    return "".join(map(_show_val_kb, meminfo_data(mm).items()))
+
+
+def _show_val_kb(line: tuple[str, int]) -> str:
+    name, value = line
+    return f"{name + ':':<15} {value:8d}{'' if '_' in name else ' kB'}\n"
+
+
+def whole_meminfo(mm: Mm) -> str:
+    """Return /proc/meminfo with the lines that tell how the kernel maps memory, and whether it has huge pages."""
+    pools = {} if mm.hstates or not mm.arch.hugepage_shifts else hugetlb_report_meminfo(mm)
+    lines = {
+        **pools,
+        **{name: direct_map_bytes(mm, size) >> 10 for name, size in mm.arch.direct_map_counters().items()},
+    }
+    return meminfo(mm) + "".join(map(_show_val_kb, lines.items()))
+
+
+def direct_map_bytes(mm: Mm, leaf_size: int) -> int:
+    """Return the bytes of RAM that the direct map maps with leaves of one size."""
+    return sum(end - start for start, end, leaf in mm.leaves.items() if leaf.owner == "ram" and leaf.size == leaf_size)
 
 
 def vmstat_data(mm: Mm) -> dict[str, int]:

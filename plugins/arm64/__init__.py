@@ -6,7 +6,7 @@ pgtable-hwdef.h; the machine is QEMU's virt with EDK2 and ACPI, as recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memshell import (
@@ -147,6 +147,15 @@ class Arm64(Arch):
     def is_cpu(self, cpu: Mapping[str, str]) -> bool:
         """The line that only arm64 has (and 32-bit arm, which has no memory hotplug)."""
         return "CPU implementer" in cpu
+
+    def shown_cpu(self) -> Mapping[str, str]:
+        """Return the line that tells the architecture, of an Arm core."""
+        return {"CPU implementer": "0x41"}
+
+    def shown_words(self, profile: Profile) -> Sequence[str]:
+        """Say rodata=off where the direct map may be in blocks: else it is in pages."""
+        del profile
+        return ("rodata=off",) if self.blocks else ()
 
     def read_options(
         self,

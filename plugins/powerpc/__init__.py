@@ -159,6 +159,11 @@ class Powerpc(Arch):
         """A processor called POWER, or the line that only book3s has."""
         return "POWER" in cpu.get("cpu", "").upper() or "MMU" in cpu
 
+    def shown_cpu(self) -> Mapping[str, str]:
+        """Return the processor, and its MMU."""
+        machine, mmu = "CHRP IBM pSeries (emulated by qemu)", "Radix" if self.radix else "Hash"
+        return {"cpu": "POWER9 (architected), altivec supported", "machine": machine, "MMU": mmu}
+
     def read_options(
         self,
         cpu: Mapping[str, str],

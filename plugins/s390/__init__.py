@@ -130,6 +130,10 @@ class S390(Arch):
         """The vendor says it."""
         return "IBM/S390" in cpu.get("vendor_id", "")
 
+    def shown_cpu(self) -> Mapping[str, str]:
+        """Return the vendor."""
+        return {"vendor_id": "IBM/S390"}
+
     def read_options(
         self,
         cpu: Mapping[str, str],

@@ -88,8 +88,19 @@ class X86(Arch):
     ) -> Mapping[str, str]:
         """Read 5-level paging from the CPU's flags, and leaves of 1G from the line that /proc/meminfo has with them."""
         del config, cmdline, profile
-        found = {"la57": "on" if "la57" in cpu.get("flags", "").split() else "off"}
+        flags = cpu.get("flags", "").split()
+        found = {name: "on" if name in flags else "off" for name in ("la57", "hypervisor")} if flags else {}
         return found | ({} if meminfo is None else {"gbpages": "on" if "DirectMap1G" in meminfo else "off"})
+
+    def shown_cpu(self) -> Mapping[str, str]:
+        """Return the flags that `read_options` looks for."""
+        flags = {
+            "lm": True,
+            "pdpe1gb": self.gbpages,
+            "hypervisor": self.hypervisor,
+            "la57": self.max_physmem_bits == 52,
+        }
+        return {"vendor_id": "GenuineIntel", "flags": " ".join(flag for flag, there in flags.items() if there)}
 
     def configure(self, options: Mapping[str, str], profile: Profile) -> X86:
         """Return this architecture with paging, struct page and hypervisor bit as ``use`` has them. Raises `UsageError`."""
@@ -122,8 +133,8 @@ class X86(Arch):
         return replace(self, gbpages=gbpages, hypervisor="hypervisor=off" not in cpu, mem_section_size=size)
 
     def direct_map_counters(self) -> dict[str, int]:
-        """Return the leaf sizes that /proc/meminfo counts: 2M and 1G; hot-added memory has no 4K leaves."""
-        return {"DirectMap2M": PMD, "DirectMap1G": PUD}
+        """Return the leaf sizes that /proc/meminfo counts: 2M, and 1G where there are; hot-added memory has no 4K leaves."""
+        return {"DirectMap2M": PMD, "DirectMap1G": PUD} if self.gbpages else {"DirectMap2M": PMD}
 
     def boot_memory(self, options: Mapping[str, str], profile: Profile) -> BootMemory:
         """Return a QEMU q35 guest as it stands after boot: see `setup`."""
