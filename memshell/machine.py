@@ -58,6 +58,7 @@ class Machine:
     def __init__(self, mm: Mm, command: str = "boot") -> None:
         self.steps: list[Step] = [Step(0, command, mm)]
         self._undone: list[Step] = []
+        self.known = 0  # of the steps, those that another machine took before this one branched off
         self.tracing = False  # record the call tree of each command
         self.trace_limit: int | None = None  # of each call tree; a command that makes more calls is dropped
         self.last_trace: Trace | None = None  # of the newest transaction, also of one that failed
@@ -98,7 +99,8 @@ class Machine:
         trace, work.trace = work.trace, None
         events, work.events = tuple(work.events), []
         self.steps.append(Step(len(self.steps), command, work, events, error, trace))
-        self._undone.clear()
+        if error is None:
+            self._undone.clear()
 
     def undo(self, count: int = 1) -> Step:
         """Take *count* steps back; return the newest one that is undone. Raises `CommandError` at the first step."""
@@ -121,14 +123,26 @@ class Machine:
         self.steps[:], self._undone[:] = mark
 
     def redo(self, count: int = 1) -> Step:
-        """Take *count* undone steps again; return the newest. Raises `CommandError` when there are none."""
+        """Take *count* undone steps again; return the newest. Raises `CommandError` when there are none.
+
+        What has failed since they were undone is taken back: the states are those that there were.
+        """
         if not 0 < count <= len(self._undone):
             raise CommandError(
                 "there is nothing to redo" if not self._undone else f"only {len(self._undone)} steps can be redone"
             )
         for _ in range(count):
-            self.steps.append(self._undone.pop())
+            step = self._undone.pop()
+            self.steps[step.n :] = [step]
         return self.step
+
+    def branch(self) -> Machine:
+        """Return a machine with the same history that goes its own way from here."""
+        other = Machine(self.mm)
+        other.back_to(self.mark())
+        other.tracing, other.trace_limit = self.tracing, self.trace_limit
+        other.known = len(self.steps)
+        return other
 
     def diff(self, before: int, after: int) -> list[Change]:
         """Return what differs between the states after two steps. Raises `CommandError` for a step that is not there."""

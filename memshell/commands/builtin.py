@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memshell.commands import (
+    branches,
     checkup,
     compare,
     device,
@@ -45,6 +46,7 @@ MODULES = (
     plan,
     series,
     session,
+    branches,
     truth,
     checkup,
     export,

@@ -66,9 +66,13 @@ again after step 1: add 1G
 """,
 )
 def redo(shell: Shell, args: Namespace) -> str:
-    """Do again what undo took back."""
-    step = shell.need_machine().redo(args.count)
-    return f"again after step {step.n}: {step.command}"
+    """Do again what undo took back; what has failed since then is taken back."""
+    machine = shell.need_machine()
+    before = list(machine.steps)
+    step = machine.redo(args.count)
+    failed = [one for one in before if one not in machine.steps]
+    gone = f"; what failed is taken back: {', '.join(one.command for one in failed)}" if failed else ""
+    return f"again after step {step.n}: {step.command}{gone}"
 
 
 def outcome(step: Step) -> str:
@@ -103,51 +107,6 @@ def history(shell: Shell, _args: Namespace) -> Result:
     ]
     columns = (Column("STEP", right=True), Column("OUTCOME"), Column("EVENTS", right=True), Column("COMMAND"))
     return Result(rows=rows, columns=columns)
-
-
-@command(
-    "session",
-    arg("first", INT, "a step number; 0 is the machine as it booted", nargs="?"),
-    arg("second", INT, "another one; the present state if it is left out", nargs="?"),
-    examples="""
-> use x86_64 ram=2G
-x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
-> add 128M
-128M at <...>
-<...>
-> online last movable
-memory32 online in Movable<...>
-> diff
-WHAT                           BEFORE      AFTER
-zone.0.Movable.start_pfn            0    1048576
-zone.0.Movable.spanned              0      32768
-zone.0.Movable.present              0      32768
-zone.0.Movable.managed              0      32768
-zone.0.Movable.free                 0      32768
-zone.0.Movable.initialized         no        yes
-zone.0.Movable.pageset             no        yes
-node.0.spanned                 524255    1081343
-node.0.present                 524158     556926
-memory.32.state               offline     online
-memory.32.zone                           Movable
-MemTotal                   1951108 kB 2082180 kB
-""",
-)
-def diff(shell: Shell, args: Namespace) -> Result:
-    """Show what differs between two steps; without numbers, what the last step changed."""
-    machine = shell.need_machine()
-    last = machine.step.n
-    first = max(last - 1, 0) if args.first is None else args.first
-    second = last if args.second is None else args.second
-    changes = machine.diff(first, second)
-    rows = [{"what": item.path, "before": _plain(item.before), "after": _plain(item.after)} for item in changes]
-    columns = (Column("WHAT"), Column("BEFORE", right=True), Column("AFTER", right=True))
-    return Result(rows=rows, columns=columns, footer="" if rows else "nothing differs")
-
-
-def _plain(value: object) -> object:
-    """Return a zone by its name, anything else as it is."""
-    return getattr(value, "label", value)
 
 
 @command(

@@ -129,7 +129,7 @@ def toolbar(shell: Shell, width: int = 0) -> str:
     for zone in mm.zones.values():
         free[zone.type.label] = free.get(zone.type.label, 0) + zone.free
     most = max(free, key=lambda label: free[label], default="")
-    step = f"step {shell.machine.step.n}"
+    step = f"step {shell.machine.step.n}" + (f" of {shell.branch}" if shell.branches else "")
     if mm.crashed:
         step += f" · CRASHED: {mm.crashed}"
     parts = [

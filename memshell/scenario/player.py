@@ -540,7 +540,7 @@ class Player:
         machine = self.shell.machine
         if machine is None:
             return ()
-        start = before[1] if before[0] == id(machine) else 0
+        start = before[1] if before[0] == id(machine) else machine.known
         return tuple(step for step in machine.steps[start:] if not any(step is other for other in self._others))
 
     def _complaints(self, step: Step) -> None:
@@ -581,11 +581,12 @@ def play_subtest(statement: Subtest, player: Player) -> None:
     """Play a subtest and put the machine back as it was."""
     shell = player.shell
     machine, mark = shell.machine, shell.machine.mark() if shell.machine else None
+    branch, branches = shell.branch, {name: one.branch() for name, one in shell.branches.items()}
     with player.in_subtest():
         try:
             player.play(statement.body)
         finally:
-            shell.machine = machine
+            shell.machine, shell.branch, shell.branches = machine, branch, branches
             if machine is not None and mark is not None:
                 machine.back_to(mark)
 

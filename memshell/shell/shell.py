@@ -161,6 +161,8 @@ class Shell:
         self.settings = Settings()
         self.running = Running()
         self.machine: Machine | None = None
+        self.branch = "main"  # the name of what the machine is
+        self.branches: dict[str, Machine] = {}  # the others
         self.booted: dict[str, Mm] | None = None  # what each `use` line built, where many shells start alike
         self.image: Loaded | None = None  # the kernel image that struct, sizeof, enum and sym look into
         self.allow_shell = False  # files may run programs and write files
