@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KINDS = {
     "movable": "a process's memory: offline can migrate it away",
     "unmovable": "the kernel's own: offline fails with EBUSY where it lies in a kernel zone",
+    "slab": "the kernel's small objects: unmovable too; in single pages (order=0) offline finds them too late since v6.14",
     "atomic": "the same, taken in an interrupt: down to three eighths of the min watermark",
     "pinned": "movable memory with a reference that migration cannot drop",
     "ballooned": "PageOffline: a driver holds it, managed does not count it; it goes offline with its block",
@@ -31,7 +32,7 @@ def _owner(kind: str) -> Owner:
     from memshell.mm.page import Owner
 
     owners = {"movable": Owner.USER, "unmovable": Owner.KERNEL, "atomic": Owner.KERNEL}
-    owners |= {"pinned": Owner.PINNED, "ballooned": Owner.OFFLINE}
+    owners |= {"slab": Owner.SLAB_PAGE, "pinned": Owner.PINNED, "ballooned": Owner.OFFLINE}
     return owners[kind]
 
 
@@ -91,8 +92,8 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
 
     Movable memory comes from ZONE_MOVABLE first, other memory from the highest kernel zone. Pages are taken
     one by one (order=0) from the smallest free blocks that do, with fallback to other migratetypes, down to
-    the min watermark. The kinds are movable, unmovable, atomic (unmovable, taken in an interrupt: down to three
-    eighths of that watermark), pinned and ballooned. Pinned memory is held by a short-term reference; a
+    the min watermark. The kinds are movable, unmovable, slab, atomic (unmovable, taken in an interrupt: down to
+    three eighths of that watermark), pinned and ballooned. Pinned memory is held by a short-term reference; a
     long-term pin moves out of ZONE_MOVABLE first: use unmovable. ``huge=2M`` takes free pages of the pool that
     ``hugepages`` made, and ENOMEM says that there are too few.
     """
@@ -112,11 +113,13 @@ def alloc(shell: Shell, args: Namespace) -> Result | str:
 
 
 def _allocate(mm: Mm, args: Namespace) -> str:
-    from memshell.mm.page import Owner
+    from memshell.mm.page import UNMOVABLE_OWNERS, Owner
     from memshell.mm.page_alloc.allocation import alloc_bulk
     from memshell.mm.programs import adjust_managed_page_count, alloc_at, alloc_huge
 
     pages, owner = args.size // mm.arch.page_size, _owner(args.kind)
+    if args.order and owner is Owner.SLAB_PAGE:
+        owner = Owner.SLAB
     tag = mm.counters.get("allocations", 0) + 1
     if args.huge is not None:
         order = _huge_order(mm, args)
@@ -126,7 +129,7 @@ def _allocate(mm: Mm, args: Namespace) -> str:
             raise UsageError(f"at={args.at:#x} is not the start of a page")
         alloc_at(mm, args.at // mm.arch.page_size, pages, owner, tag=tag)
     else:
-        movable, atomic, count = owner is not Owner.KERNEL, args.kind == "atomic", pages >> args.order
+        movable, atomic, count = owner not in UNMOVABLE_OWNERS, args.kind == "atomic", pages >> args.order
         alloc_bulk(mm, count, args.order, owner, nid=args.node, movable=movable, tag=tag, atomic=atomic)
     mm.counters["allocations"] = tag
     adjust_managed_page_count(mm, tag, -1)
@@ -329,15 +332,24 @@ def migrate(shell: Shell, args: Namespace) -> str:
 # --- what runs on a machine ---
 
 
-def _held(word: str, _shell: Shell) -> list[tuple[int, int, Owner]]:
-    """Read ``OWNER=PFN,PFN-PFN``."""
-    from memshell.mm.held import HOLDERS
+def _held(word: str, shell: Shell) -> list[tuple[int, int, Owner, int]]:
+    """Read ``OWNER=PFN,PFN-PFN``, or ``huge:2M=PFN-PFN``."""
+    from memshell.mm.held import HOLDERS, HUGE_HOLDERS
 
     name, _equals, ranges = word.partition("=")
-    if name not in HOLDERS or not ranges:
-        hint = did_you_mean(name, HOLDERS) or f"OWNER=PFN or OWNER=FIRST-LAST, the owner one of {', '.join(HOLDERS)}"
+    kind, colon, size = name.partition(":")
+    if not ranges or (kind not in HUGE_HOLDERS if colon else name not in HOLDERS):
+        known = [*HOLDERS, *(f"{huge}:2M" for huge in HUGE_HOLDERS)]
+        hint = did_you_mean(name, known) or f"OWNER=PFN or OWNER=FIRST-LAST, the owner one of {', '.join(known)}"
         raise UsageError(f"{word!r} says nobody's pages", hint=hint)
-    return [(*_pfns(part), HOLDERS[name]) for part in ranges.split(",")]
+    owner, order = (HUGE_HOLDERS[kind], _order_of(size, shell)) if colon else (HOLDERS[name], 0)
+    return [(*_pfns(part), owner, order) for part in ranges.split(",")]
+
+
+def _order_of(word: str, shell: Shell) -> int:
+    from memshell.mm.hugetlb.boot import checked_order
+
+    return checked_order(shell.need_machine().mm, word, "huge")
 
 
 def _pfns(word: str) -> tuple[int, int]:
@@ -352,9 +364,10 @@ def _pfns(word: str) -> tuple[int, int]:
 
 
 def _holders(_shell: Shell, _prefix: str) -> Suggestions:
-    from memshell.mm.held import HOLDERS
+    from memshell.mm.held import HOLDERS, HUGE_HOLDERS
 
     yield from ((f"{name}=", "PFN or FIRST-LAST, more behind commas") for name in HOLDERS)
+    yield from ((f"{name}:2M=", "FIRST-LAST, whole huge pages") for name in HUGE_HOLDERS)
 
 
 @command(
@@ -382,8 +395,9 @@ def hold(shell: Shell, args: Namespace) -> str:
     """Say what runs on the machine: who has which pages, as /proc/kpageflags and /proc/kpagecount would show it.
 
     The owners: free (the buddy), user (movable: the LRU), pinned (movable, with a reference that stays),
-    kernel, slab, pagetable (these keep a block from going offline) and offline (PageOffline). What is not
-    named stays as it is.  Where the model has a page of a memmap, or a page table, on a page that somebody
+    kernel, slab, slab_page (a slab of a single page), pagetable (these keep a block from going offline) and offline
+    (PageOffline); huge:2M and huge_user:2M are whole huge pages of a pool, free or a program's. What is not named stays as
+    it is.  Where the model has a page of a memmap, or a page table, on a page that somebody
     else is said to have, it moves to another page of the kernel's.
     """
     from memshell.mm.held import hold as hold_pages

@@ -206,3 +206,11 @@ class Bugs:
         {"v7.1": True},
         number="L11",
     )
+    offline_finds_slab_too_late: bool = feature(
+        "slab pages have no reference (slab: allocate frozen pages, v6.14), so isolation passes over those that are no compound "
+        "pages; a block with no other page of the kernel is then tried until a signal: EINTR, and an ACPI eject hangs (recorded "
+        "on 6.17 and 6.18, seen on 7.2; not fixed). Off: EBUSY at once, as before",
+        False,
+        {"v6.14": True},
+        number="L12",
+    )

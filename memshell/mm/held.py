@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from memshell.errors import CommandError
+from memshell.mm.hugetlb.folio import Hstate
 from memshell.mm.page import Owner, Page
 from memshell.mm.pfn import align_down, align_up
 from memshell.mm.pgtable import leaf_pfn, set_leaf
@@ -23,9 +24,11 @@ HOLDERS = {
     "pinned": Owner.PINNED,
     "kernel": Owner.KERNEL,
     "slab": Owner.SLAB,
+    "slab_page": Owner.SLAB_PAGE,
     "pagetable": Owner.PAGETABLE,
     "offline": Owner.OFFLINE,
 }
+HUGE_HOLDERS = {"huge": Owner.HUGETLB, "huge_user": Owner.USER}  # huge pages, of a size that is said too
 FIXED = (
     Owner.MEMMAP_SELF,
     Owner.OFFLINE,
@@ -36,13 +39,15 @@ FIXED = (
 )  # nobody else gets these
 
 
-def hold(mm: Mm, runs: Iterable[tuple[int, int, Owner]]) -> int:
+def hold(mm: Mm, runs: Iterable[tuple[int, int, Owner, int]]) -> int:
     """Give each [start, end) pfns to its owner, free lists and counters with them; return how many pages changed.
 
-    Raises `CommandError` for a page that is not online, or not one that a program or the kernel can have got.
+    The last of a run is the order of the huge pages that it has, 0 for none. Raises `CommandError` for a page that is not
+    online, or not one that a program or the kernel can have got, and for a part of a huge page.
     """
     changed, said = 0, RangeMap[Owner]()
-    for start, end, owner in runs:
+    for start, end, owner, order in runs:
+        _hold_huge(mm, start, end, order)
         said.set(start, end, owner)
         gap = next(mm.pages.gaps(start, end), None)
         if gap is not None:
@@ -55,6 +60,17 @@ def hold(mm: Mm, runs: Iterable[tuple[int, int, Owner]]) -> int:
                 changed += b - a
     _settle_backing(mm, said)
     return changed
+
+
+def _hold_huge(mm: Mm, start: int, end: int, order: int) -> None:
+    """Make whole huge pages of [start, end), or, of order 0, nothing of the kind."""
+    pages = 1 << order
+    if (start | end) % pages:
+        raise CommandError(f"pfns {start:#x}-{end - 1:#x} are not whole huge pages", hint=f"one has {pages:#x} pages")
+    mm.hugetlb.delete(start, end)
+    if order:
+        mm.hugetlb.set(start, end, order)
+        mm.hstates.setdefault(order, Hstate(order))
 
 
 def _set_owner(mm: Mm, start: int, end: int, page: Page) -> None:

@@ -15,6 +15,7 @@ class Owner(Enum):
     RESERVED = "reserved"  # PG_reserved since boot: kernel image, early allocations, holes with a struct page
     KERNEL = "kernel"  # unmovable, unknown to the LRU
     SLAB = "slab"
+    SLAB_PAGE = "slab of one page"  # no compound page: nothing but its type tells it from a free one
     PAGETABLE = "pagetable"
     MEMMAP = "memmap"  # struct pages of hot-added memory, taken from the buddy
     MEMMAP_SELF = "memmap_on_memory"  # struct pages in the block that they describe
@@ -42,7 +43,7 @@ class Page(NamedTuple):
     tag: int = 0
 
 
-UNMOVABLE_OWNERS = frozenset({Owner.RESERVED, Owner.KERNEL, Owner.SLAB, Owner.PAGETABLE, Owner.MEMMAP})
+UNMOVABLE_OWNERS = frozenset({Owner.RESERVED, Owner.KERNEL, Owner.SLAB, Owner.SLAB_PAGE, Owner.PAGETABLE, Owner.MEMMAP})
 
 # include/uapi/linux/kernel-page-flags.h and fs/proc/page.c
 KPF_SLAB, KPF_BUDDY, KPF_NOPAGE, KPF_OFFLINE, KPF_PGTABLE = 1 << 7, 1 << 10, 1 << 20, 1 << 23, 1 << 26
@@ -56,6 +57,7 @@ KPAGEFLAGS = {
     Owner.RESERVED: KPF_RESERVED,
     Owner.KERNEL: 0,
     Owner.SLAB: KPF_SLAB,
+    Owner.SLAB_PAGE: KPF_SLAB,
     Owner.PAGETABLE: KPF_PGTABLE,
     Owner.MEMMAP: 0,
     Owner.MEMMAP_SELF: KPF_OWNER_PRIVATE,

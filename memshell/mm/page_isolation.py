@@ -25,7 +25,10 @@ def has_unmovable_pages(mm: Mm, start_pfn: int, end_pfn: int) -> int | None:
 
 
 def _first_unmovable(mm: Mm, start_pfn: int, end_pfn: int) -> int | None:
+    passed_over = Owner.SLAB_PAGE if mm.features.bug.offline_finds_slab_too_late else None
     for start, _, page in mm.pages.items(start_pfn, end_pfn):
+        if page.owner is passed_over:
+            continue
         if page.owner is Owner.RESERVED or (page.owner in UNMOVABLE_OWNERS and page.zone is not ZoneType.MOVABLE):
             return start
         if mm.hugetlb and is_unmovable_huge(mm, start, page):

@@ -24,6 +24,7 @@ KINDS = {
     Owner.VMEMMAP: "memmap",
     Owner.KERNEL: "kernel",
     Owner.SLAB: "kernel",
+    Owner.SLAB_PAGE: "kernel",
     Owner.PAGETABLE: "kernel",
     Owner.RESERVED: "reserved",
     Owner.BAD: "bad or lost",

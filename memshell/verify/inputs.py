@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from memshell.capture.reader import shown_params
-from memshell.mm.held import FIXED, HOLDERS, used_ranges
+from memshell.mm.held import FIXED, HOLDERS, HUGE_HOLDERS, used_ranges
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
 from memshell.mm.page import (
     KPF_ANON,
     KPF_BUDDY,
+    KPF_COMPOUND_HEAD,
+    KPF_COMPOUND_TAIL,
+    KPF_HUGE,
     KPF_LRU,
+    KPF_MMAP,
     KPF_NOPAGE,
     KPF_OFFLINE,
     KPF_PGTABLE,
@@ -24,7 +29,7 @@ from memshell.mm.page import (
     Owner,
     Page,
 )
-from memshell.mm.pfn import align_down
+from memshell.mm.pfn import align_down, format_size
 from memshell.mm.pgtable import leaf_pfn
 from memshell.mm.ranges import RangeMap
 from memshell.mm.state import Mm
@@ -33,6 +38,7 @@ from memshell.verify import series
 Runs = list[list[int]]
 Used = list[tuple[int, int, Page]]
 
+HUGE_NAMES = {owner: name for name, owner in HUGE_HOLDERS.items()}
 KERNELS = (Owner.MEMMAP, Owner.PAGETABLE, Owner.KERNEL)  # what reads as nothing in /proc/kpageflags
 WIDTH = 6  # ranges in a word of `hold`
 WORDS = 4  # words in a line
@@ -47,7 +53,7 @@ def owner_of(flags: int) -> Owner:
     if flags & (KPF_LRU | KPF_ANON):
         return Owner.USER
     if flags & KPF_SLAB:
-        return Owner.SLAB
+        return Owner.SLAB if flags & (KPF_COMPOUND_HEAD | KPF_COMPOUND_TAIL) else Owner.SLAB_PAGE
     return Owner.PAGETABLE if flags & KPF_PGTABLE else Owner.KERNEL
 
 
@@ -63,15 +69,39 @@ def held(mm: Mm, step: dict[str, Any]) -> str | None:
     Pages without any flag may be the kernel's or wait on a per-cpu list. The zone's pcp count is given to the pageblocks
     that hold fewest of them; the rest are the kernel's.
     """
-    wanted = _owners(mm, step)
-    changed: dict[Owner, list[str]] = {}
-    for start, end, owner in wanted.items():
-        for a, b, page in mm.pages.items(start, end):
-            if page.owner is not owner and not (owner is Owner.KERNEL and page.owner in KERNELS):
-                changed.setdefault(owner, []).append(f"{a:#x}" if b == a + 1 else f"{a:#x}-{b - 1:#x}")
+    changed: dict[str, list[str]] = {}
     names = {owner: name for name, owner in HOLDERS.items()}
-    words = [f"{names[owner]}={','.join(part)}" for owner in changed for part in _parts(changed[owner], WIDTH)]
+    for start, end, owner in _owners(mm, step).items():
+        for a, b, page in mm.pages.items(start, end):
+            if _differs(mm, a, b, page.owner, owner):
+                changed.setdefault(names[owner], []).append(_pfns(a, b))
+    for start, end, order, owner in _huge_pages(mm, step):
+        pages = mm.pages.items(start, end)
+        if mm.hugetlb.get(start) != order or any(page.owner is not owner for *_, page in pages):
+            size = format_size(mm.arch.page_size << order)
+            changed.setdefault(f"{HUGE_NAMES[owner]}:{size}", []).append(_pfns(start, end))
+    words = [f"{name}={','.join(part)}" for name, found in changed.items() for part in _parts(found, WIDTH)]
     return "hold " + " \\\n  ".join(" ".join(part) for part in _parts(words, WORDS)) if words else None
+
+
+def _differs(mm: Mm, start: int, end: int, is_: Owner, wanted: Owner) -> bool:
+    if is_ is not wanted:
+        return not (wanted is Owner.KERNEL and is_ in KERNELS)
+    return mm.hugetlb.intersects(start, end)
+
+
+def _pfns(start: int, end: int) -> str:
+    return f"{start:#x}" if end == start + 1 else f"{start:#x}-{end - 1:#x}"
+
+
+def _huge_pages(mm: Mm, step: dict[str, Any]) -> Iterator[tuple[int, int, int, Owner]]:
+    """Yield the whole huge pages that the step shows, with their order: a head, and as many tails as the rest of one has."""
+    for (pfn, count, flags), (_, tails, more) in pairwise(step.get("kpageflags_runs") or ()):
+        if flags & KPF_HUGE and flags & KPF_COMPOUND_HEAD and count == 1 and more & KPF_COMPOUND_TAIL:
+            order = tails.bit_length()
+            whole = not tails & (tails + 1)  # not where what is shown ends inside of one
+            if whole and mm.pages.covers(pfn, pfn + (1 << order)):
+                yield pfn, pfn + (1 << order), order, Owner.USER if flags & KPF_MMAP else Owner.HUGETLB
 
 
 def _parts(items: list[str], size: int) -> Iterator[list[str]]:
@@ -92,7 +122,7 @@ def _owners(mm: Mm, step: dict[str, Any]) -> RangeMap[Owner]:
     for start, end, _ in used:
         for a, b, flags in _clip(runs, start, end):
             owner = owner_of(flags)
-            if flags & KPF_NOPAGE:
+            if flags & (KPF_NOPAGE | KPF_HUGE):
                 continue
             found.set(a, b, owner)
             for c in range(a - a % size, b, size) if owner is Owner.KERNEL else ():

@@ -119,6 +119,7 @@ def _series_steps(recording: Recording, replay: Replay, before: Before) -> Itera
         lost = series.interrupted(recording, step)
         if lost is None and not ("state" in step and step["op"]["op"] in ("look", "boot")):
             series.look(replay, step["n"])
+        series.set_first_count(replay, step)
         if replay.machine.mm.crashed:
             pass
         elif lost is not None:

@@ -45,17 +45,35 @@ def look(replay: Replay, n: int) -> None:
 
 
 def with_answers(recording: Recording) -> Iterator[dict[str, Any]]:
-    """Yield the steps; an add has the errno of add_memory() from the log, since the recorder of an ACPI plug does not see it."""
-    found = [
-        re.fullmatch(r"rfc: arch_add_memory \S+ = (-?\d+)", line) for line in recording.raw["rfc"].get("rfc_lines", ())
-    ]
-    answers = [-int(match.group(1)) for match in found if match]
-    adds = [step for step in recording.steps if step["op"]["op"] == "add"]
+    """Yield the steps, an add with what the log has of it, since the recorder of an ACPI plug does not see it.
+
+    That is the errno of add_memory(), and the count of the first struct page before it was marked, where it held nothing else.
+    """
+    lines = recording.raw["rfc"].get("rfc_lines", ())
+    answers = [-int(found) for found in _found(r"rfc: arch_add_memory \S+ = (-?\d+)", lines)]
+    counts = _found(r"rfc: first struct page before mark: flags=0 mapping=0+ ref=(\d+)", lines)
+    adds = sum(step["op"]["op"] == "add" for step in recording.steps)
     for step in recording.steps:
-        if step["op"]["op"] == "add" and len(answers) == len(adds):
-            step = {**step, "errno": answers.pop(0)}  # noqa: PLW2901 - the same step with what is known about it
-            adds.pop(0)
+        if step["op"]["op"] == "add":
+            errno = {"errno": answers.pop(0)} if len(answers) == adds else {}
+            first = {"first_count": int(counts.pop(0))} if len(counts) == adds else {}
+            adds -= 1
+            step = {**step, **errno, **first}  # noqa: PLW2901 - the same step with what is known about it
         yield step
+
+
+def _found(pattern: str, lines: Iterable[str]) -> list[str]:
+    return [match[1] for match in (re.fullmatch(pattern, line) for line in lines) if match]
+
+
+def set_first_count(replay: Replay, step: dict[str, Any]) -> None:
+    """Set what the recorder had set for this add: rfc_ref0, which its kernel also takes while it runs, and then logs."""
+    kind, _, number = replay.machine.mm.params.memmap_content.partition(":")
+    count = step.get("first_count")
+    if count is not None and kind in ("stale", "count") and count != int(number or "0", 0):
+        replay.say(
+            step["n"], f"set memmap_content=count:{count}", "the recorder's switch rfc_ref0, says the kernel's log"
+        )
 
 
 # --- quantities of a step ---
@@ -188,7 +206,7 @@ def struct_pages(step: dict[str, Any], replay: Replay) -> Iterator[Quantity]:
         used += [
             (a, b)
             for a, b, page in mm.pages.items(start, end)
-            if page.owner in (Owner.USER, Owner.KERNEL, Owner.SLAB, Owner.PAGETABLE)
+            if page.owner in (Owner.USER, Owner.KERNEL, Owner.SLAB, Owner.SLAB_PAGE, Owner.PAGETABLE)
         ]
         skip: RangeMap[bool] = RangeMap()
         for a, b in used + _overwritten(replay, start, end):

@@ -27,6 +27,7 @@ LETTERS = {
     Owner.LOST: "L",
     Owner.KERNEL: "K",
     Owner.SLAB: "K",
+    Owner.SLAB_PAGE: "K",
     Owner.PAGETABLE: "K",
     Owner.RESERVED: "R",
     Owner.USER: "U",

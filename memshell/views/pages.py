@@ -71,6 +71,7 @@ PFN_TYPES = {  # what a page is to people
     Owner.RESERVED: "reserved since boot",
     Owner.KERNEL: "in use by the kernel",
     Owner.SLAB: "slab",
+    Owner.SLAB_PAGE: "slab",
     Owner.PAGETABLE: "page table",
     Owner.MEMMAP: "memmap of hot-added memory",
     Owner.MEMMAP_SELF: "memmap of its own memory block",

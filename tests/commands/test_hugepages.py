@@ -100,3 +100,30 @@ def test_virtio_mem_replaces_free_pages_of_a_pool(prompt):
     assert counts(prompt.mm, M2) == {0: (8, 4)}
     assert next(iter(prompt.mm.hugetlb.items()))[0] < 1 << 20
     assert violations(prompt.mm) == []
+
+
+def test_what_is_in_a_pool_can_be_said(prompt):
+    """Recording x86_64-k73-X12-N-gigantic-movable: a free gigantic page in ZONE_MOVABLE is dissolved by the offline."""
+    prompt("use x86_64 ram=2G profile=v7.3; add 2G; online 32-47 movable; hold huge:1G=0x100000-0x13ffff")
+    assert counts(prompt.mm, G1) == {0: (1, 1)}
+    prompt("offline 44; hold huge_user:2M=0x140000-0x1403ff")
+    assert counts(prompt.mm, M2) == {0: (2, 0)}
+    prompt("offline 35")
+    assert counts(prompt.mm, G1) == {}
+    prompt("hold free=0x140000-0x1403ff")
+    assert counts(prompt.mm, M2) == {}
+    assert violations(prompt.mm) == []
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ("hold huge:2M=0x100001-0x100003", "are not whole huge pages; one has 0x200 pages"),
+        ("hold huge:3M=0x100000-0x1001ff", "huge=3M cannot be; huge pages here: 2M, 1G"),
+        ("hold hug:2M=0x100000-0x1001ff", "says nobody's pages; did you mean huge:2M?"),
+        ("hold huge=0x100000", "says nobody's pages"),
+    ],
+)
+def test_what_is_no_huge_page_cannot_be_held(prompt, words, says):
+    prompt("use x86_64 ram=2G; add 1G; online all movable")
+    assert says in prompt.fails(words)
