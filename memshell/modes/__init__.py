@@ -23,6 +23,7 @@ MODES = {
     "test": ("[FILE|DIR]...", "play scenarios as tests (-D NAME=VALUE --junit F --ktap --update -k NAME -j N)"),
     "sweep": ("FILE -D NAME=A,B ...", "play a scenario with each combination of values: a table, a row a cell"),
     "plan": ("[ARCH] ram=8G add=512G [--keep]", "ways to add memory, each played; the recommended one first"),
+    "plot": ("TABLE [y=COLUMN] [out=FILE]", "a chart of what sweep wrote, in letters, as .png or as .svg"),
     "mutate": (
         "FILE [--pairs] [--json]",
         "play a scenario once for each check of the 2018 series, with that check off",

@@ -29,13 +29,14 @@ def write_png(picture: Picture, path: Path) -> None:
     figure.savefig(path, format="png", facecolor=picture.colour("paper"))
 
 
-def matplotlib() -> Any:
-    """Return matplotlib.  Raises `CommandError` that says how to get it."""
+def matplotlib(what: str = "a PNG") -> Any:
+    """Return matplotlib, which draws *what*.  Raises `CommandError` that says how to get it."""
     try:
         import matplotlib as mpl
     except ImportError as error:
-        hint = "pip install 'memshell-mm[plot]'; a file that ends in .svg needs nothing"
-        raise CommandError("a PNG is drawn by matplotlib, which is not installed", hint=hint) from error
+        other = "a file that ends in .svg needs nothing" if what == "a PNG" else "without out= it is drawn in letters"
+        hint = f"pip install 'memshell-mm[plot]'; {other}"
+        raise CommandError(f"{what} is drawn by matplotlib, which is not installed", hint=hint) from error
     return mpl
 
 
