@@ -44,16 +44,25 @@ if TYPE_CHECKING:
     from memshell.errors import PluginError as PluginError
     from memshell.errors import UsageError as UsageError
     from memshell.hookspecs import Context as Context
+    from memshell.hookspecs import FaultPoint as FaultPoint
+    from memshell.hookspecs import FeatureGroup as FeatureGroup
+    from memshell.hookspecs import Format as Format
+    from memshell.hookspecs import Quantity as Quantity
     from memshell.hookspecs import hookimpl as hookimpl
     from memshell.mm import mirrors as mirrors
     from memshell.mm.events import Event as Event
     from memshell.mm.fault import page_fault as page_fault
+    from memshell.mm.feature import feature as feature
     from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY as MHP_MEMMAP_ON_MEMORY
     from memshell.mm.memory_hotplug.add import add_memory as add_memory
     from memshell.mm.memory_hotplug.add import add_pages as add_pages
     from memshell.mm.memory_hotplug.memmap_on_memory import (
         mhp_supports_memmap_on_memory as mhp_supports_memmap_on_memory,
     )
+    from memshell.mm.memory_hotplug.offline import offline_pages as offline_pages
+    from memshell.mm.memory_hotplug.online import online_pages as online_pages
+    from memshell.mm.memory_hotplug.remove import offline_and_remove_memory as offline_and_remove_memory
+    from memshell.mm.memory_hotplug.remove import remove_memory as remove_memory
     from memshell.mm.memory_hotplug.remove import remove_memory_locked as remove_memory_locked
     from memshell.mm.memory_hotplug.remove import remove_pages as remove_pages
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
@@ -76,6 +85,7 @@ if TYPE_CHECKING:
     from memshell.mm.pgtable import set_fragments_left as set_fragments_left
     from memshell.mm.pgtable import set_leaf as set_leaf
     from memshell.mm.profile import Profile as Profile
+    from memshell.mm.profile import released as released
     from memshell.mm.sparse_vmemmap import free_leaves as free_leaves
     from memshell.mm.sparse_vmemmap import free_vmemmap_leaf as free_vmemmap_leaf
     from memshell.mm.sparse_vmemmap import free_vmemmap_pages as free_vmemmap_pages
@@ -103,14 +113,17 @@ _MODULES = {
     "memshell.drivers.base.memory.state": "memory_subsys_offline memory_subsys_online",
     "memshell.drivers.callers": "Caller Request",
     "memshell.errors": "CommandError KernelError MemshellError OutOfMemory PluginError UsageError",
-    "memshell.hookspecs": "Context hookimpl",
+    "memshell.hookspecs": "Context FaultPoint FeatureGroup Format Quantity hookimpl",
     "memshell.mm": "mirrors",
     "memshell.mm.events": "Event",
     "memshell.mm.fault": "page_fault",
+    "memshell.mm.feature": "feature",
     "memshell.mm.memory_hotplug": "MHP_MEMMAP_ON_MEMORY",
     "memshell.mm.memory_hotplug.add": "add_memory add_pages",
     "memshell.mm.memory_hotplug.memmap_on_memory": "mhp_supports_memmap_on_memory",
-    "memshell.mm.memory_hotplug.remove": "remove_memory_locked remove_pages",
+    "memshell.mm.memory_hotplug.offline": "offline_pages",
+    "memshell.mm.memory_hotplug.online": "online_pages",
+    "memshell.mm.memory_hotplug.remove": "offline_and_remove_memory remove_memory remove_memory_locked remove_pages",
     "memshell.mm.memremap": "VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",
     "memshell.mm.page": "Owner",
@@ -119,7 +132,7 @@ _MODULES = {
         "ensure_table ensure_tables free_empty_table free_unused_tables leaf_pfn set_early_leaves set_fragments_left "
         "set_leaf"
     ),
-    "memshell.mm.profile": "Profile",
+    "memshell.mm.profile": "Profile released",
     "memshell.mm.sparse_vmemmap": (
         "free_leaves free_vmemmap_leaf free_vmemmap_pages populate_leaves struct_pages_in_use vmemmap_alloc_block_buf "
         "vmemmap_populate_basepages vmemmap_populate_hugepages"

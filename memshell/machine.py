@@ -102,6 +102,13 @@ class Machine:
         if error is None:
             self._undone.clear()
 
+    def join(self, first: int, command: str, error: KernelError | KernelCrash | None) -> None:
+        """Make one step of those from step *first* on: a command that was made of commands."""
+        done = self.steps[first:]
+        if len(done) > 1:
+            events = tuple(event for step in done for event in step.events)
+            self.steps[first:] = [Step(first, command, done[-1].mm, events, error, done[-1].trace)]
+
     def undo(self, count: int = 1) -> Step:
         """Take *count* steps back; return the newest one that is undone. Raises `CommandError` at the first step."""
         if not 0 < count < len(self.steps):

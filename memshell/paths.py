@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memshell.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 
 def _base(variable: str, fallback: str) -> Path:
@@ -45,10 +49,10 @@ def own_scenarios() -> list[str]:
     return sorted(str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.mem"))
 
 
-def find_scenario(name: str) -> str:
+def find_scenario(name: str, others: Callable[[], Mapping[str, Path]] = dict) -> str:
     """Return the path of a scenario: a file, or the name of one that memshell brings, such as tutorial/first.
 
-    Raises UsageError with the nearest name.
+    *others* are asked when there is none: those of plugins. Raises UsageError with the nearest name.
     """
     if Path(name).is_file():
         return name
@@ -56,12 +60,15 @@ def find_scenario(name: str) -> str:
     for candidate in (root / name, root / f"{name}.mem"):
         if candidate.is_file():
             return str(candidate)
-    raise UsageError(f"no scenario {name}: no such file", hint=_near_scenario(name.removesuffix(".mem")))
+    found, word = others(), name.removesuffix(".mem")
+    if word in found:
+        return str(found[word])
+    raise UsageError(f"no scenario {name}: no such file", hint=_near_scenario(word, found))
 
 
-def _near_scenario(name: str) -> str:
+def _near_scenario(name: str, others: Iterable[str]) -> str:
     """Return a hint: the scenario that is called *name* in some folder, or nearly so, else one of each folder."""
-    known = own_scenarios()
+    known = [*own_scenarios(), *others]
     same = next((item for item in known if item.rpartition("/")[2].lower() == name.lower()), None)
     first = {item.partition("/")[0]: item for item in reversed(known)}
     of_ours = f"a file, or one of memshell's own, such as {', '.join(sorted(first.values()))}"

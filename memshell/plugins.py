@@ -11,30 +11,33 @@ import os
 import sys
 import time
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
 from memshell import hookspecs
 from memshell.arch import Arch
+from memshell.drivers.callers import Caller
 from memshell.errors import PluginError, did_you_mean
-from memshell.plugins_guard import PolicyLike, guarded_command, isolated, isolated_event, one_line
+from memshell.plugins_guard import PolicyLike, guarded_command, isolated, isolated_event, name_fault, one_line
 from memshell.result import Column
 from memshell.shell.registry import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from importlib.metadata import EntryPoint
     from types import ModuleType, TracebackType
 
     from memshell.mm.events import Event
+    from memshell.mm.profile import Profile
     from memshell.mm.state import Mm
     from memshell.policy import Policy
 
 GROUP = "memshell"
+T = TypeVar("T")
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("memshell_"))
 
 
@@ -84,8 +87,7 @@ class Plugins:
     found: list[Plugin] = field(default_factory=list)
     observed: bool = False  # one of them looks at events
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
-    _arches: dict[str, Arch] | None = None
-    _policies: dict[str, Policy] | None = None
+    _known: dict[str, dict[str, Any]] = field(default_factory=dict)  # what was asked for, by kind
 
     def __post_init__(self) -> None:
         self.manager.add_hookspecs(hookspecs)
@@ -172,33 +174,97 @@ class Plugins:
         return gathered
 
     def arches(self) -> dict[str, Arch]:
-        """Return the architectures by name."""
-        if self._arches is None:
-            self._arches = self._named("memshell_arches", Arch, "architecture")
-            for arch in self._arches.values():
-                if arch.image_defaults is not None:
-                    from memshell.vmlinux.defaults import DEFAULTS
+        """Return the architectures by name, each with the callers and fault points of all plugins."""
+        return self._once("arches", self._find_arches)
 
-                    DEFAULTS.update(dict.fromkeys(arch.machines or (arch.name,), arch.image_defaults))
-        return self._arches
+    def _find_arches(self) -> dict[str, Arch]:
+        from memshell.vmlinux.defaults import DEFAULTS
+
+        callers = tuple(self._named("memshell_callers", Caller, "caller").values())
+        faults = tuple(self._named("memshell_faults", hookspecs.FaultPoint, "fault point").values())
+        found: dict[str, Arch] = self._named("memshell_arches", Arch, "architecture")
+        for name, arch in found.items():
+            if arch.image_defaults is not None:
+                DEFAULTS.update(dict.fromkeys(arch.machines or (arch.name,), arch.image_defaults))
+            if callers or faults:
+                found[name] = replace(arch, callers=(*arch.callers, *callers), faults=(*arch.faults, *faults))
+        return found
 
     def policies(self) -> dict[str, Policy]:
         """Return the policies by name."""
-        if self._policies is None:
-            self._policies = self._named("memshell_policies", PolicyLike, "policy")
-        return self._policies
+        return self._once("policies", lambda: self._named("memshell_policies", PolicyLike, "policy"))
 
-    def _named(self, hook: str, kind: type, what: str) -> dict[str, Any]:
-        """Return what *hook* gives by name; a name that exists already is refused."""
+    def quantities(self) -> dict[str, hookspecs.Quantity]:
+        """Return the quantities of plugins by name."""
+        return self._once("quantities", lambda: self._named("memshell_quantities", hookspecs.Quantity, "quantity"))
+
+    def quantity(self, name: str, mm: Mm) -> int | str | bool:
+        """Return the value of a plugin's quantity. Raises PluginError for one that is no number, word or truth."""
+        value = self.quantities()[name].value(isolated(mm))
+        if not isinstance(value, (int, str)):
+            raise PluginError(f"the quantity {name} is {value!r}, no whole number, text or truth")
+        return value
+
+    def formats(self) -> dict[str, hookspecs.Format]:
+        """Return what plugins can export, by name."""
+        return self._once("formats", lambda: self._named("memshell_formats", hookspecs.Format, "format"))
+
+    def profiles(self) -> dict[str, Profile]:
+        """Return all kernels by name, each with the features of plugins: the released ones, and those of plugins."""
+        return self._once("profiles", self._find_profiles)
+
+    def _find_profiles(self) -> dict[str, Profile]:
+        from memshell.mm.profile import Profile
+        from memshell.profiles import PROFILES
+
+        own = self._named("memshell_profiles", Profile, "profile", PROFILES)
+        return {name: self.extended(kernel) for name, kernel in {**PROFILES, **own}.items()}
+
+    def extended(self, kernel: Profile) -> Profile:
+        """Return a kernel with the features of plugins, where it does not have them yet."""
+        from memshell.profiles import with_groups
+
+        groups = self._once("features", self._find_features)
+        return with_groups(kernel, {name: kind for name, kind in groups.items() if not hasattr(kernel.features, name)})
+
+    def _find_features(self) -> dict[str, type]:
+        from memshell.mm.feature import resolved
+        from memshell.mm.features import Features
+
+        taken = {item.name for item in fields(Features)}
+        found: dict[str, hookspecs.FeatureGroup] = self._named(
+            "memshell_features", hookspecs.FeatureGroup, "group of features", taken
+        )
+        return {name: resolved(group.kind) for name, group in found.items()}
+
+    def scenarios(self) -> dict[str, Path]:
+        """Return the scenarios that plugins bring: PLUGIN/NAME -> file."""
+        found: dict[str, Path] = {}
+        for plugin in self.found:
+            for folder in self._call("memshell_scenarios", self.context(), kind=Path, only=plugin):
+                for path in sorted(folder.rglob("*.mem")):
+                    found[f"{plugin.name}/{path.relative_to(folder).with_suffix('').as_posix()}"] = path
+        return found
+
+    def _once(self, what: str, find: Callable[[], dict[str, T]]) -> dict[str, T]:
+        """Return what *find* finds, which is asked once; a plugin that fails in it is out then."""
+        if what not in self._known:
+            self._known[what] = find()
+        return self._known[what]
+
+    def _named(self, hook: str, kind: type, what: str, taken: Collection[str] = ()) -> dict[str, Any]:
+        """Return what *hook* gives by name; one that cannot be or exists already is refused, with the rule."""
         known: dict[str, Any] = {}
-        origins: dict[str, str] = {}
+        origins: dict[str, str] = dict.fromkeys(taken, "memshell")
         for plugin in self.found:
             for item in self._call(hook, self.context(), kind=kind, only=plugin):
-                name = str(item.name)
-                if name in known:
-                    self.warn(f"{plugin.title}: {what} {name} exists already, from {origins[name]}")
+                fault = name_fault(what, item)
+                if item.name in origins and not fault:
+                    fault = f"exists already, from {origins[item.name]}"
+                if fault:
+                    self.warn(f"{plugin.title}: {what} {item.name!s} {fault}")
                 else:
-                    known[name], origins[name] = item, plugin.title
+                    known[item.name], origins[item.name] = item, plugin.title
         return known
 
     def commands(self) -> list[Command]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from memshell.errors import MemshellError, PluginError
+from memshell.errors import KernelCrash, KernelError, MemshellError, PluginError
+from memshell.profiles import is_profile
 from memshell.result import Result
 
 if TYPE_CHECKING:
@@ -57,6 +59,23 @@ class PolicyLike(Protocol):
         """Decide where the memmap goes."""
 
 
+NAME = re.compile(r"[A-Za-z_][\w.-]*")
+RULE = "a name begins with a letter and has letters, digits, _, - and . only"
+
+
+def name_fault(what: str, item: Any) -> str:
+    """Return why something that a plugin brings cannot have its name; "" where it can."""
+    name: object = item.name
+    if not isinstance(name, str) or NAME.fullmatch(name) is None:
+        return f"cannot be: {RULE}"
+    if what in ("policy", "architecture") and is_profile(name):
+        return "cannot be: it is the name of a kernel, and `use` would not know which is meant"
+    options = getattr(item, "options", ())
+    if what == "policy" and options and not callable(getattr(item, "configure", None)):
+        return "has options, and no method configure(options) that applies them"
+    return ""
+
+
 def guarded_command(item: Command, title: str) -> Command:
     """Return a plugin's command so that it changes the machine by ``shell.change()`` only, and prints to stderr."""
     function = item.function
@@ -64,13 +83,20 @@ def guarded_command(item: Command, title: str) -> Command:
     @wraps(function)
     def call(shell: Shell, args: Namespace) -> Any:
         watch = Watch(shell, f"{title}: command {item.name}")
+        machine, text, failed = shell.machine, shell.running.text, None
+        first = len(machine.steps) if machine is not None else 0
         try:
             with redirect_stdout(sys.stderr):
                 found = function(shell, args)
+        except (KernelError, KernelCrash) as error:
+            failed = error
+            raise
         except SystemExit as error:
             raise PluginError(f"{title} failed in {item.name}: {one_line(error)}") from error
         finally:
             watch.close()
+            if machine is not None and shell.machine is machine:
+                machine.join(first, text, failed)
         if found is not None and not isinstance(found, (str, Result)):
             kind = type(found).__name__
             raise PluginError(f"{title}: command {item.name} returned {kind}, not a text, a Result or nothing")

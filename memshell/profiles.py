@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import fields, make_dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 from memshell.errors import UsageError
+from memshell.mm.feature import build
+from memshell.mm.features import Features
 from memshell.mm.profile import RELEASES, Profile, released, unknown, version
 from memshell.series.profiles import NAMES, series_profile
 
@@ -28,6 +33,30 @@ def profile_of_release(release: str) -> str | None:
     return next((name for name in reversed(RELEASES) if version(name) <= asked), None)
 
 
+def with_groups(kernel: Profile, groups: Mapping[str, type]) -> Profile:
+    """Return *kernel* with the feature groups of plugins, each with its value in this kernel.
+
+    Features begin with a release, or with the name of a profile.
+    """
+    if not groups:
+        return kernel
+    here = version(kernel.release)
+
+    def reached(since: str) -> bool:
+        asked = version(since) if VERSION.fullmatch(since) else ()
+        return since == kernel.name or (bool(asked) and asked <= here)
+
+    own: dict[str, object] = {name: build(group, reached) for name, group in groups.items()}
+    kind = _extended(type(kernel.features), tuple(groups.items()))
+    values = {item.name: getattr(kernel.features, item.name) for item in fields(kernel.features)}
+    return replace(kernel, features=kind(**{**values, **own}))
+
+
+@cache
+def _extended(kind: type[Features], groups: tuple[tuple[str, type], ...]) -> type[Features]:
+    return make_dataclass("Features", groups, bases=(kind,), frozen=True, slots=True, kw_only=True)
+
+
 class Choice(NamedTuple):
     """The profile that stands for what was asked for, and the line that says so where it is another one."""
 
@@ -35,21 +64,21 @@ class Choice(NamedTuple):
     note: str = ""
 
 
-def choose_profile(word: str) -> Choice:
+def choose_profile(word: str, profiles: Mapping[str, Profile] = PROFILES) -> Choice:
     """Return the profile of a kernel's name or version: ``rfc-2018``, ``v6.12``, ``6.8``, ``6.12.107+deb13``.
 
     A version without a profile of its own is played by the newest that is not newer. Raises `UsageError` for one that
     is older than all, and for a word that is neither, with the nearest right spelling.
     """
-    if word in PROFILES:
-        return Choice(PROFILES[word])
+    if word in profiles:
+        return Choice(profiles[word])
     if not is_profile(word):
-        raise unknown("profile", word, PROFILES)
+        raise unknown("profile", word, profiles)
     name = profile_of_release(word.removeprefix("v"))
     if name is None:
         raise UsageError(f"no profile is as old as {word}", hint=f"{RELEASES[0]} is the oldest")
     exact = version(name) == version(word)
-    return Choice(PROFILES[name], "" if exact else f"{name} is the newest profile that is not newer than {word}")
+    return Choice(profiles[name], "" if exact else f"{name} is the newest profile that is not newer than {word}")
 
 
 def is_profile(word: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memshell.errors import KernelCrash, KernelError, MemshellError, PluginError, UsageError
@@ -72,7 +73,7 @@ def compare(shell: Shell, args: Namespace) -> Result:
     shown = [{**row, **{name: _size(row.get(name)) for name in sizes}} for row in rows]
     return Result(
         rows=shown,
-        columns=COMPARED,
+        columns=(*COMPARED, *_own_columns(shell, columns)),
         data=rows,
         header=_header(base, columns),
         footer="\n".join(filter(None, (_reasons(rows), written))),
@@ -195,7 +196,7 @@ def _wanted(shell: Shell, name: str) -> tuple[str | None, dict[str, str]]:
         key, equals, value = word.partition("=")
         if word in shell.plugins.arches():
             arch = word
-        elif is_profile(word):
+        elif is_profile(word) or word in shell.plugins.profiles():
             wanted["profile"] = word
         elif word in shell.plugins.policies():
             wanted["policy"] = word
@@ -243,9 +244,9 @@ def _carried(shell: Shell, arch: str | None, options: dict[str, str]) -> dict[st
 
 
 def _gives_no_choice(profile: str) -> bool:
-    from memshell.profiles import find_profile
+    from memshell.profiles import find_profile, is_profile
 
-    return bool(profile) and find_profile(profile).seam.memmap_from_range
+    return is_profile(profile) and find_profile(profile).seam.memmap_from_range
 
 
 def _overridden(text: str, wanted: dict[str, str]) -> bool:
@@ -339,6 +340,18 @@ def _described(step: Step) -> str:
     from memshell.commands.machine import describe
 
     return describe(step.mm)
+
+
+def _own_columns(shell: Shell, columns: Sequence[Played]) -> list[Column]:
+    """Return a column for each quantity of a plugin, which is asked when it is shown."""
+    last = {column.start.name: column.steps[-1].mm for column in columns if column.steps}
+
+    def value(name: str, row: Any) -> int | str | bool | None:
+        mm = last.get(row["kernel"])
+        return None if mm is None else shell.plugins.quantity(name, mm)
+
+    names = shell.plugins.quantities()
+    return [Column(name.upper(), right=True, default=False, compute=partial(value, name)) for name in names]
 
 
 def _raise_what_was_typed_wrong(columns: Sequence[Played]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memshell.errors import CommandError, InvariantError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
-from memshell.shell.types import COUNT, choice
+from memshell.shell.types import COUNT, named
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -28,9 +28,15 @@ FAULTS = {
 }
 
 
+def faults_of(shell: Shell) -> dict[str, str]:
+    """Return the fault points: the model's, those of the machine's architecture and of plugins."""
+    own = dict(shell.machine.mm.arch.faults) if shell.machine is not None else {}
+    return {**FAULTS, **own}
+
+
 @command(
     "what if",
-    arg("name", choice("fault", FAULTS), "what fails; without it, list the faults", nargs="?"),
+    arg("name", named("fault", faults_of), "what fails; without it, list the faults", nargs="?"),
     arg("at=", COUNT, "the first N-1 calls pass", default=1),
     arg("--off", None, "take the fault back"),
     examples="""
@@ -51,7 +57,7 @@ def fault(shell: Shell, args: Namespace) -> Result | str:
     """Let a call of the kernel fail, once, to see what its error path leaves behind."""
     if args.name is None:
         armed = shell.need_machine().mm.faults
-        rows = [{"fault": name, "at": armed.get(name), "text": text} for name, text in FAULTS.items()]
+        rows = [{"fault": name, "at": armed.get(name), "text": text} for name, text in faults_of(shell).items()]
         return Result(rows=rows, columns=(Column("FAULT"), Column("AT", right=True), Column("TEXT")))
     with shell.change() as mm:
         if args.off:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memshell.commands.drawing import filmed, told, write_picture, write_text
 from memshell.commands.session import outcome
-from memshell.errors import CommandError, UsageError
+from memshell.errors import CommandError, PluginError, UsageError
 from memshell.shell.registry import arg, command
-from memshell.shell.types import BLOCKS, FILE, INT, choice
+from memshell.shell.types import BLOCKS, FILE, INT, choice, named
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -39,9 +38,16 @@ MOST_BLOCKS = 8  # in one picture
 THEMES = {"light": "dark on white, for paper", "dark": "light on black"}
 
 
+def _kinds(shell: Shell) -> dict[str, str]:
+    return {**KINDS, **{name: one.text for name, one in shell.plugins.formats().items() if name not in KINDS}}
+
+
+KIND = named("kind", _kinds)
+
+
 @command(
     "session",
-    arg("kind", replace(choice("kind", KINDS), name="KIND"), "what to write: sysroot, svg, html or json"),
+    arg("kind", KIND, "what to write: sysroot, svg, html, json, or what a plugin can"),
     arg("out", FILE, "the file, or the folder of the tree"),
     arg("show=", choice("picture", PICTURES), "what a picture shows", default="machine"),
     arg("blocks=", BLOCKS, "the blocks of a picture of blocks, sections or tables; the last one without it"),
@@ -82,8 +88,19 @@ def export(shell: Shell, args: Namespace) -> str:
             return write_picture(draw(machine, args), out, force=args.force)
         if args.kind == "json":
             return write_text(_json(machine.mm), out, force=args.force)
+        if args.kind in shell.plugins.formats():
+            return write_text(_own(shell, args.kind, machine.mm), out, force=args.force)
         page = filmed(machine.steps[0].command, {machine.mm.policy.name: machine.steps}, shell)
         return write_text(page, out, force=args.force)
+
+
+def _own(shell: Shell, kind: str, mm: Mm) -> str:
+    from memshell.plugins_guard import isolated
+
+    text: object = shell.plugins.formats()[kind].write(isolated(mm))
+    if not isinstance(text, str):
+        raise PluginError(f"the format {kind} wrote {type(text).__name__}, no text")
+    return text
 
 
 def _tree(mm: Mm, out: Path, *, force: bool) -> str:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 DEFAULT_POLICY = "buddy"
 
 
-def _profiles(_shell: Shell) -> Mapping[str, str]:
-    from memshell.profiles import PROFILES
-
-    return dict.fromkeys(PROFILES, "kernel")
+def _profiles(shell: Shell) -> Mapping[str, str]:
+    return {
+        name: f"made from {kernel.base}" if kernel.base else "kernel"
+        for name, kernel in shell.plugins.profiles().items()
+    }
 
 
 def _policies(shell: Shell) -> Mapping[str, str]:
@@ -57,10 +58,10 @@ def _policy_words(shell: Shell, prefix: str) -> Suggestions:
                 )
 
 
-def _choose_profile(word: str, _shell: Shell) -> Choice:
+def _choose_profile(word: str, shell: Shell) -> Choice:
     from memshell.profiles import choose_profile
 
-    return choose_profile(word)
+    return choose_profile(word, shell.plugins.profiles())
 
 
 def _policy_word_of(word: str, shell: Shell) -> str:
@@ -172,7 +173,8 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     boots = _Recorded if isinstance(raw, dict) and raw.get("schema") == recording.SCHEMA else _Captured
     file = boots(raw, path)
     name = options.pop("profile", None)
-    kernel, note = Choice(file.profile()) if name is None else choose_profile(name)
+    kernel, note = Choice(file.profile()) if name is None else choose_profile(name, shell.plugins.profiles())
+    kernel = shell.plugins.extended(kernel)
     policies = shell.plugins.policies()
     named = "policy" in options or "memmap_on_memory" in options
     policy = _chosen_policy(shell, options, kernel) if named else file.policy(policies)

@@ -53,7 +53,9 @@ def mutate(shell: Shell, args: Namespace) -> Result:
     from memshell.paths import find_scenario
 
     args.form = "json" if args.json else args.form
-    mutants = play(find_scenario(args.file), shell.player.fresh, pairs=bool(args.pairs), jobs=args.jobs)
+    mutants = play(
+        find_scenario(args.file, shell.plugins.scenarios), shell.player.fresh, pairs=bool(args.pairs), jobs=args.jobs
+    )
     table = rows(mutants)
     return Result(rows=table, columns=MUTANT_COLUMNS)
 

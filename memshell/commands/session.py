@@ -158,8 +158,8 @@ x86_64, 2G, blocks of 128M, kernel v6.12, policy buddy
 """,
 )
 def source(shell: Shell, args: Namespace) -> None:
-    """Play a scenario file in this session, on the present machine."""
-    shell.player.play_file(args.file)
+    """Play a scenario file in this session, on the present machine; or one that a plugin brings, by its name."""
+    shell.player.play_file(str(shell.plugins.scenarios().get(args.file, args.file)))
 
 
 @command(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, Self, TypeVar, cast, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from memshell.errors import UsageError
 
@@ -111,6 +111,16 @@ def _walk(kind: type[Any], path: tuple[str, ...], prefix: str) -> Iterator[Featu
         choices = get_args(type_) if get_origin(type_) is Literal else ()
         name = prefix + (here.name or item.name)
         yield Feature(name, (*path, item.name), here.text, here.number, type(here.first), choices)
+
+
+def resolved(kind: type[G]) -> type[G]:
+    """Return a group of features of a plugin, whose module need not evaluate its annotations."""
+    hints = get_type_hints(kind)
+    for item in fields(cast("Any", kind)):
+        item.type = hints[item.name]
+        if "feature" not in item.metadata:
+            raise TypeError(f"{kind.__name__}.{item.name} is no feature: feature(text, value, ...)")
+    return kind
 
 
 def build(kind: type[G], reached: Callable[[str], bool]) -> G:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from memshell.errors import CommandError, MemshellError, UsageError
 from memshell.modes import mode_parser
-from memshell.modes.players import add_allow_shell, make_player, tell
+from memshell.modes.players import add_allow_shell, make_player, plugin_scenarios, tell
 from memshell.paths import find_scenario
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     player.echo = False
     try:
         for name in args.files:
-            player.play_file(find_scenario(name))
+            player.play_file(find_scenario(name, plugin_scenarios(args)))
         if not args.files:
             with player.in_file():
                 player.play_text(sys.stdin.read(), "<stdin>")

@@ -13,7 +13,8 @@ from memshell.shell.shell import Output
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from memshell.errors import MemshellError
     from memshell.plugins import Plugins
@@ -38,6 +39,11 @@ def _kept_plugins(files: tuple[str, ...], blocked: tuple[str, ...], *, strict: b
 def kept_plugins(args: argparse.Namespace) -> Callable[[], Plugins]:
     """Return a loader of the same plugins that loads them once in each process, also where it is sent to another."""
     return partial(_kept_plugins, tuple(args.plugin), tuple(args.block_plugin), strict=args.strict_plugins)
+
+
+def plugin_scenarios(args: argparse.Namespace) -> Callable[[], Mapping[str, Path]]:
+    """Return what finds the scenarios that plugins bring, when it is asked."""
+    return lambda: kept_plugins(args)().scenarios()
 
 
 def add_definitions(parser: argparse.ArgumentParser) -> None:

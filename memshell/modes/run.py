@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.errors import MemshellError, printable
 from memshell.modes import mode_parser
-from memshell.modes.players import add_allow_shell, add_definitions, definitions, finish, make_player, tell
+from memshell.modes.players import (
+    add_allow_shell,
+    add_definitions,
+    definitions,
+    finish,
+    make_player,
+    plugin_scenarios,
+    tell,
+)
 from memshell.paths import find_scenario
 from memshell.scenario.parameters import check_given, define
 from memshell.scenario.suite import Cell, find_cells
@@ -30,7 +38,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     add_allow_shell(parser)
     add_definitions(parser)
     args = parser.parse_args(rest, namespace=args)
-    paths, given = [find_scenario(name) for name in args.files], definitions(args)
+    paths, given = [find_scenario(name, plugin_scenarios(args)) for name in args.files], definitions(args)
     check_given(given, paths)
     code = 0
     for cell in find_cells(paths, given):

@@ -128,6 +128,7 @@ class ShellCompleter(Completer):
 
     def _names(self) -> Iterator[Item]:
         yield from TOP.items()
+        yield from ((name, one.text) for name, one in self.shell.plugins.quantities().items())
         if self.shell.machine is not None:
             mm = self.shell.machine.mm
             for (_nid, kind), zone in mm.zones.items():

@@ -87,9 +87,17 @@ class State:
             return self._sum(self.mm.zones.values(), head)
         if head in _VIEWS and rest:
             return self._view(head, rest)
+        if name in self.shell.plugins.quantities():
+            return self._quantity(name)
         if not rest:
             return self._word(name)
-        raise _unknown(name, TOP)
+        raise _unknown(name, {**TOP, **dict.fromkeys(self.shell.plugins.quantities(), "")})
+
+    def _quantity(self, name: str) -> Any:
+        """Return the value of a plugin's quantity."""
+        value = self.shell.plugins.quantity(name, self.mm)
+        unit = self.shell.plugins.quantities()[name].unit
+        return value if isinstance(value, (bool, str)) else Number(value, unit) if unit else Number(value)
 
     def _word(self, name: str) -> Any:
         if name in _TRUE:

@@ -490,6 +490,28 @@ class Player:
         if not (state and self._subtests):
             self.journal(text)
 
+    def run_inside(self, text: str) -> str:
+        """Run commands for a command that is made of them, and return what they show. They are not in the journal: it is.
+
+        Raises UsageError for what is no command, else what a command raises.
+        """
+        shell, outer = self.shell, self.shell.running.text
+        parts: list[str] = []
+        try:
+            for statement in parse_text(text, outer):
+                if not isinstance(statement, Run) or statement.expression is not None:
+                    raise UsageError(
+                        f"{statement.text!r} is no command", hint="expect, let and others stand in scenarios"
+                    )
+                words = [expand(word, self.names) for word in statement.words]
+                tail = statement.tail
+                shell.running.text = " ".join(quote(word) for word in words) + (f" -- {tail}" if tail else "")
+                result, args = invoke(shell.find_command(words[0]), words[1:], shell, tail)
+                parts.append(shown(result, args, shell))
+        finally:
+            shell.running.text = outer
+        return "".join(parts)
+
     def _output(self, statement: Run, text: str) -> None:
         assert self._current is not None
         self._current.output = text

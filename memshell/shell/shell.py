@@ -69,6 +69,9 @@ class Player(Protocol):
     def play_file(self, path: str) -> None:
         """Play a scenario file.  Raises UsageError when it cannot be read."""
 
+    def run_inside(self, text: str) -> str:
+        """Run commands for a command that is made of them, and return what they show."""
+
     def forget_failures(self) -> None:
         """Begin to collect failures anew."""
 
@@ -248,6 +251,13 @@ class Shell:
             if not self.tries:
                 self.explain(self, error, before)
             raise
+
+    def run(self, text: str) -> str:
+        """Run commands for the command that runs, and return what they show: ``shell.run("add 1G; online all movable")``.
+
+        Raises what the command that fails raises; together they are one step, which one ``undo`` takes back.
+        """
+        return self.player.run_inside(text)
 
     def track(self, items: Collection[T]) -> Iterator[T]:
         """Yield *items* and keep count, so that a prompt can show how far a long command has come."""

@@ -94,6 +94,7 @@ def _scenarios(shell: Shell, prefix: str) -> Suggestions:
 
     yield from _files(shell, prefix)
     yield from ((name, "memshell's own") for name in own_scenarios())
+    yield from ((name, "a plugin's") for name in shell.plugins.scenarios())
 
 
 SIZE = ArgType("SIZE", _size, lambda _shell, _prefix: _SIZES)

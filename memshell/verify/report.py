@@ -66,7 +66,9 @@ def replay_recording(
     shell = replay.player.shell
     try:
         policy = recording.policy(shell.plugins.policies())
-        shell.machine = boot_recording(recording, shell.plugins.arches(), recording.profile, policy)
+        shell.machine = boot_recording(
+            recording, shell.plugins.arches(), shell.plugins.extended(recording.profile), policy
+        )
         return _verify(recording, replay, watch), replay
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         blamed = shell.blame(error)

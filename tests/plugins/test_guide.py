@@ -59,11 +59,17 @@ COMMANDS = [
         "",
     ),
     ("use x86_64; zones size; help zones", "DMA32", ""),
+    ("use x86_64; plug-movable 1G; undo; expect blocks.total == 16", "memory32-39 online in Movable", ""),
     ("use x86_64 ram=2G; add 1G; events -o KIND,PAGES", "262144", ""),  # 1G of pages of 4K
     (
         "use x86_64 ram=2G; add 256M node=1; online all movable; check",
         "node 1 has only 256M",
         "memory32 online in Movable\nmemory33 online in Movable\n",
+    ),
+    (
+        "use x86_64 profile=acme-6.12; set acme.whole_cards; fault acme_card; ! add 1G via=acme; compare acme-6.12 -- true",
+        "acme.whole_cards = on",
+        "",
     ),
 ]
 
