@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from memshell.errors import MemshellError
+from memshell.errors import MemshellError, os_error
 from memshell.modes import find_mode, is_scenario, usage
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         # What memshell opens itself says what it was; this is its standard output, on a full disk.
-        print(f"memshell: {error.strerror or error}", file=sys.stderr)
+        print(f"memshell: {os_error(error)}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -38,6 +38,20 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+_LONG = _re.compile(r"[^\s:;,'\"()]{200,}")
+
+
+def _short(text: str) -> str:
+    """Return a message in which no word fills the screen."""
+    return _LONG.sub(lambda found: f"{found[0][:60]}... ({len(found[0])} characters)", text)
+
+
+def os_error(error: OSError) -> str:
+    """Return what the system said, and about which file where it is known."""
+    said = error.strerror or str(error)
+    return f"cannot use {error.filename}: {said}" if error.filename is not None else said
+
+
 class MemshellError(Exception):
     """The root: a message, and optionally an errno name and the next step for the user."""
 
@@ -58,7 +72,7 @@ class MemshellError(Exception):
     def __str__(self) -> str:
         if self.advise is not None:
             self.hint, self.advise = self.hint or self.advise(), None
-        return printable(self.said if self.hint is None else f"{self.said}; {self.hint}")
+        return printable(_short(self.said if self.hint is None else f"{self.said}; {self.hint}"))
 
     @property
     def errno_number(self) -> int:

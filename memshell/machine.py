@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from memshell.policy import Policy
 
 T = TypeVar("T")
+MOST_BLOCKS = 1 << 19  # 64T in blocks of 128M: beyond it a boot takes minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +272,12 @@ def _check_addresses(arch: Arch, memory: BootMemory) -> None:
     if top > 1 << bits:
         raise UsageError(
             f"memory up to {top - 1:#x} cannot be", hint=f"this machine has addresses of {bits} bits; take less ram"
+        )
+    pages = sum(end - start for start, end, _ in memory.ram) + sum(b - a >> arch.page_shift for a, b in memory.standby)
+    blocks = (pages << arch.page_shift) // memory.block_size
+    if blocks > MOST_BLOCKS:
+        raise UsageError(
+            f"{blocks} memory blocks are too many", hint=f"{MOST_BLOCKS} at most: less ram, or a larger block"
         )
 
 

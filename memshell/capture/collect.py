@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -35,12 +36,22 @@ class Tree:
     def bytes(self, name: str, instead: str | None = None) -> bytes | None:
         """Return a file's bytes, or None; then *instead* goes into the notes with the reason."""
         try:
-            with (self.root / name).open("rb") as file:
+            path = self._inside(name)
+            with path.open("rb") as file:
                 return file.read(MAX_BYTES)
         except OSError as error:
             if instead is not None:
                 self.note(name, error.strerror or str(error), instead)
             return None
+
+    def _inside(self, name: str) -> Path:
+        """Return the path of a file below the root. Raises OSError for one that a link leads out of it, or that is none."""
+        path = self.root / name
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise OSError(errno.EXDEV, "a link leads out of the tree")
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is no file")
+        return path
 
     def text(self, name: str, instead: str | None = None) -> str | None:
         """Return a file's text, or None; then *instead* goes into the notes with the reason."""

@@ -36,6 +36,8 @@ def read_json(path: str | Path, what: str) -> Any:
     """Return what a file holds, packed by xz or not. Raises `RecordingError` when it is no *what*."""
     path = Path(path)
     try:
+        if path.is_fifo() and not path.is_relative_to("/dev/fd"):
+            raise RecordingError(f"cannot read {path}: it is no file")
         with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
@@ -43,7 +45,7 @@ def read_json(path: str | Path, what: str) -> Any:
         return json.loads(data)
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror or error}") from error
-    except (lzma.LZMAError, zlib.error, EOFError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (lzma.LZMAError, zlib.error, EOFError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise RecordingError(f"{path} is no {what}: {error}") from error
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from memshell.errors import UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
-from memshell.shell.types import COUNT, PFN, SCENARIO, SIZE
+from memshell.shell.types import COUNT, PFN, SCENARIO, SIZE, TIMES
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -122,7 +122,7 @@ def explore(shell: Shell, args: Namespace) -> Result:
 @command(
     "what if",
     arg("size", SIZE, "new memory that a process touches, as far as there is any", nargs="?"),
-    arg("times=", COUNT, "how often", default=1),
+    arg("times=", TIMES, "how often", default=1),
     examples="""
 > use x86_64 profile=rfc-2018
 x86_64, <...>
@@ -152,7 +152,7 @@ def touch(shell: Shell, args: Namespace) -> str:
 @command(
     "memory",
     arg("pfn", PFN, "the page"),
-    arg("times=", COUNT, "how many references", default=1),
+    arg("times=", TIMES, "how many references", default=1),
     examples="""
 > use x86_64 profile=rfc-2018
 x86_64, <...>

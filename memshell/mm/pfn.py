@@ -8,6 +8,7 @@ from memshell.errors import UsageError
 
 KiB, MiB, GiB, TiB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
+DIGITS = 40  # characters of a number: no address has half of them
 _SUFFIXES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 _SIZE = re.compile(r"(0x[0-9a-f]+?|\d+(?:\.\d+)?)\s*(?:([kmgtpe])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
 
@@ -22,6 +23,8 @@ def memparse(text: str) -> int:
     >>> memparse("128M"), memparse("0x8000000"), memparse("4k"), memparse("1.5k")
     (134217728, 134217728, 4096, 1536)
     """
+    if len(text) > DIGITS:
+        raise UsageError(f"a size of {len(text)} characters cannot be", hint=f"{DIGITS} at most, such as 0x100000000")
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{text!r} is not a size", hint="write it as 128M, 1.5G, 4096 or 0x8000000")

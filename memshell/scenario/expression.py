@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import UsageError, did_you_mean
+from memshell.mm.pfn import DIGITS
 from memshell.scenario.lalr import Node, Token
 
 if TYPE_CHECKING:
@@ -16,12 +17,19 @@ _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmgtpe]?)(i?b)?", re.IGNORECASE)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 
 
+LARGEST = 1 << 128
+
+
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number; *unit* is the bytes of one of it (4096 for pages, 1024 for kB), 0 for a plain count."""
 
     number: int | float
     unit: int = 0
+
+    def __post_init__(self) -> None:
+        if not -LARGEST < self.number < LARGEST:
+            raise UsageError("the number is too large", hint="numbers have 128 bits")
 
     @property
     def bytes(self) -> int | float:
@@ -59,6 +67,8 @@ def _plain(number: float) -> str:
 
 def read_number(text: str) -> Number:
     """Return the quantity of ``17``, ``0x11``, ``1.5G`` or ``2304M``; with a suffix it is memory."""
+    if len(text) > DIGITS:
+        raise UsageError(f"a number of {len(text)} digits cannot be", hint=f"{DIGITS} at most")
     if text[:2].lower() == "0x":
         return Number(int(text, 16))
     match = _NUMBER.fullmatch(text)

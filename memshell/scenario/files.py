@@ -10,11 +10,27 @@ from memshell.errors import CommandError, UsageError, did_you_mean
 def read_scenario(path: str) -> str:
     """Return the text of a scenario file.  Raises UsageError when it is missing or not UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return read_bytes(Path(path), MOST_BYTES).decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=_neighbours(path)) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start})") from error
+
+
+MOST_BYTES = 16 << 20  # of a scenario
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return what a file holds. Raises UsageError for more than *most* bytes, and for a pipe that nobody named on purpose."""
+    if path.exists() and not (
+        path.is_file() or path.is_dir() or path.is_relative_to("/dev/fd") or path.is_char_device()
+    ):
+        raise UsageError(f"cannot read {path}: it is no file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UsageError(f"{path} is larger than {most >> 20} MiB")
+    return data
 
 
 def _neighbours(path: str) -> str | None:

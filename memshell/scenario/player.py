@@ -23,6 +23,7 @@ from memshell.errors import (
     Terminated,
     UsageError,
     did_you_mean,
+    os_error,
     printable,
 )
 from memshell.result import Result, render
@@ -80,6 +81,8 @@ def _no_journal(_text: str) -> None:
     """Keep nothing: only the prompt has a journal."""
 
 
+MOST_REPEATS = 100_000
+MOST_FILES = 20
 CONDITIONS = ("arch", "policy", "profile", "page_size", "plugin", "command")
 
 
@@ -142,6 +145,8 @@ class Player:
     _current: Played | None = None
     _inside: list[str] = field(default_factory=list)  # the aliases that are being played
     _kept: int = 0  # commands that were given to the journal
+    _repeats: int = 0  # rounds of all `repeat` of one text
+    _files: int = 0  # that are being played, each from the one before
     _subtests: int = 0  # how many of them are being played
     _others: list[Step] = field(default_factory=list)  # the machine's steps that were made beside the step in hand
 
@@ -209,18 +214,28 @@ class Player:
 
     def play_text(self, text: str, file: str, *, first_line: int = 1, parent: Where | None = None) -> None:
         """Play the statements of *text*."""
+        if not self._files and not self._inside:
+            self._repeats = 0
         self.play(parse_text(text, file, first_line=first_line, parent=parent))
 
     def play_file(self, path: str, *, parent: Where | None = None) -> None:
         """Play a file.  Raises UsageError when it cannot be read."""
+        if self._files >= MOST_FILES:
+            raise UsageError(
+                f"{path}: files that play files, more than {MOST_FILES} deep", hint="does one play itself?"
+            )
         with self.in_file():
             self.play_text(read_scenario(path), path, parent=parent)
 
     @contextmanager
     def in_file(self) -> Iterator[None]:
         """What is played inside stands in a file: it runs no program and writes no file, unless that is allowed."""
-        with self._trusting(whom=False):
-            yield
+        self._files += 1
+        try:
+            with self._trusting(whom=False):
+                yield
+        finally:
+            self._files -= 1
 
     @contextmanager
     def _trusting(self, *, whom: bool) -> Iterator[None]:
@@ -284,6 +299,9 @@ class Player:
             raise
         except MemshellError as error:
             raise StepFailed(statement.where, error, located(statement.where, str(error))) from error
+        except OSError as error:
+            told = self.shell.blame(error) or CommandError(os_error(error))
+            raise StepFailed(statement.where, told, located(statement.where, str(told))) from error
         except (Exception, SystemExit) as error:  # a plugin's: nobody else leaves by it
             blamed = self.shell.blame(error)
             text = f"internal error: {type(error).__name__}: {error}" if blamed is None else str(blamed)
@@ -336,6 +354,9 @@ class Player:
         if not isinstance(times, Number) or times.number < 0 or times.number != int(times.number):
             raise UsageError(f"cannot repeat {show(times)} times")
         for at in range(int(times.number)):
+            self._repeats += 1
+            if self._repeats > MOST_REPEATS:
+                raise UsageError(f"more than {MOST_REPEATS} repeats", hint="take fewer, or several scenarios")
             if statement.name is not None:
                 self.shell.settings.variables[statement.name] = Number(at)
             self.play(statement.body)
@@ -447,7 +468,7 @@ class Player:
 
     def _alias(self, statement: Run, words: list[str]) -> None:
         name = words[0]
-        if name in self._inside:
+        if name in self._inside or len(self._inside) >= MOST_FILES:
             raise UsageError(f"alias {name} calls itself")
         self._inside.append(name)
         with self._trusting(whom=name not in self.shell.settings.foreign):

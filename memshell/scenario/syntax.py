@@ -303,12 +303,33 @@ def _expected(accepts: frozenset[str]) -> str:
     return " or ".join(names) or "the end of the line"
 
 
+DEEPEST = 150  # levels of the tree: some fifty blocks in each other, a hundred terms of one sum
+
+
+def _shallow(tree: Node, reader: _Reader) -> Node:
+    """Return *tree*. Raises SyntaxProblem where it is too deep to be walked."""
+    level: list[Node] = [tree]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in node.children if isinstance(child, Node)]
+        if not level:
+            return tree
+    place = reader.where(_first(level[0]).start)
+    raise SyntaxProblem(place, f"nested deeper than {DEEPEST} levels", hint="take blocks or brackets apart")
+
+
+def _first(node: Node) -> Token:
+    at: Node | Token = node
+    while isinstance(at, Node):
+        at = at.children[0]
+    return at
+
+
 def parse_text(text: str, file: str, *, first_line: int = 1, parent: Where | None = None) -> tuple[Statement, ...]:
     """Return the statements of *text*.  Raises SyntaxProblem with file:line:column and what was expected."""
     whole = text if text.endswith("\n") else text + "\n"
     reader = _Reader(whole, file, first_line, parent)
     try:
-        return reader.program(parse(whole))
+        return reader.program(_shallow(parse(whole), reader))
     except Unexpected as error:
         raise _problem(reader, error) from None
 
@@ -317,6 +338,6 @@ def parse_expression(text: str, file: str = "expression") -> Node | Token:
     """Return the tree of one expression.  Raises SyntaxProblem."""
     reader = _Reader(text, file, 1, None)
     try:
-        return parse(text, "expression").children[0]
+        return _shallow(parse(text, "expression"), reader).children[0]
     except Unexpected as error:
         raise _problem(reader, error) from None

@@ -224,7 +224,11 @@ def _located(word: str, shell: Shell) -> str:
 
     key, equals, value = word.rpartition("=")
     path = Path(value)
-    if path.is_absolute() or not path.is_file() or (not equals and value in shell.known_words()):
+    try:
+        there = not path.is_absolute() and path.is_file()
+    except OSError:  # no name of a file can be as long
+        there = False
+    if not there or (not equals and value in shell.known_words()):
         return word
     return f"{key}{equals}{path.absolute()}"
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from memshell.errors import CommandError, UsageError, did_you_mean
+from memshell.mm.pfn import DIGITS
 from memshell.shell.registry import ArgType
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ _SIZES = (
 )
 
 
+LARGEST = 1 << 64
+MOST_TIMES = 10_000
+
+
 def _size(word: str, _shell: Shell) -> int:
     from memshell.mm.pfn import memparse
 
@@ -32,15 +37,25 @@ def _size(word: str, _shell: Shell) -> int:
 
 def _integer(word: str, _shell: Shell) -> int:
     try:
-        return int(word, 0)
+        number = int(word, 0) if len(word) <= DIGITS else LARGEST
     except ValueError as error:
         raise UsageError(f"{word!r} is not a whole number") from error
+    if abs(number) >= LARGEST:
+        raise UsageError(f"{word} cannot be", hint="a number of at most 64 bits")
+    return number
 
 
 def _count(word: str, shell: Shell) -> int:
     number = _integer(word, shell)
     if number < 1:
         raise UsageError(f"{word} cannot be", hint="a whole number from 1 on")
+    return number
+
+
+def _times(word: str, shell: Shell) -> int:
+    number = _count(word, shell)
+    if number > MOST_TIMES:
+        raise UsageError(f"{number} times are too many", hint=f"{MOST_TIMES} at most")
     return number
 
 
@@ -102,6 +117,7 @@ ADDRESS = ArgType("ADDR", _size)
 PFN = ArgType("PFN", _pfn)
 INT = ArgType("N", _integer)
 COUNT = ArgType("N", _count)
+TIMES = ArgType("N", _times)  # how often one command does a thing
 NODE = ArgType("N", _node, _nodes)
 ADDING_NODE = ArgType("N", _integer, _nodes)  # of memory to come: the kernel says whether there can be such a node
 TEXT = ArgType("TEXT", _text)
@@ -167,7 +183,7 @@ def _endpoint(word: str, shell: Shell, *, inclusive_end: bool = False) -> int | 
     if word.startswith("memory"):
         word = word.removeprefix("memory")
     if word.isdecimal():
-        return int(word)
+        return int(word) if len(word) <= DIGITS else _integer(word, shell)
     try:
         address = _size(word, shell)
     except UsageError:

@@ -202,6 +202,8 @@ class Powerpc(Arch):
         # At 4K, 4 GiB reserve 772 pages more than 2 GiB.
         managed = present - memmap - fixed - 193 * (ram - 2 * GiB) // (512 * MiB << max(self.page_shift - 12, 0))
         free = managed - (memparse(options["used"]) >> self.page_shift if options["used"] else used)
+        if free <= 0:
+            raise UsageError("nothing would be free", hint="less used=, or more ram=")
         orders = (*(free >> order & 1 for order in range(self.max_order)), free >> self.max_order)
         nodes = tuple(range(int(options["nodes"])))
         return BootMemory(

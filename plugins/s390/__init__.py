@@ -163,12 +163,17 @@ class S390(Arch):
         del profile
         ram, block = (memparse(options["ram"]), max(1 << self.section_size_bits, memparse(options["block"] or "0")))
         standby = memparse(options["standby"])
+        wanted = memparse(options["block"] or "1M")
+        if wanted < MiB or wanted & (wanted - 1):
+            raise UsageError(f"block={options['block']} cannot be", hint="a power of two from 1M on")
         if block & (block - 1) or ram % block or standby % MiB or ram < block:
             raise UsageError(
                 f"ram={options['ram']} cannot be", hint=f"whole blocks of {block >> 20}M, and standby in whole MiB"
             )
         used = memparse(options["used"]) >> 12 if options["used"] else 5200
         memmap = ram // 4096 * self.struct_page_size // 4096
+        if used >= (ram >> 12) - memmap - 5743 - 914 * ram // GiB:
+            raise UsageError("nothing would be free", hint="less used=, or more ram=")
         zones = _boot_zones(ram >> 12, memmap + 5743 + 914 * ram // GiB, used, self.max_order)
         return BootMemory(
             ((0, ram >> 12, 0),),

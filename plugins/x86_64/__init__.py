@@ -145,8 +145,8 @@ class X86(Arch):
             if options["block"]
             else self.memory_block_size_bytes(max_pfn, profile, memparse(options["advice"] or "0"))
         )
-        if block < 128 * MiB or block & (block - 1):
-            raise UsageError(f"block={options['block']} cannot be", hint="a power of two, 128M or more")
+        if not 128 * MiB <= block <= 2 * GiB or block & (block - 1):  # MAX_BLOCK_SIZE in arch/x86/mm/init_64.c
+            raise UsageError(f"block={options['block']} cannot be", hint="a power of two from 128M to 2G")
         memmap = align_up(layout.ram, 128 * MiB) // 4096 * self.struct_page_size // 4096
         counts = boot_counts(options, layout, memmap, profile.name)
         zones = boot_zones(layout, counts, self.max_order)
