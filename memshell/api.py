@@ -188,19 +188,77 @@ class Machine(machine.Machine):
         yield Text(overview(self.mm, options.max_width), no_wrap=True, overflow="crop")
 
     def _repr_html_(self) -> str:
-        """Draw the map for a notebook: the picture, and what the zones hold."""
+        """Draw the history for a notebook: the page of ``export html``, with its slider, in a frame of its own."""
         from html import escape
 
-        from memshell.pictures.machine import machine as drawn
-        from memshell.pictures.svg import svg
-        from memshell.views.memory_map import totals
+        from memshell.commands.drawing import filmed
 
-        return f"{svg(drawn(self.mm))}<pre>{escape(chr(10).join(totals(self.mm)))}</pre>"
+        text = filmed(repr(self), {self.policy: self.steps}, self.session.shell)
+        look = 'width="100%" height="720" style="border:1px solid #8888;border-radius:6px"'
+        return f'<iframe {look} title="{escape(repr(self))}" srcdoc="{escape(text)}"></iframe>'
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """Return the text and the picture: a notebook takes what it can draw."""
+        """Return the text, the picture and the page: a notebook takes what it can draw."""
         del include, exclude
-        return {"text/plain": str(self), "text/html": self._repr_html_()}
+        from memshell.pictures.machine import machine as drawn
+        from memshell.pictures.svg import svg
+
+        return {"text/plain": str(self), "image/svg+xml": svg(drawn(self.mm)), "text/html": self._repr_html_()}
+
+    def to_dataframe(self, view: str = "blocks") -> Any:
+        """Return a pandas.DataFrame: ``blocks`` (a row a memory block), ``zones``, ``steps``, or what a view shows.
+
+        Sizes are in bytes.  Raises `CommandError` where pandas is not installed.
+        """
+        from memshell.errors import CommandError
+
+        try:
+            import pandas as pd
+        except ImportError as error:
+            hint = "pip install 'memshell-mm[notebook]'"
+            raise CommandError("to_dataframe needs pandas, which is not installed", hint=hint) from error
+        own = {"blocks": _block_rows, "zones": _zone_rows, "steps": _step_rows}
+        if view in own:
+            return pd.DataFrame(own[view](self)).set_index({"blocks": "block", "zones": "zone", "steps": "step"}[view])
+        return pd.json_normalize(self.data(view))
+
+
+def _block_rows(machine: Machine) -> list[dict[str, Any]]:
+    size, page = machine.mm.block_size, machine.mm.arch.page_size
+    return [
+        {
+            "block": number,
+            "start": number * size,
+            "size": size,
+            "state": block.state,
+            "node": block.nid,
+            "zone": None if block.zone is None else block.zone.label,
+            "memmap": block.nr_vmemmap_pages * page,
+            "early": block.early,
+        }
+        for number, block in machine.blocks.items()
+    ]
+
+
+def _zone_rows(machine: Machine) -> list[dict[str, Any]]:
+    page = machine.mm.arch.page_size
+    counts = ("spanned", "present", "managed", "free")
+    return [
+        {"zone": label, "node": nid, **{name: getattr(zone, name) * page for name in counts}}
+        for (nid, label), zone in machine.zones.items()
+    ]
+
+
+def _step_rows(machine: Machine) -> list[dict[str, Any]]:
+    from memshell.commands.plot import of_steps
+    from memshell.commands.session import outcome
+
+    lines = [line for subject in ("free", "memmap", "blocks") for line in of_steps(machine, subject).lines]
+    return [
+        {"step": step.n, "command": step.command, "outcome": outcome(step)}
+        | {name: int(values[at] or 0) for name, values in lines}
+        for at, step in enumerate(machine.steps)
+    ]
 
 
 def describe(mm: Mm) -> str:

@@ -1,10 +1,16 @@
 """The Python API: what scripts and notebooks stand on."""
 
+import ast
+import json
+import re
+import sys
+from html import unescape
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
-from memshell import GiB, KernelError, Machine, UsageError
+from memshell import CommandError, GiB, KernelError, Machine, UsageError
 from memshell.machine import Machine as BaseMachine
 
 
@@ -93,6 +99,60 @@ def test_a_machine_draws_itself(guest):
     console.print(guest)
     assert max(len(line) for line in console.export_text().splitlines()) <= 60
     html = guest._repr_html_()
-    assert html.startswith("<svg")
-    assert "DMA32" in html
-    assert guest._repr_mimebundle_() == {"text/plain": str(guest), "text/html": html}
+    assert html.startswith("<iframe ")
+    page = unescape(re.search('srcdoc="(.*?)"', html, re.DOTALL)[1])
+    assert page.startswith("<!doctype html>")
+    bundle = guest._repr_mimebundle_()
+    assert bundle["text/plain"] == str(guest)
+    assert bundle["text/html"] == html
+    assert bundle["image/svg+xml"].startswith("<svg")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_machine_is_a_dataframe(guest):
+    pytest.importorskip("pandas", reason="to_dataframe needs pandas")
+    guest.run("add 1G; online 32-35 movable")
+    blocks = guest.to_dataframe()
+    assert blocks["state"].value_counts().to_dict() == {"online": 20, "offline": 4}
+    assert blocks.loc[32, "memmap"] == 2 << 20
+    zones = guest.to_dataframe("zones")
+    assert zones.loc["Movable", "managed"] == 4 * 126 << 20
+    steps = guest.to_dataframe("steps")
+    assert steps["command"].to_list()[1:] == ["add 1G", "online 32-35 movable"]
+    assert steps["managed"].diff().to_list()[2] == 4 * 126 << 20
+    assert "MemTotal" in guest.to_dataframe("meminfo").columns
+    with pytest.raises(UsageError, match="unknown command 'blok'"):
+        guest.to_dataframe("blok")
+
+
+def test_without_pandas_it_says_so(guest, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(CommandError) as failed:
+        guest.to_dataframe()
+    assert str(failed.value) == "to_dataframe needs pandas, which is not installed; pip install 'memshell-mm[notebook]'"
+
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "examples").glob("*.ipynb"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_cells_of_a_notebook_run(path, tmp_path, monkeypatch, capsys):
+    """As a notebook runs them: in order, and the value of the last line is drawn."""
+    for name in ("pandas", "matplotlib"):
+        pytest.importorskip(name, reason=f"the notebook needs {name}")
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    for cell in cells:
+        assert cell["outputs"] == [], "what it shows is not kept in the repository"
+        tree = ast.parse("".join(cell["source"]))
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, path.name, "exec"), names)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), path.name, "eval"), names)
+            assert str(value), "an expression at the end of a cell is there to be shown"
+            if hasattr(value, "_repr_mimebundle_"):
+                assert value._repr_mimebundle_()["text/html"]
