@@ -70,7 +70,7 @@ def refusal(request: MemmapRequest, reserve: int) -> str:
     if not request.config:
         return "arch not enabled"
     if request.single_block and request.size != block:
-        return f"the range is not one memory block of {block} bytes"
+        return f"the range is not one memory block of {block >> 20}M"
     if request.predicate == "pmd":
         if memmap % request.pmd_size:
             return f"vmemmap {memmap} not PMD aligned"

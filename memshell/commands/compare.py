@@ -291,7 +291,8 @@ def _played(shell: Shell, begin: Start, text: str) -> Played:
     steps = machine.steps[mark:] if now is machine else now.steps
     found = row(begin.name, steps)
     first = errors[0] if errors else None
-    found |= {"outcome": _outcome(steps, first), "why": _text(first), "machine": _described(steps[0])}
+    why = _text(first) or _fallback(steps)
+    found |= {"outcome": _outcome(steps, first), "why": why, "machine": _described(steps[0])}
     return Played(begin, found, first if isinstance(first, UsageError) else None, steps)
 
 
@@ -334,6 +335,12 @@ def _word(error: BaseException | None) -> str:
 
 def _text(error: BaseException | None) -> str:
     return "" if error is None else error.said if isinstance(error, MemshellError) else str(error)
+
+
+def _fallback(steps: Sequence[Step]) -> str:
+    """Return why a memmap went elsewhere than the policy wants it."""
+    events = (event for step in steps[1:] for event in step.events if event.kind == "MemmapFallback")
+    return next((event.text for event in events), "")
 
 
 def _described(step: Step) -> str:

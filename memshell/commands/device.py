@@ -116,11 +116,31 @@ def _bind_kmem(mm: Mm, args: Namespace) -> str:
     flags = MHP_MEMMAP_ON_MEMORY if args.map == "dev" else 0
     caller(mm, "kmem").adds(mm, Request(args.node, args.address, args.size, flags))
     device = find_device(mm, args.address)
-    where = "on the device" if mm.blocks[device.data_start // mm.block_size].altmap is not None else "in memory"
+    inside = mm.blocks[device.data_start // mm.block_size].altmap is not None
+    where = "on the device" if inside else "in memory"
+    where += f" ({_why_not(mm)})" if flags and not inside else ""
     lost = args.size - device.data_size
     cut = f"; truncated by {format_size(lost)} to whole blocks of {format_size(mm.block_size)}" if lost else ""
     ram = _span(device.data_start, device.data_size)
-    return f"{format_size(device.data_size)} of kmem{ram}, memmap {where}{cut}"
+    return f"{format_size(device.data_size)} of kmem{ram}, memmap {where}{_usable(mm, device)}{cut}"
+
+
+def _why_not(mm: Mm) -> str:
+    """Return why a memmap that was wanted on the device is in memory."""
+    from memshell.commands.decided import fallback
+
+    if not mm.features.dax.memmap_on_memory:
+        return f"a dax device of {mm.profile.name} cannot be told"
+    return fallback(mm) or f"policy {mm.policy.name} allows no other"
+
+
+def _usable(mm: Mm, device: DevDax) -> str:
+    """Return how much the blocks of the device leave beside their own memmap, where they hold one."""
+    from memshell.mm.pfn import format_size
+
+    first, last = device.data_start // mm.block_size, (device.data_start + device.data_size) // mm.block_size
+    kept = sum(mm.blocks[number].nr_vmemmap_pages for number in range(first, last))
+    return f", {format_size(device.data_size - (kept << mm.arch.page_shift))} usable" if kept else ""
 
 
 def _unbind(mm: Mm, address: int) -> str:
@@ -252,7 +272,17 @@ def virtio_mem(shell: Shell, args: Namespace) -> str:
             raise UsageError("the virtio-mem device is there already", hint="only its size can change: virtio-mem SIZE")
         else:
             caller(mm, "virtio-mem").resizes(mm, None, args.size)
-        return f"{_plugged(mm)}; {free_change(mm, nr_free_pages(mm) - free)}"
+        text = f"{_plugged(mm)}; {free_change(mm, nr_free_pages(mm) - free)}"
+        return "\n".join([text, *_virtio_decided(mm)])
+
+
+def _virtio_decided(mm: Mm) -> list[str]:
+    if mm.policy.parameter == "N":
+        return []
+    from memshell.commands.decided import fallback
+
+    reason = fallback(mm)
+    return [reason] if reason else []
 
 
 @contextmanager

@@ -160,7 +160,19 @@ def add(shell: Shell, args: Namespace) -> str:
         except OutOfMemory as error:
             raise out_of_memory(error, shell.need_machine().mm, args.size, start) from error
         used = free - sum(zone.free for zone in mm.zones.values())
-        return _added(mm, None if chooses else start, args.size, _only_in(mm.blocks, before), used)
+        new = _only_in(mm.blocks, before)
+        text = _added(mm, None if chooses else start, args.size, new, used)
+        return "\n".join([text, *_decided(mm, shell.need_machine().mm, new, args.size)])
+
+
+def _decided(mm: Mm, before: Mm, new: list[int], size: int) -> Iterable[str]:
+    """Return a line for each thing that the add decided and nobody asked for."""
+    plain = len(mm.nodes) == 1 and len(new) * mm.block_size == size and mm.params.auto_online_blocks == "offline"
+    if not new or (plain and mm.policy.parameter == "N"):
+        return ()
+    from memshell.commands.decided import about_add
+
+    return about_add(mm, before, new, size)
 
 
 def _only_in(blocks: SortedMap[int, MemoryBlock], others: SortedMap[int, MemoryBlock]) -> list[int]:
@@ -344,9 +356,16 @@ def online(shell: Shell, args: Namespace) -> str:
         if not wanted:
             return "nothing to do: these blocks are online already" if numbers else "nothing to do: no block is offline"
         _raise_first(shell, mm, written, "online")
-        return "\n".join(
-            _onlined(mm, members) for members in _by(written.done, lambda number: _state(mm, number)).values()
-        )
+        lines = [_onlined(mm, members) for members in _by(written.done, lambda number: _state(mm, number)).values()]
+        return "\n".join([*lines, *(_zones_by(mm) if value == "online" else ())])
+
+
+def _zones_by(mm: Mm) -> list[str]:
+    if mm.params.online_policy == "contig-zones":
+        return []
+    from memshell.commands.decided import zones_by
+
+    return [zones_by(mm)]
 
 
 def _onlined(mm: Mm, members: list[int]) -> str:

@@ -295,8 +295,9 @@ def unpin(shell: Shell, args: Namespace) -> str:
 > use x86_64 ram=2G nodes=2
 x86_64, <...>
 > add 1G node=1
-1G at <...>
-memmap <...>
+1G at 0x100000000-0x13fffffff, node 1: memory32-39 offline
+memmap from existing memory; free -16M (4096 pages)
+16M of the memmap is on node 0
 > online memory32 movable
 memory32 <...>
 > alloc 4M

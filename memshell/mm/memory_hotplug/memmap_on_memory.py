@@ -14,6 +14,8 @@ from memshell.mm.sparse import offline_mem_sections, online_mem_sections
 from memshell.mm.state import Mm, ZoneKey
 from memshell.policy import Configured, MemmapRequest, PerNode, Placement
 
+PREDICATE = "mm/memory_hotplug.c:mhp_supports_memmap_on_memory"
+
 
 def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) -> MemmapRequest:
     """Return what the policy is asked about [start, start+size) bytes."""
@@ -86,6 +88,9 @@ def ask_policy(mm: Mm, nid: int, start: int, size: int, *, offered: bool) -> Pla
     request = memmap_request(mm, nid, start, size, offered=offered)
     placement = mm.policy.place_memmap(request)
     check_placement(mm, placement, refusal_of(request))
+    if placement.refusal and mm.policy.parameter != "N":
+        text = f"the memmap comes from existing memory: {placement.refusal}"
+        mm.event("MemmapFallback", PREDICATE, text, reason=placement.refusal)
     return placement
 
 
