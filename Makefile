@@ -49,6 +49,7 @@ LAB := tutorial/first known/auto-movable-301 known/force-waste known/kata-4847 k
 lab: .venv/.dev
 	for scenario in $(LAB); do $(BIN)/memshell lab run $$scenario $(if $(KERNEL),--kernel $(KERNEL)) || exit 1; done
 
+# Each line beside what is wanted and beside its floor; build/bench.jsonl keeps the history. `-n 1 -k 1T` takes a part.
 bench: .venv/.dev
 	$(BIN)/python tests/bench.py
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from memshell.errors import MemshellError, UsageError
-from memshell.modes.players import finish, make_player, tell
+from memshell.modes.players import finish, make_player, tell, watched
 from memshell.scenario.syntax import SyntaxProblem
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
         raise UsageError(f"unexpected {rest[0]!r} behind -c", hint="put all commands into one word, with ;")
     player = make_player(args)
     try:
-        player.play_text(args.commands, "-c")
+        with watched(player):
+            player.play_text(args.commands, "-c")
     except MemshellError as failure:
         return tell(failure, debug=args.debug)
     return finish(player, debug=args.debug)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from memshell.shell.shell import Output
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from memshell.errors import MemshellError
@@ -82,6 +83,20 @@ def tell(failure: MemshellError, *, debug: bool) -> int:
         traceback.print_exception(failure.__cause__)
     print(failure, file=sys.stderr)
     return failure.exit_code
+
+
+@contextmanager
+def watched(player: Player) -> Iterator[None]:
+    """Show on a terminal how far a command has come that takes a second, as the prompt does."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from memshell.shell.screen import Notes, Screen
+
+    screen, output = Screen(pages=False), player.shell.output
+    output.out, output.err, player.hand_over = screen, Notes(screen), screen.hand_over
+    with screen.progress(player.shell):
+        yield
 
 
 def finish(player: Player, *, debug: bool) -> int:

@@ -27,9 +27,9 @@ from memshell.repl.highlight import ShellLexer, coloured, theme
 from memshell.repl.history import History
 from memshell.repl.journal import Journal, last_journal, new_journal
 from memshell.repl.resume import resume
-from memshell.repl.screen import Notes, Screen, toolbar
 from memshell.scenario.player import StepFailed
 from memshell.scenario.syntax import SyntaxProblem, parse_text
+from memshell.shell.screen import Notes, Screen, toolbar
 
 if TYPE_CHECKING:
     import argparse

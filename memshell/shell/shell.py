@@ -12,6 +12,7 @@ from memshell.shell.registry import Command, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from memshell.commands.image import Loaded
     from memshell.errors import MemshellError
@@ -47,6 +48,10 @@ class Player(Protocol):
     @property
     def shell(self) -> Shell:
         """The shell that it plays on."""
+
+    @property
+    def hand_over(self) -> Callable[[], AbstractContextManager[None]]:
+        """What leaves the terminal to another program, or to what draws on it itself."""
 
     @property
     def failures(self) -> Sequence[MemshellError]:

@@ -5,8 +5,8 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from memshell.repl.complete import ShellCompleter
-from memshell.repl.screen import about, progress_line, toolbar
 from memshell.scenario.player import Player
+from memshell.shell.screen import about, progress_line, toolbar
 
 
 @pytest.fixture(scope="module")

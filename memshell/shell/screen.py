@@ -1,4 +1,4 @@
-"""What the prompt puts on the screen around the line: results, the pager, the toolbar, the progress bar."""
+"""What a terminal shows around the commands: results, the pager, the toolbar, the progress line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """The terminal as the prompt uses it: results, a pager where they are too tall, a progress line."""
+    """The terminal as the prompt uses it: results, with *pages* a pager where they are too tall, a progress line."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pages: bool = True) -> None:
+        self._pages = pages
         self._lock = threading.RLock()
         self._drawn = False  # the progress line is on the screen
         self._since = 0.0  # when the terminal was taken back
@@ -29,7 +30,7 @@ class Screen:
         with self._lock:
             self._wipe()
             rows = shutil.get_terminal_size().lines
-            if not (text.count("\n") >= rows and sys.stdout.isatty() and _page(text)):
+            if not (self._pages and text.count("\n") >= rows and sys.stdout.isatty() and _page(text)):
                 sys.stdout.write(text)
 
     def flush(self) -> None:
