@@ -7,6 +7,7 @@ names.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ import pluggy
 from memshell import hookspecs
 from memshell.arch import Arch
 from memshell.drivers.callers import Caller
-from memshell.errors import PluginError, did_you_mean
+from memshell.errors import PluginError, UsageError, did_you_mean
 from memshell.plugins_guard import PolicyLike, guarded_command, isolated, isolated_event, name_fault, one_line
 from memshell.result import Column
 from memshell.shell.registry import Command
@@ -51,8 +52,9 @@ class Plugin:
     module: ModuleType | None = None
     hooks: tuple[str, ...] = ()
     seconds: float = 0.0
-    state: str = "loaded"  # loaded | blocked | failed
+    state: str = "loaded"  # loaded | blocked | failed | disabled
     error: str = ""
+    get: Callable[[], ModuleType] | None = None  # what imports it
 
     @property
     def title(self) -> str:
@@ -100,7 +102,9 @@ class Plugins:
 
     def load(self, plugin: Plugin, get: Callable[[], ModuleType]) -> None:
         """Import and register one plugin; a fault of it is recorded and told in one line."""
-        self.found.append(plugin)
+        if plugin not in self.found:
+            self.found.append(plugin)
+        plugin.get = get
         started = time.perf_counter()
         try:
             with redirect_stdout(sys.stderr):
@@ -142,6 +146,42 @@ class Plugins:
         if self.strict:
             raise PluginError(text) from error
         self.warn(text)
+
+    def disable(self, name: str) -> Plugin:
+        """Take a plugin out; what the machine has of it stays. Raises UsageError for a name that is not there."""
+        plugin = self._one(name)
+        if plugin.module is not None and self.manager.is_registered(plugin.module):
+            self.manager.unregister(plugin.module)
+        plugin.state, plugin.error = "disabled", ""
+        self._known.clear()
+        return plugin
+
+    def reload(self, name: str) -> Plugin:
+        """Import a plugin anew, from its files as they are now. Raises UsageError, and PluginError when that fails."""
+        plugin = self.disable(name)
+        if plugin.get is None:
+            raise UsageError(f"the plugin {name} is blocked", hint="start without --block-plugin")
+        if plugin.module is not None:
+            own = plugin.module.__name__
+            for known in [known for known in sys.modules if known == own or known.startswith(f"{own}.")]:
+                del sys.modules[known]
+        importlib.invalidate_caches()
+        plugin.state, plugin.hooks = "loaded", ()
+        strict, self.strict = self.strict, True
+        try:
+            self.load(plugin, plugin.get)
+        except PluginError as error:
+            raise PluginError(error.message, hint=f"mend it, and plugin reload {name}") from error.__cause__
+        finally:
+            self.strict = strict
+        return plugin
+
+    def _one(self, name: str) -> Plugin:
+        found = next((plugin for plugin in self.found if plugin.name == name), None)
+        if found is None:
+            names = [plugin.name for plugin in self.found]
+            raise UsageError(f"no plugin {name!r}", hint=did_you_mean(name, names) or "plugins lists them")
+        return found
 
     # --- calling ---
 
@@ -270,7 +310,7 @@ class Plugins:
     def commands(self) -> list[Command]:
         """Return the commands that plugins bring."""
         return [
-            guarded_command(item, plugin.title)
+            guarded_command(item, plugin.title, self.warn)
             for plugin in self.found
             for item in self._call("memshell_commands", self.context(), kind=Command, only=plugin)
         ]
@@ -382,5 +422,6 @@ def _import_file(path: str) -> ModuleType:
         raise PluginError(f"{path} is not a Python file")
     module = module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    # Compiled here: a file that was saved twice in a second would come out of the cache as it was.
+    exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))  # noqa: S102 - that is what --plugin asks for
     return module

@@ -7,19 +7,24 @@ import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import wraps
+from itertools import islice
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from memshell.errors import KernelCrash, KernelError, MemshellError, PluginError
 from memshell.profiles import is_profile
 from memshell.result import Result
+from memshell.shell import types
+from memshell.shell.registry import ArgType
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
 
     from memshell.mm.events import Event
     from memshell.mm.state import Mm
     from memshell.policy import MemmapRequest, Placement
-    from memshell.shell.registry import Command
+    from memshell.shell.registry import Command, Suggestions
     from memshell.shell.shell import Shell
 
 
@@ -76,9 +81,68 @@ def name_fault(what: str, item: Any) -> str:
     return ""
 
 
-def guarded_command(item: Command, title: str) -> Command:
+OWN_TYPES = [one for one in vars(types).values() if isinstance(one, ArgType)]
+PATIENCE = 1.0  # seconds that a completion may take
+MOST = 500  # words that one may give
+
+
+def guarded_type(kind: ArgType, title: str, warn: Callable[[str], None]) -> ArgType:
+    """Return a plugin's type of words so that its completion neither raises nor keeps the prompt for more than a second.
+
+    One that did is not asked again. A thread that never returns is left behind: nothing can stop it.
+    """
+    dead: list[str] = []
+
+    def guard(function: Callable[..., Suggestions]) -> Callable[..., Suggestions]:
+        def ask(*given: Any) -> Suggestions:
+            if dead:
+                return ()
+            found: list[tuple[str, str]] = []
+            failed: list[str] = []
+            thread = Thread(target=_complete, args=(function, given, found, failed), daemon=True)
+            thread.start()
+            thread.join(PATIENCE)
+            if thread.is_alive():
+                failed.append(f"took more than {PATIENCE:g} s")
+            if failed:
+                dead.append(failed[0])
+                warn(f"{title}: the completion of {kind.name} {failed[0]}; it is off")
+                return ()
+            return found
+
+        return ask
+
+    after = None if kind.after is None else guard(kind.after)
+    return replace(kind, complete=guard(kind.complete), after=after)
+
+
+def _complete(
+    function: Callable[..., Suggestions], given: tuple[Any, ...], found: list[tuple[str, str]], failed: list[str]
+) -> None:
+    """Ask for completions in a thread of their own: what comes back goes to *found*, what goes wrong to *failed*."""
+    try:
+        with redirect_stdout(sys.stderr):
+            words = list(islice(function(*given), MOST))
+        wrong = next((pair for pair in words if not _is_pair(pair)), None)
+        if wrong is None:
+            found.extend(words)
+        else:
+            failed.append(f"gave {wrong!r}, not (word, description)")
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's
+        failed.append(f"failed: {one_line(error)}")
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+
+
+def guarded_command(item: Command, title: str, warn: Callable[[str], None]) -> Command:
     """Return a plugin's command so that it changes the machine by ``shell.change()`` only, and prints to stderr."""
     function = item.function
+    arguments = tuple(
+        one if one.type is None or one.type in OWN_TYPES else replace(one, type=guarded_type(one.type, title, warn))
+        for one in item.arguments
+    )
 
     @wraps(function)
     def call(shell: Shell, args: Namespace) -> Any:
@@ -102,7 +166,7 @@ def guarded_command(item: Command, title: str) -> Command:
             raise PluginError(f"{title}: command {item.name} returned {kind}, not a text, a Result or nothing")
         return found
 
-    return replace(item, origin=title, function=call)
+    return replace(item, origin=title, function=call, arguments=arguments)
 
 
 class Watch:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.errors import CommandError, UsageError, did_you_mean
 from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
-from memshell.shell.types import COUNT, FILE, INT, TEXT
+from memshell.shell.types import COUNT, FILE, INT, TEXT, choice, named
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -325,6 +325,40 @@ def plugin_rows(shell: Shell, *, time: bool) -> Result:
         Column("ERROR"),
     )
     return Result(rows=rows, columns=columns)
+
+
+PLUGIN = named("plugin", lambda shell: {plugin.name: plugin.state for plugin in shell.plugins.found})
+DOINGS = {"reload": "import it anew, as its files are now", "disable": "do without it from here on"}
+
+
+@command(
+    "session",
+    arg("action", choice("action", DOINGS), "what to do with it"),
+    arg("name", PLUGIN, "the plugin, as plugins lists it"),
+    needs_machine=False,
+    settings=True,
+    examples="""
+> plugin disable s390
+plugin s390 <...> is disabled
+> ! use s390
+unknown architecture 's390'; known: arm64, powerpc, x86_64
+> plugin reload s390
+plugin s390 0.1.0 is loaded: memshell_arches, memshell_commands
+""",
+)
+def plugin(shell: Shell, args: Namespace) -> str:
+    """Load a plugin anew, or do without it, without leaving the prompt.
+
+    The machine keeps what it has: an architecture or a policy of the old code, until ``use`` or ``policy`` takes the new one.
+    One that cannot be loaded is out, with the reason; mend it and reload it.
+    """
+    plugins = shell.plugins
+    origin = next(one.title for one in plugins.found if one.name == args.name)
+    try:
+        done = plugins.reload(args.name) if args.action == "reload" else plugins.disable(args.name)
+    finally:
+        shell.renew_commands(origin)
+    return f"{done.title} is {done.state}" + (f": {', '.join(done.hooks)}" if args.action == "reload" else "")
 
 
 @command(

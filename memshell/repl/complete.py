@@ -99,6 +99,8 @@ class ShellCompleter(Completer):
         item = self.shell.find_command(words[0])
         if words[-1] == "-F":
             return FORMATS.items()
+        if words[-1] == "-o":
+            return [(f"+{column.name}", "a plugin's column") for column in self.shell.columns(item.name)]
         if word.startswith("-"):
             return self._options(item)
         option = next((a for a in item.arguments if a.is_option and words[-1] == a.flag and a.type), None)

@@ -176,6 +176,10 @@ class Registry:
             raise PluginError(f"command {item.name} exists already, from {held.origin}")
         self._commands[item.name] = item
 
+    def remove_of(self, origin: str) -> None:
+        """Forget the commands of a plugin."""
+        self._commands = {name: item for name, item in self._commands.items() if item.origin != origin}
+
     def get(self, name: str, extra: Iterable[str] = ()) -> Command:
         """Return the command, or raise UsageError with the nearest right word, of *extra* too."""
         found = self._commands.get(name)

@@ -193,6 +193,13 @@ class Shell:
                 self._add(item)
         return self._plugins
 
+    def renew_commands(self, origin: str) -> None:
+        """Forget the commands of the plugin *origin*, and take those that the plugins have now."""
+        self.registry.remove_of(origin)
+        for item in self.plugins.commands():
+            if item.name not in self.registry:
+                self._add(item)
+
     def _add(self, item: Command) -> None:
         try:
             self.registry.add(item)
