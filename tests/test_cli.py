@@ -245,3 +245,14 @@ def test_a_full_disk_is_no_crash(args):
 def test_a_scenario_may_begin_with_a_byte_order_mark(tmp_path):
     (tmp_path / "a.mem").write_bytes("\N{ZERO WIDTH NO-BREAK SPACE}use x86_64\n".encode())
     assert run("run", str(tmp_path / "a.mem")).returncode == 0
+
+
+def test_a_scenario_is_a_matrix_of_tests_for_ci(scenario, tmp_path):
+    path = scenario(
+        "# matrix: policy=buddy,memmap_on_memory\nlet size ?= 1G\nuse x86_64 ram=2G policy=$policy\nadd $size\n"
+    )
+    done = run("test", "-D", "size=512M", "--junit", str(tmp_path / "j.xml"), path, size="4G")
+    assert (done.returncode, done.stdout.count("ok "), done.stderr) == (0, 2, "")
+    assert "a.mem[policy=memmap_on_memory]" in (tmp_path / "j.xml").read_text()
+    assert run(path, "-D", "sise=1G").returncode == 2
+    assert "512M at" in run("run", path, "-D", "size=512M", "-D", "policy=buddy").stdout

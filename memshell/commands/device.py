@@ -10,7 +10,7 @@ from memshell.commands.failed import held_blocks, out_of_memory
 from memshell.commands.hotplug import free_change, free_place, named_states
 from memshell.errors import KernelError, OutOfMemory, UsageError
 from memshell.result import Column, Result
-from memshell.shell.registry import arg, command
+from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import ADDING_NODE, ADDRESS, SIZE, choice, online_node
 
 if TYPE_CHECKING:
@@ -34,10 +34,19 @@ MAP = choice("map", {"mem": "the memmap is in existing memory", "dev": "the memm
 REGION = 4 << 30  # bytes that a virtio-mem device may grow to, unless region= says
 
 
+class Typed(int):
+    """An address that was typed as one: 0x100000000."""
+
+
+def _where(word: str, shell: Shell) -> int:
+    value: int = ADDRESS.convert(word, shell)
+    return Typed(value) if word.lower().startswith("0x") else value
+
+
 @command(
     "hotplug",
-    arg("address", ADDRESS, "where it begins"),
-    arg("size", SIZE, "how much; --off needs none", nargs="?"),
+    arg("address", ArgType("ADDR", _where), "where it begins; without it, the first place where it fits", nargs="?"),
+    arg("size", SIZE, "how much; --off needs none, and with nothing at all the devices are listed", nargs="?"),
     arg("mode=", MODE, "what it is used as", default="raw"),
     arg("map=", MAP, "where the memmap of fsdax, devdax and kmem goes", default="mem"),
     arg("align=", SIZE, "alignment of the data; for devdax also the size of its pages", default=2 << 20),
@@ -56,7 +65,7 @@ unbound 0x100000000-0x13fffffff; free +4128K (1032 pages)
 unbound 0x100000000-0x13fffffff; free +16M (4096 pages)
 """,
 )
-def probe(shell: Shell, args: Namespace) -> str:
+def probe(shell: Shell, args: Namespace) -> str | Result:
     """Bind a driver to persistent or CXL memory: it gets struct pages, in ZONE_DEVICE or, with kmem, as RAM.
 
     A device of ZONE_DEVICE never comes to the buddy allocator.  kmem takes the whole memory blocks inside,
@@ -73,6 +82,12 @@ def probe(shell: Shell, args: Namespace) -> str:
     """
     from memshell.mm.page_alloc.allocation import nr_free_pages
 
+    if args.address is None and args.off:
+        raise UsageError("probe --off needs the device's address", hint="devices lists them")
+    if args.address is None:
+        return _listed(shell.need_machine().mm)
+    if args.size is None and not args.off and not isinstance(args.address, Typed):
+        args.address, args.size = free_place(shell.need_machine().mm, args.address), args.address
     with shell.change() as mm:
         free = nr_free_pages(mm)
         try:
@@ -88,7 +103,7 @@ def _bind(mm: Mm, args: Namespace) -> str:
     from memshell.views.lsmem import human
 
     if not args.size:
-        raise UsageError("probe needs a size", hint="such as: probe 0x100000000 1G mode=devdax")
+        raise UsageError("probe needs a size", hint="such as: probe 1G mode=devdax, or probe 0x100000000 1G")
     if args.size % mm.arch.page_size or args.address % mm.arch.page_size:
         raise UsageError("a device is whole pages", hint=f"a page has {mm.arch.page_size} bytes")
     if args.align % mm.arch.page_size or args.align & (args.align - 1) or not args.align:
@@ -177,12 +192,17 @@ def devices(shell: Shell, args: Namespace) -> Result:
     DATA is what the device offers: less than its size where an info block and the memmap lie on it, or where kmem
     cuts it to whole memory blocks. A device without a driver can be bound again with ``probe``.
     """
+    del args
+    return _listed(shell.need_machine().mm)
+
+
+def _listed(mm: Mm) -> Result:
     from memshell.drivers.dax.bus import devices as known
     from memshell.mm.pfn import format_size
     from memshell.views.lsmem import human
 
-    del args
-    mm = shell.need_machine().mm
+    if not known(mm):
+        return Result(text="there is no device; probe 1G mode=devdax brings one", data=[])
     rows = [
         {
             "name": one.name,

@@ -48,8 +48,8 @@ def help_(shell: Shell, args: Namespace) -> str:
     """Show the commands, or what one does, with examples.
 
     ``CMD --help`` is the same as ``help CMD``, and so is ``? CMD``. There are pages about memmap, zones, blocks, altmap,
-    policies, offline and sizes, and about tools and drivers that people know, with what is typed here instead: daxctl,
-    ndctl, util-linux, numactl, drmgr, virsh, qemu, hv_balloon, xen, sysfs, sysctl, crash, drgn.
+    policies, offline, sizes, review and ci, and about tools and drivers that people know, with what is typed here instead:
+    daxctl, ndctl, util-linux, numactl, drmgr, virsh, qemu, hv_balloon, xen, sysfs, sysctl, crash, drgn.
     """
     room = min(shell.output.width or 100, 100)
     word = SYNONYMS.get(args.topic, args.topic)
@@ -81,8 +81,8 @@ def _overview(shell: Shell, room: int) -> str:
     language = [*shell.player.directives.values(), *LANGUAGE]
     lines += ["language", *(row for form, text in language for row in _row(form, text, 26, room)), ""]
     lines += wrap(
-        "help COMMAND shows one with examples. help memmap, zones, blocks, altmap, policies, offline or sizes is about "
-        "that; help daxctl, numactl, virsh, sysfs and others say what stands for a tool here.",
+        "help COMMAND shows one with examples. help memmap, zones, blocks, altmap, policies, offline, sizes, review or ci "
+        "is about that; help daxctl, numactl, virsh, sysfs and others say what stands for a tool here.",
         room,
     )
     return "\n".join(lines) + "\n"

@@ -99,6 +99,25 @@ SYSCTL = Topic(
     "/proc/sys and sysctl: of these there are the pools of huge pages.",
     (("sysctl vm.nr_hugepages=200", "hugepages 2M=200"),),
 )
+CI = Topic(
+    "A scenario is a test. `memshell test FILE... --junit OUT.xml` plays each on a machine of its own: 0 fine, 1 an expectation "
+    "failed, 2 something is typed wrong. `let size ?= 1G` is a parameter, which -D size=4G gives; a first line "
+    "`# matrix: policy=buddy,memmap_on_memory size=1G,4G` makes a test of each combination. pytest finds *.mem by itself.",
+    (
+        ("what was typed, as a scenario that checks itself", "save mine.mem --expect; source mine.mem"),
+        ("one expectation", "expect blocks.online == 16"),
+        ("one that has to fail", "! add 100M; expect error == EINVAL"),
+    ),
+)
+REVIEW = Topic(
+    "What is a check of a patch for? Each check of the series of 2017 to 2019 is a switch, and so is each known bug of a "
+    "released kernel (`set` lists them). `mutate FILE` plays a scenario once for each check with that one off.",
+    (
+        ("with and without one, side by side", "compare rfc-2018 rfc-2018,check.online_pages_range=off -- add 1G"),
+        ("without it from here on", "use x86_64 profile=rfc-2018; set check.online_pages_range off"),
+        ("what an add and online do then", "add 1G; online offline movable; events"),
+    ),
+)
 UTIL_LINUX = Topic(
     "util-linux: lsmem lists memory blocks, chmem sets them online and offline. Both are here, with their options.",
     (
@@ -120,6 +139,7 @@ DAXCTL = Topic(
         ("daxctl offline-memory dax0.0", "offline 32-63"),
         ("daxctl reconfigure-device -m devdax dax0.0", "probe 0x100000000 --off; probe 0x100000000 4G mode=devdax"),
         ("ndctl list, daxctl list", "devices"),
+        ("a CXL device as RAM that holds its own memmap", "policy memmap_on_memory; probe 2T mode=kmem map=dev"),
     ),
 )
 DRMGR = Topic(
@@ -189,6 +209,8 @@ TOPICS: dict[str, Topic] = {
     **dict.fromkeys(("numactl", "numa", "migratepages"), NUMACTL),
     "sysctl": SYSCTL,
     **dict.fromkeys(("util-linux", "sclp", "standby"), UTIL_LINUX),
+    **dict.fromkeys(("ci", "test", "junit", "pytest", "run"), CI),
+    **dict.fromkeys(("review", "checks", "patch"), REVIEW),
     **dict.fromkeys(("daxctl", "ndctl", "dax", "pmem", "cxl"), DAXCTL),
     **dict.fromkeys(("drmgr", "dlpar", "lmb"), DRMGR),
     **dict.fromkeys(("hv_balloon", "hyperv", "hyper-v"), HV),

@@ -109,7 +109,9 @@ class State:
         if name in known or (machine is not None and name == machine.mm.arch.name):
             return name
         hint = did_you_mean(name, [*TOP, *_WORDS, *errno.errorcode.values(), *known])
-        raise UsageError(f"unknown name {name!r}", hint=hint or "put text in quotes")
+        raise UsageError(
+            f"unknown name {name!r}", hint=f"{hint} Text goes in quotes" if hint else "text goes in quotes"
+        )
 
     def _error(self, _rest: str) -> str:
         error = self.shell.last_error

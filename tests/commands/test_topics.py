@@ -11,8 +11,9 @@ HERE = sorted({(word in ("drmgr", "dlpar", "lmb"), here) for word, topic in TOPI
 
 
 @pytest.mark.parametrize("lmbs, here", HERE)
-def test_what_is_typed_here_is_understood(lmbs, here):
+def test_what_is_typed_here_is_understood(lmbs, here, tmp_path, monkeypatch):
     """An errno is an answer, and so is what this machine does not have; a usage error is neither."""
+    monkeypatch.chdir(tmp_path)  # a scenario may be written
     machine = Machine.boot("powerpc" if lmbs else "x86_64", ram="2G")
     machine.run("add 0x100000000 4G")
     for statement in here.split("(")[0].split(";"):
@@ -37,7 +38,7 @@ def test_a_misspelt_tool_is_corrected():
     assert "devices" in machine.run("help ndctl")
 
 
-SUBJECTS = ("memmap", "zones", "blocks", "altmap", "policies", "offline", "sizes")
+SUBJECTS = ("memmap", "zones", "blocks", "altmap", "policies", "offline", "sizes", "review", "ci")
 TOOLS = (
     "daxctl",
     "ndctl",

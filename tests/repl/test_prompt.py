@@ -244,3 +244,23 @@ def test_a_word_leaves(terminal, word):
     shell.process.expect(pexpect.EOF)
     shell.process.close()
     assert shell.process.exitstatus == 0
+
+
+@pytest.mark.slow
+def test_what_people_type_and_paste(terminal):
+    shell = terminal(columns=80)
+    shell.run(USE)
+    shell.run("add 1.5G")
+    pasted = shell.run("echo online_movable > /sys/devices/system/memory/memory32/state")
+    assert "that is: online 32 movable" in pasted
+    assert "memory32 online in Movable: 128M" in pasted
+    assert "a line that begins with # is a comment" in shell.run(
+        "# echo online > /sys/devices/system/memory/memory33/state"
+    )
+    assert "384M" in shell.run("lsmem -b -n -o RANGE,SIZE,STATE; chmem -e 256M; print zone.Movable.present")
+    assert "online_policy = contig-zones" in shell.run("set online_policy")
+    assert "help daxctl shows" in shell.run("daxctl list")
+    assert "did you mean quit?" in shell.run("quti")
+    pages = shell.run("help memmap").splitlines()
+    assert max(map(len, pages)) <= 80
+    assert "768K" in shell.run("48M / 64")
