@@ -5,6 +5,7 @@ Read the difference before you commit it: this writes down what the program does
 
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,9 @@ def renew_document(path):
 
     text = path.read_text(encoding="utf-8")
     path.write_text(re.sub(r"^```memshell\n(.*?)^```", fresh, text, flags=re.DOTALL | re.MULTILINE), encoding="utf-8")
+    for name in re.findall(r"\]\(pictures/([\w.-]+)\)", text):  # what the transcripts made
+        (path.parent / "pictures").mkdir(exist_ok=True)
+        shutil.copy(name, path.parent / "pictures" / name)
 
 
 def main():
@@ -54,7 +58,11 @@ def main():
         renew_commands(wanted)
         for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
             if not wanted and path.name != "commands.md":
-                renew_document(path)
+                with tempfile.TemporaryDirectory() as own:
+                    chdir(own)
+                    example_files.lay_out()
+                    renew_document(path)
+                    chdir(folder)
     # The declarations that are loaded are the old ones: a fresh process makes the page.
     page = subprocess.run([sys.executable, "-m", "memshell.commands.reference"], stdout=subprocess.PIPE, check=True)
     (ROOT / "docs" / "commands.md").write_bytes(page.stdout)

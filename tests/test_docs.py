@@ -85,6 +85,9 @@ def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         example_files.lay_out()
         assert failures(text, shared_plugins) == []
+        for picture in (ROOT / "docs" / "pictures").iterdir():
+            if Path(picture.name).exists():
+                assert Path(picture.name).read_bytes() == picture.read_bytes(), "make docs draws it anew"
     elif language == "mem":
         monkeypatch.chdir(ROOT)
         for values in matrix(text, "example", {}):
@@ -100,3 +103,12 @@ def test_the_examples_of_the_documents(language, text, tmp_path, monkeypatch):
 
 def test_the_command_reference_is_what_the_declarations_say():
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == reference(COMMANDS)
+
+
+def test_every_picture_of_a_document_is_there_and_is_shown():
+    shown = set()
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for name in re.findall(r"\]\(([\w./-]*pictures/[\w.-]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / name).is_file(), f"{path.name}: {name}"
+            shown.add(Path(name).name)
+    assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == shown

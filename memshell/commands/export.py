@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from memshell.commands.drawing import filmed, told, write_picture, write_text
 from memshell.commands.session import outcome
 from memshell.errors import CommandError, PluginError, UsageError
-from memshell.shell.registry import arg, command
-from memshell.shell.types import BLOCKS, FILE, INT, choice, named
+from memshell.shell.registry import ArgType, arg, command
+from memshell.shell.types import BLOCKS, FILE, INT, block_ids, choice, named
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -44,13 +44,15 @@ def _kinds(shell: Shell) -> dict[str, str]:
 
 KIND = named("kind", _kinds)
 
+LISTED = ArgType("BLOCKS", lambda word, shell: block_ids(word.split(","), shell), BLOCKS.complete)
+
 
 @command(
     "session",
     arg("kind", KIND, "what to write: sysroot, svg, html, json, or what a plugin can"),
     arg("out", FILE, "the file, or the folder of the tree"),
     arg("show=", choice("picture", PICTURES), "what a picture shows", default="machine"),
-    arg("blocks=", BLOCKS, "the blocks of a picture of blocks, sections or tables; the last one without it"),
+    arg("blocks=", LISTED, "the blocks of a picture of blocks, sections or tables: 32,34-37; the last one without it"),
     arg("step=", INT, "the state after this step, for a picture; the present one without it"),
     arg("since=", INT, "the other step of show=change; the one before without it"),
     arg("theme=", choice("theme", THEMES), "the colours of a picture", default="light"),
@@ -130,7 +132,7 @@ def draw(machine: Machine, args: Namespace) -> Picture:
     step = _step(machine, args.step, machine.step.n)
     mm, theme = step.mm, args.theme
     if args.show in {"block", "sections", "tables"}:
-        return _of_blocks(mm, args.show, _blocks(mm, args.blocks), theme)
+        return _of_blocks(mm, args.show, _blocks(mm, args.show, args.blocks), theme)
     if args.blocks is not None:
         raise UsageError(f"show={args.show} shows all blocks", hint="blocks= is for show=block, sections or tables")
     if args.show == "zones":
@@ -163,12 +165,16 @@ def _step(machine: Machine, wanted: int | None, otherwise: int) -> Step:
     return machine.steps[n]
 
 
-def _blocks(mm: Mm, wanted: list[int] | None) -> list[int]:
+def _blocks(mm: Mm, what: str, wanted: list[int] | None) -> list[int]:
     missing = [number for number in wanted or () if number not in mm.blocks]
     if missing:
         raise UsageError(f"there is no memory{missing[0]} at that step")
     if not mm.blocks:
         raise CommandError("there are no memory blocks")
+    if wanted is None and what == "sections":
+        from memshell.pictures.sections import interesting
+
+        return interesting(mm)
     return wanted if wanted is not None else [mm.blocks.last()]
 
 

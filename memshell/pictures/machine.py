@@ -58,7 +58,9 @@ def _grid(title: str, states: list[tuple[str, Mm]], theme: str) -> Picture:
         y += 20
     scale(picture, LEFT, y, cell, f"{format_size(last.block_size)}, one memory block")
     kinds = [kind for _, mm in states for row in rows for _, _, kind in _row_runs(mm, row)]
-    legend(picture, [kind for kind in kinds if kind != "hole"], 14, y + 22)
+    y = legend(picture, [kind for kind in kinds if kind != "hole"], 14, y + 22)
+    if len(states) > 1:
+        picture.add(Box(15, y + 1, 11, 11, None, "mark", bold=True), Words(32, y + 10, "changed"))
     return picture
 
 
@@ -152,9 +154,9 @@ def _block(picture: Picture, mm: Mm, number: int, place: tuple[float, float, flo
     found = runs(mm, first, first + mm.block_pages)
     sums = {kind: sum(b - a for a, b, other in found if other == kind) for _, _, kind in found}
     what += ", " + ", ".join(f"{human(mm, pages)} {kind}" for kind, pages in sums.items())
-    for start, end, kind in found:
+    for start, end, kind in sorted(found, key=lambda run: run[2] == "memmap"):  # a memmap is seen, however small it is
         left, right = (start - first) / mm.block_pages * cell, (end - first) / mm.block_pages * cell
-        picture.add(filled(x + left, y, max(right - left, 2), HEIGHT, kind))
+        picture.add(filled(x + left, y, min(max(right - left, 2.5), cell - left), HEIGHT, kind))
     frame = Box(
         x - 1,
         y - 1,

@@ -34,9 +34,9 @@ def sections(mm: Mm, numbers: Sequence[int], theme: str = "light") -> Picture:
         held = number * size // mm.block_pages
         if held != block:
             block = held
-            state = f", {mm.blocks[held].state}" if held in mm.blocks else ""
+            there = f"memory{held}, {mm.blocks[held].state}" if held in mm.blocks else "no memory block here"
             y += 14
-            picture.add(Words(14, y, f"memory{held}{state}", 11, bold=True))
+            picture.add(Words(14, y, there, 11, bold=True))
             y += 12
         _section(picture, mm, number, y)
         y += HEIGHT + GAP
@@ -47,6 +47,16 @@ def sections(mm: Mm, numbers: Sequence[int], theme: str = "light") -> Picture:
     scale(picture, LEFT, y, ROOM / min(parts, 64), f"{format_size(part * max(parts // 64, 1) << shift)}")
     _legend(picture, y + 22)
     return picture
+
+
+def interesting(mm: Mm) -> list[int]:
+    """Return the numbers of blocks, there or not, of sections that are there in part: at most four; else the last block."""
+    size, found = mm.arch.pages_per_section, dict[int, None]()
+    for first in dict.fromkeys(edge // size * size for a, b, _ in mm.sections.items() for edge in (a, b - 1)):
+        there = sum(b - a for a, b, _ in mm.sections.items(first, first + size))
+        if 0 < there < size:
+            found[first // mm.block_pages] = None
+    return [*found][:4] or [mm.blocks.last()]
 
 
 def _sections_of(mm: Mm, numbers: Sequence[int]) -> list[int]:

@@ -44,7 +44,8 @@ def steps(shown: Sequence[Shown], theme: str = "light") -> Picture:
     if len(shown) > MOST:
         picture.add(Words(LEFT, y, f"and {len(shown) - MOST} more steps"))
         y += 20
-    legend(picture, kinds - {"hole"}, LEFT, y)
+    y = legend(picture, kinds - {"hole"}, LEFT, y)
+    picture.add(Box(LEFT, y + 5, 12, 3, "mark"), Words(LEFT + 18, y + 10, "changed by the step"))
     return picture
 
 

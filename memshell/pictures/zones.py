@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from memshell.mm.mmzone import ZoneType
 from memshell.pictures.canvas import Box, Line, Picture, Words
 from memshell.pictures.kinds import human, machine_line
 
@@ -105,12 +106,19 @@ def _zone(picture: Picture, mm: Mm, zone: Zone, present: RangeMap[bool], axis: A
         box = Box(axis.x(start), y, max(axis.x(end) - axis.x(start), 0.6), HEIGHT, "in use")
         picture.add(box._replace(title=f"pfn {start:#x}-{end - 1:#x}"))
     picture.add(Box(left, y - 1, right - left, HEIGHT + 2, None, "ink"))
-    hole = zone.spanned - zone.present
-    sizes = [("spanned", zone.spanned), ("present", zone.present), ("managed", zone.managed), ("holes", hole)]
-    text = ", ".join(f"{name} {human(mm, pages)}" for name, pages in sizes if pages or name != "holes")
+    text = _counts(mm, zone)
     words = Words(left, y + HEIGHT + 14, text, 10)
     words = words._replace(x=max(min(left, WIDTH - words.width - 12), 14))
     picture.add(Box(words.x - 2, words.y - 10, words.width + 4, 14, "paper"), words)
+
+
+def _counts(mm: Mm, zone: Zone) -> str:
+    """Return what the kernel counts; of a device zone it counts no page as present."""
+    if zone.type is ZoneType.DEVICE:
+        return f"spanned {human(mm, zone.spanned)}; pages of devices are not counted as present"
+    hole = zone.spanned - zone.present
+    sizes = [("spanned", zone.spanned), ("present", zone.present), ("managed", zone.managed), ("holes", hole)]
+    return ", ".join(f"{name} {human(mm, pages)}" for name, pages in sizes if pages or name != "holes")
 
 
 def _legend(picture: Picture, y: float) -> None:
