@@ -74,7 +74,7 @@ def _parameter(name: str, mm: Mm) -> str:
 
 
 def _has(feature: str, mm: Mm) -> bool:
-    return not feature or bool(mm.feature(feature))
+    return not feature or bool(mm.features[feature])
 
 
 def _injections() -> Iterator[tuple[str, File]]:

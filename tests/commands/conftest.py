@@ -45,6 +45,12 @@ class Prompt:
         return self.machine.mm
 
 
+@pytest.fixture(scope="session")
+def new_prompt():
+    """Make a prompt without a machine."""
+    return Prompt
+
+
 @pytest.fixture
 def prompt():
     """A prompt with a guest of 2G."""

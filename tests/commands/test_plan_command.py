@@ -20,11 +20,9 @@ def find(rows, **wanted):
 
 
 @pytest.fixture(scope="module")
-def guest():
+def guest(new_prompt):
     """The ways of a guest of 1G that shall have 64G more: a memmap of 1G."""
-    from conftest import Prompt
-
-    prompt = Prompt()
+    prompt = new_prompt()
     prompt("use x86_64 ram=1G profile=v6.12")
     return prompt, prompt.json("plan 64G")
 
@@ -42,14 +40,12 @@ def test_an_8g_guest_with_512g_to_come_and_to_go(prompt):
     assert len(prompt.machine.steps) == 1, "the session's machine is as before"
 
 
-def test_what_fails_is_a_row_with_the_largest_add_that_fits(guest):
+def test_what_fails_is_a_row_with_the_largest_add_that_fits(guest, new_prompt):
     _prompt, found = guest
     row = find(found["ways"], policy="buddy", zone="movable", dimms=1)
     assert (row["fits"], row["unplug"]) == ("ENOMEM", 0)
     assert row["lost"] > 700 * MiB, "a failed add keeps its memmap until the next reboot"
-    from conftest import Prompt
-
-    again = Prompt()
+    again = new_prompt()
     again(f"use x86_64 ram=1G profile=v6.12; add {row['largest'] >> 20}M; undo")
     assert "ENOMEM" in again.fails(f"add {(row['largest'] + BLOCK) >> 20}M")
 
