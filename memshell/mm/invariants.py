@@ -353,6 +353,35 @@ def resources(mm: Mm) -> Iterator[str]:
         yield f"memory{number} is in no System RAM resource"
 
 
+def memory_has_blocks(mm: Mm) -> Iterator[str]:
+    """What is online has a memory block: page by page, section by section.
+
+    System RAM without blocks can be: the kernel does not take a range out of iomem that lies in several resources.
+    """
+    pages: Spans = []
+    for start, end, page in mm.pages.items():
+        if page.owner is not Owner.DEVICE:
+            _join(pages, start, end)
+    sections: Spans = []
+    for start, end, bits in mm.sections.items():
+        if bits & SECTION_ONLINE:
+            _join(sections, start, end)
+    for spans, what in ((pages, "pages"), (sections, "online sections")):
+        for number in _without_blocks(mm, spans):
+            yield f"there are {what} of memory{number}, and no such block"
+
+
+def _without_blocks(mm: Mm, spans: Spans) -> Iterator[int]:
+    """Yield the first block that is missing for each of the *spans* of pfns."""
+    size = mm.block_pages
+    for start, end in spans:
+        first, last = start // size, -(-end // size)
+        there = mm.blocks.between(first, last)
+        if len(there) < last - first:
+            known = set(there)
+            yield next(number for number in range(first, last) if number not in known)
+
+
 RULES: tuple[Rule, ...] = (
     zone_sums,
     zone_spans,
@@ -367,4 +396,5 @@ RULES: tuple[Rule, ...] = (
     groups_and_blocks,
     huge_pages,
     resources,
+    memory_has_blocks,
 )

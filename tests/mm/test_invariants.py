@@ -120,7 +120,22 @@ def remove_the_frames_of_a_memmap(mm):
     mm.sections.delete(PFN, PFN + 0x8000)
 
 
+def forget_the_blocks(mm):
+    mm.blocks.clear()
+
+
+def forget_a_block_of_boot(mm):
+    del mm.blocks[0]
+
+
+def leave_an_online_section(mm):
+    mm.sections.set(0x200000, 0x208000, SECTION_ONLINE)
+
+
 BREAKS = {
+    forget_the_blocks: "there are pages of memory0, and no such block",
+    forget_a_block_of_boot: "there are pages of memory0, and no such block",
+    leave_an_online_section: "there are online sections of memory64, and no such block",
     lose_present: "present is",
     shrink_the_span: "outside of the span",
     lose_node_pages: "node 0: present is 1",
