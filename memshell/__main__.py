@@ -30,7 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--keep-going", action="store_true", help="go on after a step that failed")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--no-rc", action="store_true", help="do not read rc.mem")
-    parser.add_argument("--resume", action="store_true", help="bring back the session that was killed")
+    parser.add_argument(
+        "--resume", nargs="?", const="", metavar="NAME", help="bring back a session: the newest, or NAME"
+    )
     parser.add_argument("--allow-shell", action="store_true", help="let files run programs and write files")
     parser.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plugin from FILE")
     parser.add_argument("--block-plugin", action="append", default=[], metavar="NAME", help="do not load plugin NAME")

@@ -82,6 +82,7 @@ block.jpg: a picture ends in .svg or .png
 def export(shell: Shell, args: Namespace) -> str:
     """Write the machine for other tools and for documents."""
     machine, out = shell.need_machine(), Path(args.out)
+    _check_name(args.kind, out)
     shell.guard(f"export {args.out}")
     with told(out):
         if args.kind == "sysroot":
@@ -94,6 +95,17 @@ def export(shell: Shell, args: Namespace) -> str:
             return write_text(_own(shell, args.kind, machine.mm), out, force=args.force)
         page = filmed(machine.steps[0].command, {machine.mm.policy.name: machine.steps}, shell)
         return write_text(page, out, force=args.force)
+
+
+ENDINGS = {".svg": "svg", ".png": "svg", ".html": "html", ".htm": "html", ".json": "json"}
+
+
+def _check_name(kind: str, out: Path) -> None:
+    """Raise `UsageError` where the name of the file says that it is of another kind."""
+    other = ENDINGS.get(out.suffix.lower(), kind)
+    if kind in ENDINGS.values() and other != kind:
+        endings = " or ".join(ending for ending, one in ENDINGS.items() if one == kind)
+        raise UsageError(f"{out} is no name for {kind}: it ends in {endings}", hint=f"export {other} {out}")
 
 
 def _own(shell: Shell, kind: str, mm: Mm) -> str:

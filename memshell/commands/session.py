@@ -259,6 +259,66 @@ def watch(shell: Shell, args: Namespace) -> str | None:
     return None
 
 
+def _session_names(shell: Shell, _prefix: str) -> Suggestions:
+    yield from ((str(row["name"]), str(row["machine"])) for row in (shell.sessions.rows() if shell.sessions else ()))
+
+
+def _session_name(word: str, _shell: Shell) -> str:
+    if not word[:1].isalnum() or not word.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise UsageError(f"{word!r} is no name of a session", hint="letters, digits, dots and dashes")
+    return word
+
+
+SESSION = ArgType("NAME", _session_name, _session_names)
+
+
+@command(
+    "session",
+    arg("name", SESSION, "the name"),
+    needs_machine=False,
+    settings=True,
+    examples="""
+> session planning
+this session is planning: memshell --resume planning
+""",
+)
+def session(shell: Shell, args: Namespace) -> str:
+    """Give this session a name, by which ``memshell --resume NAME`` brings it back; it is kept until it is forgotten."""
+    shell.session = args.name
+    return f"this session is {args.name}: memshell --resume {args.name}"
+
+
+@command(
+    "session",
+    arg("name", SESSION, "one of them, with --off", nargs="?"),
+    arg("--off", None, "forget the session of this name"),
+    arg("--prune", None, "forget all that have no name of their own"),
+    needs_machine=False,
+    examples="""
+> ! sessions
+failed as it should: only a prompt keeps sessions
+""",
+)
+def sessions(shell: Shell, args: Namespace) -> str | Result:
+    """List the sessions at the prompt that have ended: ``memshell --resume NAME`` brings one back.
+
+    One that was not named with ``session NAME`` goes by the time of its beginning. The newest ten are kept, and all that
+    were named.
+    """
+    if shell.sessions is None:
+        raise CommandError("only a prompt keeps sessions")
+    if args.off or args.name is not None:
+        if args.name is None or not args.off:
+            raise UsageError("sessions lists them", hint="sessions NAME --off forgets one; memshell --resume NAME")
+        return f"session {shell.sessions.forget(args.name)} is forgotten"
+    if args.prune:
+        count = shell.sessions.prune()
+        return f"{count} session{'s' * (count != 1)} forgotten"
+    rows = shell.sessions.rows()
+    columns = (Column("NAME"), Column("AGE", right=True), Column("COMMANDS", right=True), Column("MACHINE"))
+    return Result(text=None if rows else "no session has ended", rows=rows, columns=columns, data=rows)
+
+
 def _aliases(shell: Shell, _prefix: str) -> Suggestions:
     return shell.settings.aliases.items()
 

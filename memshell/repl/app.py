@@ -27,6 +27,7 @@ from memshell.repl.highlight import ShellLexer, coloured, theme
 from memshell.repl.history import History
 from memshell.repl.journal import Journal, last_journal, new_journal
 from memshell.repl.resume import resume
+from memshell.repl.sessions import Sessions
 from memshell.scenario.player import StepFailed
 from memshell.scenario.syntax import SyntaxProblem, parse_text
 from memshell.shell.screen import Notes, Screen, toolbar
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from memshell.scenario.player import Player
     from memshell.shell.shell import Shell
 
+OFFERED = 3  # sessions that are named beside the one that was resumed
 PROMPT = "prompt"  # what stands for the file in the place of a failure
 _ROOT = re.compile(r"\s*#\s*(?:echo|cat|sudo|lsmem|chmem)\s")  # root's prompt, pasted along
 
@@ -51,7 +53,7 @@ def prompt(args: argparse.Namespace, player: Player | None = None) -> int:
     if os.environ.get("TERM", "dumb") == "dumb":
         os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")
     if player is not None:
-        return Prompt(player, debug=args.debug, around=partial(patch_stdout, raw=True)).run(resume=False, rc=False)
+        return Prompt(player, debug=args.debug, around=partial(patch_stdout, raw=True)).run(resume=None, rc=False)
     return Prompt(make_player(args), debug=args.debug).run(resume=args.resume, rc=not args.no_rc)
 
 
@@ -76,10 +78,15 @@ class Prompt:
         with self._hand_over(), self.screen.hand_over():
             yield
 
-    def run(self, *, resume: bool, rc: bool) -> int:
-        """Run until Ctrl-D."""
+    def run(self, *, resume: str | None, rc: bool) -> int:
+        """Run until Ctrl-D; *resume* is the name of a session to bring back, "" the newest one, None for a new one.
+
+        Raises UsageError for a session that there is not.
+        """
         folder = self._folder()
-        journal = self._resume(folder) if resume else self._start(folder, rc=rc)
+        self.shell.sessions = sessions = Sessions(folder) if folder is not None else None
+        path = sessions.find(resume).path if resume and sessions is not None else None
+        journal = self._start(folder, rc=rc) if resume is None else self._resume(folder, path)
         try:
             self._loop(_session(self.shell, History(folder / "history" if folder is not None else None, self.warn)))
         finally:
@@ -112,9 +119,10 @@ class Prompt:
             self.play(path.read_text(encoding="utf-8", errors="replace"), str(path))
         return journal
 
-    def _resume(self, folder: Path | None) -> Journal | None:
-        """Play the newest journal of a session that has ended, and go on from there."""
-        path = last_journal(folder) if folder is not None else None
+    def _resume(self, folder: Path | None, path: Path | None) -> Journal | None:
+        """Play a journal, or the newest one of a session that has ended, and go on from there."""
+        if path is None:
+            path = last_journal(folder) if folder is not None else None
         if path is None:
             self.warn("there is no session to resume")
             return self._start(folder, rc=False)
@@ -125,8 +133,18 @@ class Prompt:
         self.shell.output.out, self.shell.output.err = self.screen, told
         self._keep_in(journal)
         steps = self.shell.machine.step.n if self.shell.machine is not None else 0
-        self.shell.note(f"resumed at step {steps}")
+        name = f" of {self.shell.session}" if self.shell.session else ""
+        self.shell.note(f"resumed at step {steps}{name}")
+        self._offer()
         return journal
+
+    def _offer(self) -> None:
+        """Say which other sessions there are."""
+        others = self.shell.sessions.rows() if self.shell.sessions is not None else []
+        if others:
+            named = [f"{row['name']} ({row['age']} ago, {row['machine'] or 'no machine'})" for row in others[:OFFERED]]
+            more = f", {len(others) - OFFERED} more" if len(others) > OFFERED else ""
+            self.shell.note(f"others, for --resume NAME: {', '.join(named)}{more}")
 
     def _keep_in(self, journal: Journal) -> None:
         """Write what is done from now on into *journal*."""

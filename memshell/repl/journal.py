@@ -97,8 +97,9 @@ def new_journal(folder: Path, warn: Callable[[str], None]) -> Journal:
     place = folder / "journal"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for old in _ended(place)[KEPT:]:
-            old.unlink(missing_ok=True)
+        for old in ended(place)[KEPT:]:
+            if name_of(old) is None:
+                old.unlink(missing_ok=True)
     except OSError as error:
         warn(f"cannot keep journals in {place}: {error.strerror}")
     return Journal(place / _name(), warn)
@@ -127,12 +128,33 @@ def _name() -> str:
 
 def last_journal(folder: Path) -> Path | None:
     """Return the newest journal with a command in it whose session has ended, however it did; None when there is none."""
-    return next((path for path in _ended(folder / "journal") if path.stat().st_size), None)
+    return next((path for path in ended(folder / "journal") if path.stat().st_size), None)
 
 
-def _ended(place: Path) -> list[Path]:
+def ended(place: Path) -> list[Path]:
     """Return the journals that nobody holds, the newest first."""
     return [path for path in sorted(place.glob("*.mem"), reverse=True) if not _is_held(path)]
+
+
+def name_of(path: Path) -> str | None:
+    """Return the name that the session of a journal was given, None where it has none or cannot be read."""
+    try:
+        lines = [entry.text for entry in read_journal(path) if entry.whole and entry.text.startswith("session ")]
+    except OSError:
+        return None
+    return lines[-1].split()[1] if lines else None
+
+
+def since_last_use(entries: list[Entry], is_setting: Callable[[str], bool]) -> list[Entry]:
+    """Return what leads to the machine that the session ended with: what earlier machines did is left out.
+
+    Settings stay, and everything does where branches keep several machines.
+    """
+    if any(entry.text.partition(" ")[0] in ("branch", "switch") for entry in entries):
+        return entries
+    uses = [at for at, entry in enumerate(entries) if entry.whole and entry.text.startswith("use ")]
+    last = uses[-1] if uses else 0
+    return [entry for at, entry in enumerate(entries) if at >= last or not entry.whole or is_setting(entry.text)]
 
 
 def _is_held(path: Path) -> bool:

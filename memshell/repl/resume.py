@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from memshell.errors import MemshellError
-from memshell.repl.journal import Entry, Journal, begun_journal, read_journal
+from memshell.repl.journal import Entry, Journal, begun_journal, read_journal, since_last_use
 from memshell.scenario.player import StepFailed
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Replay:
         keep_going, self.player.keep_going = self.player.keep_going, False
         self.player.journal = self._keep
         try:
-            for entry in read_journal(path):
+            for entry in since_last_use(read_journal(path), self._is_setting):
                 self._entry(entry, path)
         finally:
             self.player.keep_going = keep_going
@@ -48,6 +48,11 @@ class Replay:
         """The number of the step that the machine is at."""
         machine = self.player.shell.machine
         return machine.step.n if machine is not None else 0
+
+    def _is_setting(self, text: str) -> bool:
+        """Whether the line changes the session, and not the machine."""
+        word, registry = text.partition(" ")[0], self.player.shell.registry
+        return word == "let" or (word in registry and registry.get(word).settings)
 
     def _keep(self, text: str) -> None:
         self.done.append(Entry(0, self.step, text, typed=self._typed))

@@ -384,9 +384,8 @@ class Player:
         if statement.default and statement.name in variables:
             return
         value = variables[statement.name] = evaluate(statement.expression, self.names)
-        # The counter of a repeat and the state in a subtest are not in the journal: what was made of them is, as the value.
-        by_value = "$" in statement.text or self._subtests
-        self._keep(f"let {statement.name} = {literal(value)}" if by_value else statement.text, state=False)
+        # What it was made of (a counter, a machine) may not be there when the journal is played: the value is kept.
+        self._keep(f"let {statement.name} = {literal(value)}", state=False)
 
     def _run(self, statement: Run) -> None:
         if statement.expression is None:

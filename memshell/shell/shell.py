@@ -111,6 +111,19 @@ class Cells(Protocol):
         """Play one cell; return its row."""
 
 
+class Sessions(Protocol):
+    """The sessions of a user that have ended, where a prompt keeps them: `memshell.repl.sessions.Sessions`."""
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return them as rows: name, age, commands, machine."""
+
+    def forget(self, name: str) -> str:
+        """Delete the journal of one; return its name."""
+
+    def prune(self) -> int:
+        """Delete the journals of those without a name; return how many."""
+
+
 class Writer(Protocol):
     """Where results and notes go: a text file, or the prompt's screen."""
 
@@ -169,6 +182,8 @@ class Shell:
         self.settings = Settings()
         self.running = Running()
         self.machine: Machine | None = None
+        self.sessions: Sessions | None = None  # only a prompt has some
+        self.session = ""  # the name of this one
         self.branch = "main"  # the name of what the machine is
         self.branches: dict[str, Machine] = {}  # the others
         self.booted: dict[str, Mm] | None = None  # what each `use` line built, where many shells start alike

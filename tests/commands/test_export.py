@@ -135,3 +135,18 @@ def test_the_mode_takes_what_the_command_takes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("use x86_64 ram=2G\nadd 256M\nonline all movable\n"))
     assert main(["export", "svg", f"{tmp_path}/b.svg", "show=block", "blocks=32", "theme=dark"]) == 0
     assert "memory32: one memory block, 128M, online" in (tmp_path / "b.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    "kind, name", [("svg", "m.html"), ("svg", "m.json"), ("html", "m.svg"), ("html", "m.PNG"), ("json", "m.html")]
+)
+def test_a_name_that_says_another_kind(prompt, tmp_path, kind, name):
+    """A picture in a file that ends in .html is shown by nothing."""
+    message = prompt.fails(f"export {kind} {tmp_path / name}")
+    assert f"is no name for {kind}: it ends in ." in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_names_are_anybody_s(prompt, tmp_path):
+    prompt(f"export json {tmp_path / 'm.txt'}; export html {tmp_path / 'page.htm'}; export json {tmp_path / 'state'}")
+    assert len(list(tmp_path.iterdir())) == 3

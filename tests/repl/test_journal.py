@@ -7,6 +7,7 @@ import sys
 from io import StringIO
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from memshell.api import Session
@@ -15,6 +16,7 @@ from memshell.machine import diff_states
 from memshell.repl.history import History
 from memshell.repl.journal import Entry, Journal, last_journal, new_journal, read_journal
 from memshell.repl.resume import resume
+from memshell.repl.sessions import Sessions
 
 sys.path.insert(0, str(Path(__file__).parent))
 from terminal import Terminal
@@ -202,12 +204,12 @@ def test_what_cannot_be_replayed_is_named_and_swallows_nothing(tmp_path):
     gone = tmp_path / "gone.json.xz"
     recording = Path(__file__).parents[1] / "recordings" / "x86_64-k612-N-1G-movable.json.xz"
     gone.write_bytes(recording.read_bytes())
-    kept = Kept(tmp_path).run(f"use x86_64; use {gone}; add 1G; use x86_64; add 128M; online last")
+    kept = Kept(tmp_path).run(f"use x86_64; branch a; use {gone}; add 1G; use x86_64; add 128M; online last")
     old = last_journal(tmp_path)
     assert old is None, "it is held"
     gone.unlink()
     back = kept.back()
-    assert [text.partition(":")[0] for text in back.told[:1]] == ["line 4 is skipped"]
+    assert [text.partition(":")[0] for text in back.told[:1]] == ["line 6 is skipped"]
     assert "cannot read" in back.told[0]
     assert "stays:" in back.told[-1]
     assert same(kept, back)
@@ -277,3 +279,90 @@ def test_a_history_that_cannot_be_kept_costs_one_word(tmp_path, folder):
     assert len(told) == 1
     assert "no history from here on" in told[0]
     assert history.get_strings() == ["add 1G", "online all"]
+
+
+# --- which session, and how much of it ---
+
+
+def test_a_machine_that_was_left_is_not_played_again(tmp_path, monkeypatch):
+    """Minutes of old machines, and a file that is gone by now, are nothing to the one that the session ended with."""
+    gone = tmp_path / "gone.json.xz"
+    gone.write_bytes((Path(__file__).parents[1] / "recordings" / "x86_64-k612-N-1G-movable.json.xz").read_bytes())
+    kept = Kept(tmp_path).run(f"use {gone}; add 64G; alias plug 'add 256M'; let size = 3 * 128M; watch step")
+    kept.run("let online = blocks.online; use powerpc ram=2G; plug; use x86_64; add $size")
+    gone.unlink()
+    played = []
+    monkeypatch.setattr("memshell.drivers.callers.Caller.adds", lambda *a: played.append(a))
+    back = kept.back()
+    assert back.told == []
+    assert len(played) == 1
+    settings = back.session.shell.settings
+    assert settings.aliases == {"plug": "add 256M"}
+    assert [str(settings.variables[name]) for name in ("size", "online")] == ["384M", "16"]
+    assert settings.watches == ["step"]
+
+
+def test_branches_come_back_with_their_machines(tmp_path):
+    kept = Kept(tmp_path).run(
+        "use x86_64; branch a; use powerpc ram=2G; add 1G; switch a; add 2G; undo; ! online 3; redo"
+    )
+    back = kept.back()
+    assert back.told == []
+    assert same(kept, back)
+    assert back.session.shell.branch == "a"
+    back.run("switch main")
+    assert back.session.shell.machine.mm.arch.name == "powerpc"
+    assert back.step() == 1
+
+
+def test_sessions_have_names_and_are_found_by_them(tmp_path):
+    for text in ("use x86_64; session plan; add 1G", "use powerpc ram=2G", "use s390 ram=2G; session work"):
+        Kept(tmp_path).run(text).journal.close()
+    sessions = Sessions(tmp_path)
+    rows = sessions.rows()
+    assert [row["machine"] for row in rows] == ["s390 ram=2G", "powerpc ram=2G", "x86_64"]
+    assert (rows[0]["name"], rows[2]["name"], rows[2]["commands"]) == ("work", "plan", 3)
+    assert sessions.find("plan").machine == sessions.find("pl").machine == "x86_64"
+    assert sessions.find(rows[1]["name"]).machine == "powerpc ram=2G"
+    with pytest.raises(UsageError, match="no session 'plon' that has ended; did you mean plan"):
+        sessions.find("plon")
+    assert sessions.forget("work") == "work"
+    assert sessions.prune() == 1
+    assert [row["name"] for row in sessions.rows()] == ["plan"]
+
+
+def test_a_name_keeps_a_journal(tmp_path):
+    for number in range(14):
+        Kept(tmp_path).run("use x86_64" + ("; session first" if number == 0 else "")).journal.close()
+    names = [row["name"] for row in Sessions(tmp_path).rows()]
+    assert names[-1] == "first"
+    assert len(names) == 12  # ten, the named one, and the last that ended
+
+
+@pytest.mark.slow
+def test_a_session_is_resumed_by_its_name(tmp_path):
+    for line in ("session one", "session two"):
+        shell = Terminal(tmp_path)
+        shell.ready()
+        shell.run("use x86_64 ram=2G")
+        shell.run(line)
+        if line == "session one":
+            shell.run("add 1G")
+        shell.process.kill(signal.SIGKILL)
+        shell.process.close(force=True)
+    again = Terminal(tmp_path, "--resume", "one")
+    told = " ".join(again.ready().split())
+    assert "resumed at step 1 of one" in told
+    assert "others, for --resume NAME: two (0 min ago, x86_64 ram=2G)" in told
+    assert "two " in again.run("sessions")
+    assert "session two is forgotten" in again.run("sessions two --off")
+    assert "no session has ended" in again.run("sessions")
+    again.process.close(force=True)
+
+
+def test_a_session_that_there_is_not(tmp_path):
+    shell = Terminal(tmp_path, "--resume", "nothing")
+    shell.process.expect("there is no session 'nothing' that has ended; no session has ended")
+    shell.process.expect(pexpect.EOF)
+    shell.process.close()
+    assert shell.process.exitstatus == 2
