@@ -20,6 +20,7 @@ from memshell.errors import CommandError, KernelCrash, KernelError
 from memshell.lab.hardware import MOST_SLOTS, Hardware
 from memshell.mm.params import PARAMETERS, boot_words
 from memshell.mm.pfn import format_size, memparse
+from memshell.mm.profile import RELEASES
 from memshell.scenario.expression import evaluate
 from memshell.scenario.parameters import define
 from memshell.scenario.player import Player, StepFailed
@@ -74,6 +75,7 @@ class Boot:
     block_size: int  # of the model: the kernel chooses its own
     steps: list[Action | Check] = field(default_factory=list)
     dimms: dict[str, tuple[int, int]] = field(default_factory=dict)  # what is plugged: id -> (start, size)
+    cannot: str = ""  # why no released kernel can boot so
 
     def actions(self) -> list[Action]:
         """Return the commands that a real machine can play."""
@@ -87,6 +89,23 @@ class Plan:
     name: str
     boots: list[Boot] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+
+    def playable(self, arch: str) -> tuple[list[Boot], list[str]]:
+        """Return the boots that a kernel of *arch* can play, and why it cannot play the others.
+
+        Raises CommandError where it can play none.
+        """
+        found, passed = [], []
+        for number, boot in enumerate(self.boots, start=1):
+            why = boot.cannot or (f"it is for {boot.hardware.arch}" if boot.hardware.arch != arch else "")
+            if why:
+                passed.append(f"boot {number} is passed over: {why}")
+            elif boot.steps:
+                found.append(boot)
+        if not found:
+            why = passed[0].partition(": ")[2] if passed else "it does nothing"
+            raise CommandError(f"{self.name} has nothing for a kernel of {arch}: {why}")
+        return found, passed
 
 
 def make_plan(name: str, text: str, loader: Callable[[], Plugins], values: Mapping[str, str] | None = None) -> Plan:
@@ -142,7 +161,7 @@ class Planner(Player):
             raise
         finally:
             if item.name == "use":
-                self._boots(args, text)
+                self._boots(args)
             elif known is not None:
                 self._note(ops, text, failed)
             elif self._position() != before and item.name not in SETTINGS:
@@ -174,17 +193,17 @@ class Planner(Player):
             if self._model().blocks.get(gone[0] // self._model().block_size) is None:
                 del self.boot.dimms[op["dimm"]]
 
-    def _boots(self, args: Namespace, text: str) -> None:
+    def _boots(self, args: Namespace) -> None:
         machine = self.shell.machine
         if machine is None or args.arch is None:
             return
         mm = machine.mm
-        if mm.policy.parameter not in RELEASED:
-            raise CommandError(f"policy {mm.policy.name} is of no released kernel", hint="policy=buddy, for one")
+        cannot = "" if mm.policy.parameter in RELEASED else f"policy {mm.policy.name} is of no released kernel"
+        cannot = cannot if mm.profile.name in RELEASES else f"{mm.profile.name} is no released kernel"
         options = dict(word.split("=", 1) for word in args.options or ())
         hardware = hardware_of(mm, options)
-        self.plan.boots.append(Boot(hardware, mm.policy.parameter, mm.profile.name, mm.block_size))
-        del text
+        boot = Boot(hardware, mm.policy.parameter, mm.profile.name, mm.block_size, cannot=cannot)
+        self.plan.boots.append(boot)
 
     def _model(self) -> Mm:
         return self.shell.need_machine().mm
@@ -227,7 +246,7 @@ class Planner(Player):
     def _copy(self) -> Boot:
         boot = self.boot
         done = [step for step in boot.steps if isinstance(step, Action) or step.name]
-        return Boot(boot.hardware, boot.policy, boot.profile, boot.block_size, done, dict(boot.dimms))
+        return replace(boot, steps=done, dimms=dict(boot.dimms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,11 +59,12 @@ class Lab:
     tell: Tell = lambda _text: None
 
     def run(self, plan: Plan) -> list[Ran]:
-        """Boot and play each boot of *plan*."""
+        """Boot and play each boot of *plan* that the kernel can play.  Raises CommandError where that is none."""
+        boots, _ = plan.playable(self.image.arch)
         return [
             self.run_boot(boot, self._name(plan, at), f"{plan.name}, boot {at + 1} of {len(plan.boots)}")
             for at, boot in enumerate(plan.boots)
-            if boot.steps
+            if any(boot is one for one in boots)
         ]
 
     def _name(self, plan: Plan, at: int) -> str:
@@ -72,8 +73,6 @@ class Lab:
 
     def run_boot(self, boot: Boot, name: str, about: str) -> Ran:
         """Boot a guest and play the steps; a guest that dies is an outcome."""
-        if boot.hardware.arch != self.image.arch:
-            raise CommandError(f"{self.image.kernel} is for {self.image.arch}, the scenario for {boot.hardware.arch}")
         hardware = _with_policy(boot)
         with TemporaryDirectory(prefix="memshell-lab-") as folder:
             qemu = Qemu(self.image, hardware, board_of(hardware.arch), Path(folder), self.busybox)

@@ -62,6 +62,8 @@ def compare_runs(runs: list[Ran], plugins: Plugins) -> list[Compared]:
 def text_report(plan: Plan, compared: list[Compared]) -> str:
     """Return what ``lab run`` prints."""
     parts = [f"scenario: {failure}" for failure in plan.failures]
+    if compared:
+        parts += plan.playable(compared[0].ran.boot.hardware.arch)[1]
     for number, one in enumerate(compared, start=1):
         head = f"boot {number}: " if len(compared) > 1 else ""
         parts.append(head + _machine(one.ran))
@@ -164,6 +166,7 @@ def as_json(plan: Plan, compared: list[Compared]) -> dict[str, Any]:
     return {
         "scenario": plan.name,
         "failures": plan.failures,
+        "passed_over": plan.playable(compared[0].ran.boot.hardware.arch)[1] if compared else [],
         "boots": [
             {
                 "kernel": one.ran.raw["kernel"],

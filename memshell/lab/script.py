@@ -29,9 +29,11 @@ boot() {{ "$@" & QEMU=$!; trap 'kill $QEMU' EXIT; sleep "${{BOOT:-30}}"; }}
 
 def script(plan: Plan) -> str:
     """Return the script of a plan."""
-    board = board_of(plan.boots[0].hardware.arch)
+    arch = next((boot.hardware.arch for boot in plan.boots if not boot.cannot), plan.boots[0].hardware.arch)
+    boots, _ = plan.playable(arch)
+    board = board_of(arch)
     parts = [HEAD.format(name=plan.name, tty=board.tty)]
-    for number, boot in enumerate(plan.boots, start=1):
+    for number, boot in enumerate(boots, start=1):
         parts.append("\n".join(_boot(boot, number)))
     return "\n".join(parts) + "\n"
 

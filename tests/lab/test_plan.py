@@ -109,9 +109,18 @@ def test_a_script_has_the_machine_the_commands_and_the_answers(tmp_path):
     assert subprocess.run(["sh", "-n", path], check=False).returncode == 0
 
 
-def test_a_policy_of_no_kernel_cannot_boot():
-    with pytest.raises(MemshellError, match="is of no released kernel"):
-        plan("use x86_64 profile=rfc-2018")
+def test_what_no_kernel_here_can_boot_is_passed_over():
+    machines = ("x86_64 profile=rfc-2018", "powerpc", "x86_64 profile=v6.12", "x86_64 profile=rfc-2017 policy=buddy")
+    made = plan("\n".join(f"use {machine}\nadd 1G" for machine in machines))
+    boots, passed = made.playable("x86_64")
+    assert boots == [made.boots[2]]
+    assert passed == [
+        "boot 1 is passed over: rfc-2018 is no released kernel",
+        "boot 2 is passed over: it is for powerpc",
+        "boot 4 is passed over: rfc-2017 is no released kernel",
+    ]
+    with pytest.raises(MemshellError, match="nothing for a kernel of s390: rfc-2018 is no released kernel"):
+        made.playable("s390")
 
 
 def test_there_is_room_for_what_is_plugged():
