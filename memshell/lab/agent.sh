@@ -12,6 +12,15 @@ w() {
     echo -n "$2" 2>&1 > "$R$1"
 }
 
+# take N SIZE: fill a file of the tmpfs with so many KiB, 64 and 4 at a time; 0 empties it.
+take() {
+    n=$2
+    {
+        while [ $n -ge 64 ]; do echo -n "$b" || return; n=$((n - 64)); done
+        while [ $n -ge 4 ]; do echo -n "$s" || return; n=$((n - 4)); done
+    } > "$R/taken/$1"
+}
+
 # have N: wait until that memory block is there, for half a minute at most.
 have() {
     n=0
@@ -50,13 +59,19 @@ pages() {
 
 # Touch the memory that the shell will need, before there is any other to take it from.
 x=0123456789abcdef
-for f in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do x=$x$x; done
+for f in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+    x=$x$x
+    [ $f != 8 ] || s=$x
+    [ $f != 12 ] || b=$x
+done
 x=
 for f in 1 2; do
     snap > /dev/null
     w /tmp/warm x
     w /tmp x
     have 0
+    take warm 68
+    take warm 0
 done > /dev/null 2>&1
 
 echo

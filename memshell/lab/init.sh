@@ -1,9 +1,10 @@
 #!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /tmp
+/bin/busybox mkdir -p /proc /sys /dev /tmp /taken
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+mount -t tmpfs -o size=0 taken /taken
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
 mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 for m in /modules/*.ko; do [ -f "$m" ] && insmod "$m"; done

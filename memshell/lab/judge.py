@@ -158,6 +158,8 @@ class KernelState:
         if field_name == "node" and "node" in shown:
             return Number(shown["node"])
         if field_name == "vmemmap_pages":
+            if shown["state"] != "online":
+                raise NotSeen("a kernel shows only of an online block which of its pages are its memmap")
             return self._own_memmap(int(number.removeprefix("memory")))
         raise NotSeen(f"a kernel does not show block.{rest}")
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MEMORY = "/sys/devices/system/memory"
 MODULE = "/sys/module/memory_hotplug/parameters"
 RELEASED = ("N", "Y", "force")  # of memory_hotplug.memmap_on_memory
+KERNELS_OWN = ("preset", "reserved", "used")  # keys of ``use`` that say what a kernel takes: a real one does not ask
 # Commands that change the model's machine and have nothing to do with what a real one does.
 SETTINGS = ("profile", "undo", "redo", "fault")
 
@@ -76,6 +77,7 @@ class Boot:
     steps: list[Action | Check] = field(default_factory=list)
     dimms: dict[str, tuple[int, int]] = field(default_factory=dict)  # what is plugged: id -> (start, size)
     cannot: str = ""  # why no released kernel can boot so
+    taken: set[int] = field(default_factory=set)  # the allocations of the guest's programs
 
     def actions(self) -> list[Action]:
         """Return the commands that a real machine can play."""
@@ -201,6 +203,8 @@ class Planner(Player):
         cannot = "" if mm.policy.parameter in RELEASED else f"policy {mm.policy.name} is of no released kernel"
         cannot = cannot if mm.profile.name in RELEASES else f"{mm.profile.name} is no released kernel"
         options = dict(word.split("=", 1) for word in args.options or ())
+        others = ", ".join(f"{key}={options[key]}" for key in KERNELS_OWN if key in options)
+        cannot = cannot or (f"{others} is of another kernel" if others else "")
         hardware = hardware_of(mm, options)
         boot = Boot(hardware, mm.policy.parameter, mm.profile.name, mm.block_size, cannot=cannot)
         self.plan.boots.append(boot)
@@ -246,7 +250,7 @@ class Planner(Player):
     def _copy(self) -> Boot:
         boot = self.boot
         done = [step for step in boot.steps if isinstance(step, Action) or step.name]
-        return replace(boot, steps=done, dimms=dict(boot.dimms))
+        return replace(boot, steps=done, dimms=dict(boot.dimms), taken=set(boot.taken))
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +385,27 @@ def _virtio_mem(planner: Planner, args: Namespace) -> Ops:
     return [{"op": "virtio_mem_request", "size": args.size}]
 
 
+def _alloc(planner: Planner, args: Namespace) -> Ops:
+    """A file in the guest's tmpfs: movable pages, one by one, from wherever the kernel takes them."""
+    if args.size is None:
+        return []
+    if (args.kind, args.order, args.node, args.at, args.huge) != ("movable", 0, 0, None, None):
+        return [Cannot("a program of the guest takes movable pages, wherever the kernel has them")]
+    tag = planner.shell.need_machine().mm.counters.get("allocations", 0) + 1
+    planner.boot.taken.add(tag)
+    return [{"op": "use_memory", "what": f"alloc {tag}", "tag": tag, "size": args.size}]
+
+
+def _free(planner: Planner, args: Namespace) -> Ops:
+    taken = planner.boot.taken
+    return [
+        {"op": "use_memory", "what": f"free {tag}", "tag": tag, "size": 0}
+        if tag in taken
+        else Cannot("no program of the guest has it")
+        for tag in args.ids
+    ]
+
+
 def _written(path: str, value: str) -> Mapping[str, Any]:
     return {"op": "other", "what": f"{value} > {path}", "path": path, "value": value}
 
@@ -410,6 +435,8 @@ def _reboot(planner: Planner, parameter: str) -> Ops:
 
 
 TRANSLATIONS: Mapping[str, Callable[[Planner, Namespace], Ops]] = {
+    "alloc": _alloc,
+    "free": _free,
     "add": _add,
     "online": _online,
     "offline": _offline,

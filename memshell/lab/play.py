@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from memshell.errors import CommandError
-from memshell.lab.guest import GuestGone
+from memshell.lab.guest import ERRNOS, GuestGone
 from memshell.lab.hardware import board_of
 from memshell.lab.image import Image
 from memshell.lab.plan import MEMORY, Action, Boot, Check, Plan
@@ -22,6 +22,7 @@ WRITE_LIMIT = 20  # seconds; then a signal ends a write
 ADD_LIMIT, EJECT_LIMIT, REQUEST_LIMIT = 30.0, 30.0, 15.0
 IN_PROGRESS = (0, 132)  # of _OST: done, and 0x84 not yet.  Source: ACPI 6.5, 6.3.5
 TIMED_OUT = 110  # as recordings have it: we stopped waiting
+USE_LIMIT = 120.0  # for a program to take memory: a gigabyte in half a minute
 SETTLE = 0.2  # seconds for what the kernel does behind an answer
 
 Tell = Callable[[str], None]
@@ -173,7 +174,12 @@ class Session:
         dimm = {"id": name, "gpa": start, "size": op["size"], "node": op["node"], "pfn": pfn, "pages": pages}
         time.sleep(SETTLE)
         errno = TIMED_OUT if status is None else 0 if status == 0 else -1
-        self.recorder.step(action.text, op, errno, dimm=dimm, ost_status=[] if status is None else [status], **note)
+        step = self.recorder.step(
+            action.text, op, errno, dimm=dimm, ost_status=[] if status is None else [status], **note
+        )
+        first = start // self.recorder.state["block_size_bytes"]
+        if errno == 0 and step.get("kernel_ret") is None and str(first) not in self.recorder.state["memory_blocks"]:
+            step |= {"errno": -1, "ok": False}  # ACPI does not report it, and no call was probed that does
 
     def _has_nodes(self) -> bool:
         return self.qemu.hardware.nodes > 1
@@ -243,6 +249,12 @@ class Session:
         devices = self.qemu.command("query-memory-devices")
         return next(int(device["data"]["size"]) for device in devices if device["data"].get("id") == "virtio")
 
+    def use(self, action: Action) -> None:
+        """Fill a file of the guest's tmpfs, or empty it."""
+        op = _op(action)
+        text, status = self.qemu.guest.shell(f"take {op['tag']} {op['size'] >> 10}", USE_LIMIT)
+        self.recorder.step(action.text, op, ERRNOS.get(text.strip().rpartition(": ")[2], -1) if status else 0)
+
     def write(self, action: Action) -> None:
         """Write a parameter."""
         op = _op(action)
@@ -280,5 +292,6 @@ PLAYERS: Mapping[str, Callable[[Session, Action], None]] = {
     "write_state": Session.states,
     "eject": Session.eject,
     "other": Session.write,
+    "use_memory": Session.use,
     "virtio_mem_request": Session.request,
 }

@@ -99,6 +99,11 @@ def _write(op: Mapping[str, Any]) -> Iterator[str]:
     yield _guest(op["path"], op["value"])
 
 
+def _use(op: Mapping[str, Any]) -> Iterator[str]:
+    line = f"take {op['tag']} {op['size'] >> 10}"
+    yield f"guest {shlex.quote(line)}"
+
+
 def _request(op: Mapping[str, Any]) -> Iterator[str]:
     yield _qmp("qom-set", path="/machine/peripheral/virtio", property="requested-size", value=op["size"])
 
@@ -112,5 +117,6 @@ LINES = {
     "write_state": _states,
     "eject": _eject,
     "other": _write,
+    "use_memory": _use,
     "virtio_mem_request": _request,
 }

@@ -14,6 +14,7 @@ def tree(tmp_path):
     session = Session()
     session.run(f"use x86_64 ram=2G profile=v6.12; export sysroot {folder}")
     (folder / "tmp").mkdir()
+    (folder / "taken").mkdir()
     (folder / "proc/version").write_text("Linux version 6.12.0 (fake)\n")
     return folder
 

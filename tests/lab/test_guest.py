@@ -85,3 +85,11 @@ def test_ranges_that_meet_are_one():
     for start, end in ((100, 200), (300, 400), (100, 150), (200, 250), (180, 310)):
         recorder.track(start, end)
     assert recorder.ranges == [(100, 400)]
+
+
+def test_a_program_takes_memory_in_whole_pages_and_gives_it_back(guest, tree):
+    assert guest.shell("take 1 200") == ("", 0)
+    assert (tree / "taken/1").stat().st_size == 200 << 10
+    assert guest.shell("take 1 0") == ("", 0)
+    assert (tree / "taken/1").stat().st_size == 0
+    assert guest.shell("take no/such 4")[1] != 0

@@ -40,7 +40,7 @@ def test_what_only_the_model_can_do_is_named():
     texts = {
         "policy memmap_on_memory": "read at boot",
         "remove 32": "a part of a DIMM",
-        "alloc 4M": "no such command",
+        "alloc 4M pinned": "takes movable pages",
         "add 1G via=driver": "a driver of its own",
         "set node_notifier on": "no kernel has a switch",
     }
@@ -95,18 +95,37 @@ def test_a_virtio_mem_device_is_there_from_boot_on():
 
 
 def test_a_script_has_the_machine_the_commands_and_the_answers(tmp_path):
-    text = "use x86_64 ram=2G nodes=2; add 256M node=1; online 32 movable; ! online 32; alloc 4M; eject 32"
+    text = "use x86_64 ram=2G nodes=2; add 256M node=1; online 32 movable; ! online 32; alloc 4M pinned; eject 32"
     lines = script(plan(text)).splitlines()
     line = next(line for line in lines if line.startswith("boot qemu-system-x86_64"))
     assert "-numa node,nodeid=1" in line
     assert '"$KERNEL"' in line
     assert "guest 'echo online_movable > /sys/devices/system/memory/memory32/state'" in lines
     assert "#    the model: EINVAL" in lines
-    assert "#    not on a real machine: a real machine has no such command" in lines
+    assert (
+        "#    not on a real machine: a program of the guest takes movable pages, wherever the kernel has them" in lines
+    )
     assert any(line.startswith("qmp ") and '"device_del"' in line for line in lines)
     path = tmp_path / "a.sh"
     path.write_text(script(plan(text)))
     assert subprocess.run(["sh", "-n", path], check=False).returncode == 0
+
+
+def test_a_program_takes_movable_pages_and_gives_them_back():
+    found = actions("use x86_64 ram=2G; alloc 64K unmovable; alloc 80M; alloc 4K; free 1; free 2 3")
+    assert [(step.op.get("tag"), step.op.get("size"), bool(step.cannot)) for step in found] == [
+        (None, None, True),
+        (2, 80 << 20, False),
+        (3, 4096, False),
+        (None, None, True),
+        (2, 0, False),
+        (3, 0, False),
+    ]
+    assert "guest 'take 2 81920'" in script(plan("use x86_64 ram=2G; alloc 64K unmovable; alloc 80M")).splitlines()
+
+
+def test_the_sizes_of_another_kernel_cannot_boot():
+    assert plan("use x86_64 ram=256M preset=kata; add 1G").boots[0].cannot == "preset=kata is of another kernel"
 
 
 def test_what_no_kernel_here_can_boot_is_passed_over():
