@@ -7,10 +7,11 @@ first pages are two rows. Values are numbers of a table that stands beside; -1 i
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from memshell.mm.page import KPAGEFLAGS, KPF_HUGE, KPF_OFFLINE, KPF_RESERVED, Owner
 from memshell.mm.pfn import align_down, align_up
+from memshell.mm.ranges import HIGHEST
 from memshell.pictures.kinds import Piece, pieces
 from memshell.views.memory_map import block_zones
 from memshell.views.pages import PFN_TYPES, flag_names
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
     from memshell.drivers.base.memory.blocks import MemoryBlock
     from memshell.mm.page import Page
+    from memshell.mm.ranges import RangeMap
     from memshell.mm.state import Mm
 
 Row = list[int]
+V = TypeVar("V")
 
 
 class Scene(NamedTuple):
@@ -94,15 +97,14 @@ def _step(scene: Scene, before: Mm | None, kinds: Table, blocks: Table) -> dict[
 
 def _end(mm: Mm) -> int:
     """Return the first page frame behind all memory, at the end of a block."""
-    highest = max([end for _, end, _ in mm.pages.items()] + [(number + 1) * mm.block_pages for number in mm.blocks])
-    return align_up(highest, mm.block_pages)
+    last = next((end for _, end, _ in mm.pages.items_reversed(0, HIGHEST)), 0)
+    return max(align_up(last, mm.block_pages), (mm.blocks.last() + 1) * mm.block_pages if mm.blocks else 0)
 
 
 def _changed(before: Mm, after: Mm) -> list[tuple[int, int]]:
     """Return ranges of whole blocks, outside of which no page differs."""
     size, end = after.block_pages, max(_end(before), _end(after))
-    ranges = [*after.pages.unshared(before.pages), *before.pages.unshared(after.pages)]
-    ranges += [*after.hugetlb.unshared(before.hugetlb), *before.hugetlb.unshared(after.hugetlb)]
+    ranges = [*_differing(before.pages, after.pages), *_differing(before.hugetlb, after.hugetlb)]
     for a, b in ((before, after), (after, before)):
         keys = (n for n in a.blocks.keys_of_unshared(b.blocks) if a.blocks[n] != b.blocks.get(n))
         ranges += [(number * size, (number + 1) * size) for number in keys]
@@ -114,6 +116,24 @@ def _changed(before: Mm, after: Mm) -> list[tuple[int, int]]:
         elif first < last:
             found.append((first, last))
     return found
+
+
+def _differing(before: RangeMap[Any], after: RangeMap[Any]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges where two maps differ, of which one is a copy of the other."""
+    for first, end in {*before.unshared(after), *after.unshared(before)}:
+        old, new = list(_with_gaps(before, first, end)), list(_with_gaps(after, first, end))
+        yield from ((a, b) for a, b, _ in _differences(old, new))
+
+
+def _with_gaps(runs: RangeMap[Any], first: int, end: int) -> Iterator[tuple[int, int, Any]]:
+    at = first
+    for start, stop, value in runs.items(first, end):
+        if at < start:
+            yield at, start, None
+        yield start, stop, value
+        at = stop
+    if at < end:
+        yield at, end, None
 
 
 # --- pages ---
@@ -171,7 +191,7 @@ def _flags(mm: Mm, page: Page) -> int:
     return flags & ~KPF_OFFLINE if page.owner is Owner.DEVICE else flags
 
 
-def _differences(old: list[tuple[int, int, int]], new: list[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
+def _differences(old: list[tuple[int, int, V]], new: list[tuple[int, int, V]]) -> Iterator[tuple[int, int, V]]:
     """Yield (start, end, value of *new*) where two lists of runs over the same range differ."""
     at = 0
     for start, end, value in new:
@@ -182,7 +202,7 @@ def _differences(old: list[tuple[int, int, int]], new: list[tuple[int, int, int]
                 yield max(a, start), min(b, end), value
 
 
-def _meeting(old: list[tuple[int, int, int]], at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _meeting(old: list[tuple[int, int, V]], at: int, end: int) -> Iterator[tuple[int, int, V]]:
     while at < len(old) and old[at][0] < end:
         yield old[at]
         at += 1

@@ -41,11 +41,14 @@ function expanded(rows) {
   return runs.sort((a, b) => a[0] - b[0]);
 }
 
-/** Runs with `changes` put over them; a value below zero is nothing. */
+/** Runs with `changes` put over them; a value below zero is nothing. What no change touches is shared. */
 function merged(old, changes) {
+  const from = Math.max(runAt(old, changes[0][0]) - 1, 0);
+  const to = Math.min(runAt(old, changes[changes.length - 1][1]) + 1, old.length);
   const kept = [];
   let next = 0;
-  for (const [start, end, value] of old) {
+  for (const run of old.slice(from, to)) {
+    const [start, end, value] = run;
     let at = start;
     while (next < changes.length && changes[next][1] <= at) next++;
     for (let i = next; i < changes.length && changes[i][0] < end; i++) {
@@ -54,18 +57,18 @@ function merged(old, changes) {
     }
     if (at < end) kept.push([at, end, value]);
   }
-  const all = [];
+  const middle = [];
   let i = 0;
   let k = 0;
   while (i < kept.length || k < changes.length) {
-    const old = k === changes.length || (i < kept.length && kept[i][0] < changes[k][0]);
-    const run = old ? kept[i++] : changes[k++];
-    const last = all[all.length - 1];
+    const keep = k === changes.length || (i < kept.length && kept[i][0] < changes[k][0]);
+    const run = keep ? kept[i++] : changes[k++];
+    const last = middle[middle.length - 1];
     if (run[2] < 0) continue;
     if (last && last[1] === run[0] && last[2] === run[2]) last[1] = run[1];
-    else all.push(run.slice());
+    else middle.push([...run]);
   }
-  return all;
+  return old.slice(0, from).concat(middle, old.slice(to));
 }
 
 /** The place of the run that holds `position`, or of the first behind it. */
@@ -289,9 +292,11 @@ class Map_ {
 
   fill(x, y, width, height, kind) {
     if (!kind) return;
-    this.pen.fillStyle = colours[kind.colour];
+    const hatched = kind.colour === "offline" || kind.colour === "padding";
+    const small = hatched && this.zoom === 0 && this.cells[0].width < 16; // where no hatching would be seen
+    this.pen.fillStyle = small && kind.colour === "offline" ? colours.veil : colours[kind.colour];
     this.pen.fillRect(x, y, width, height);
-    if (kind.colour === "offline" || kind.colour === "padding") {
+    if (hatched && !small) {
       this.pen.fillStyle = this.pattern;
       this.pen.fillRect(x, y, width, height);
     }
@@ -656,7 +661,7 @@ function showLegend() {
     item.append(box, words);
     return item;
   });
-  $("#legend").replaceChildren(...items);
+  $("#legend").replaceChildren(...items, make("small", "what is thinner than a pixel is drawn a pixel wide"));
 }
 
 function showWords() {
@@ -793,7 +798,7 @@ $("#slider").max = most;
 $("#maps").append(...maps.map((map) => map.node));
 $("#maps").classList.toggle("two", maps.length > 1);
 const { arch, kernel } = tracks[0];
-$("#machine").textContent = maps.length > 1 ? tracks.map((track) => track.name).join(" beside ") : `${arch}, kernel ${kernel}`;
+$("#machine").textContent = maps.length > 1 ? "the same commands, side by side" : `${arch}, kernel ${kernel}`;
 readColours();
 readHash();
 showCommands();

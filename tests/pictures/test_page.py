@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -312,3 +313,13 @@ def test_a_step_that_was_not_traced_is_played_again_for_its_reasons(machine, tmp
     assert film["steps"][6]["command"] == "offline 32"
     assert len(machine.steps) == before
     assert all(step.trace is None for step in machine.steps)
+
+
+def test_a_step_on_a_terabyte_looks_at_what_it_changed_only():
+    from memshell.pictures.film import _changed
+
+    large = played("add 1T 1T", "online 9000 movable", "online 9001 movable", "offline 9000", ram="4G")
+    pages = large.mm.block_pages
+    ranges = [_changed(before.mm, after.mm) for before, after in pairwise(large.steps[1:])]
+    added = [(first, end) for found in ranges for first, end in found if first >= 8192 * pages]
+    assert added == [(number * pages, (number + 1) * pages) for number in (9000, 9001, 9000)]
