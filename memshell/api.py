@@ -38,6 +38,7 @@ class Session:
         from memshell.scenario.player import StepFailed
 
         out = self.shell.output.out = StringIO()
+        self.shell.leaving = False
         try:
             self.player.play_text(text, "<python>")
         except StepFailed as failed:

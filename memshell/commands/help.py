@@ -34,7 +34,7 @@ TOPIC = ArgType("COMMAND", TEXT.convert, _topics)
         "topic",
         TOPIC,
         "a command, a word of the language, a subject such as memmap, or a tool such as daxctl",
-        nargs="?",
+        nargs="*",
     ),
     needs_machine=False,
     examples="""
@@ -52,9 +52,9 @@ def help_(shell: Shell, args: Namespace) -> str:
     daxctl, ndctl, util-linux, numactl, drmgr, virsh, qemu, hv_balloon, xen, sysfs, sysctl, crash, drgn.
     """
     room = min(shell.output.width or 100, 100)
-    word = SYNONYMS.get(args.topic, args.topic)
-    if word is None:
+    if not args.topic:
         return _overview(shell, room)
+    word = SYNONYMS.get(args.topic[0], args.topic[0])  # help add 1G is help add
     if word in shell.player.directives:
         form, text = shell.player.directives[word]
         return "\n".join([form, "", *wrap(text, room, initial_indent="    ", subsequent_indent="    "), ""])

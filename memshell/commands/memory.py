@@ -219,7 +219,7 @@ def _changed(mm: Mm, kind: str, tags: list[int], pages: int) -> str:
 
 @command(
     "memory",
-    arg("ids", TAGS, "the numbers that alloc gave, or all", nargs="+"),
+    arg("ids", TAGS, "the numbers that alloc gave, or all", nargs="*", default=()),
     examples="""
 > use x86_64 ram=2G
 x86_64, <...>
@@ -233,6 +233,8 @@ def free(shell: Shell, args: Namespace) -> str:
     """Give allocated memory back, wherever it is by now."""
     from memshell.mm.programs import free_bulk
 
+    if args.ids == ():
+        raise UsageError("free which allocation?", hint="alloc lists them; print free shows how much is free")
     if not args.ids:
         return "nothing is allocated"
     with shell.change() as mm:

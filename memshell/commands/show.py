@@ -41,20 +41,23 @@ DMA32
 """,
 )
 def cat(shell: Shell, args: Namespace) -> str:
-    """Show files of /sys and /proc, as the modelled kernel has them.
+    """Show files of /sys and /proc, as the modelled kernel has them; ``*`` stands for any name.
 
     A file is written as on a real machine: ``echo online_movable > /sys/devices/system/memory/memory32/state`` is
     understood, and the command that does it is shown.
     """
+    from fnmatch import filter as matching
+
     from memshell.views.sysroot import content, shown
 
     mm = shell.need_machine().mm
     found = {f"/{path}": place for path, place in shown(mm).items()}
-    for name in args.file:
-        if name not in found:
+    wanted = [(name, matching(found, name)) for name in args.file]
+    for name, paths in wanted:
+        if not paths:
             hint = did_you_mean(name, found) or "those of /sys/devices/system/memory and /proc that are modelled"
             raise UsageError(f"there is no file {name}", hint=hint)
-    return "".join(content(mm, found[name]).decode("utf-8", "replace") for name in args.file)
+    return "".join(content(mm, found[path]).decode("utf-8", "replace") for _name, paths in wanted for path in paths)
 
 
 def _view(shell: Shell, text: Callable[[Mm], str], data: Callable[[Mm], Any]) -> Result:

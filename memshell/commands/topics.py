@@ -186,6 +186,7 @@ SYSFS = Topic(
         ("echo online > .../auto_online_blocks", "set auto_online_blocks=online"),
         ("echo 0x100000000 > .../probe", "add 0x100000000 128M via=probe"),
         ("echo auto-movable > .../parameters/online_policy", "set online_policy=auto-movable"),
+        ("for i in .../memory*/state; do echo online > $i; done", "online all"),
         ("cat .../memory32/valid_zones", "cat /sys/devices/system/memory/memory32/valid_zones"),
     ),
 )
@@ -195,6 +196,7 @@ CRASH = Topic(
         ("crash> kmem -p, drgn pfn_to_page(pfn)", "page 0x100000"),
         ("crash> kmem -n", "section 32"),
         ("crash> kmem -z", "zoneinfo"),
+        ("dmesg: what the kernel did in the last step", "events"),
     ),
 )
 
@@ -216,8 +218,8 @@ TOPICS: dict[str, Topic] = {
     **dict.fromkeys(("hv_balloon", "hyperv", "hyper-v"), HV),
     "xen": XEN,
     **dict.fromkeys(("virsh", "qemu", "libvirt", "pc-dimm", "dimm"), VIRSH),
-    **dict.fromkeys(("sysfs", "/sys", "echo", "tee"), SYSFS),
-    **dict.fromkeys(("crash", "drgn"), CRASH),
+    **dict.fromkeys(("sysfs", "/sys", "echo", "tee", "for"), SYSFS),
+    **dict.fromkeys(("crash", "drgn", "kmem", "dmesg", "journalctl"), CRASH),
 }
 
 

@@ -78,6 +78,9 @@ class ShellCompleter(Completer):
         if word.startswith("["):
             yield from self._conditions(word)
             return
+        if word.startswith("$") or "." in word:
+            yield from self._names()
+            return
         yield from ((item.name, item.summary) for item in shell.registry)
         yield from ((name, f"alias for {text}") for name, text in shell.settings.aliases.items())
         yield from ((name, text) for name, (_form, text) in shell.player.directives.items() if name != "!")

@@ -101,7 +101,7 @@ class ShellLexer(Lexer):
             return "class:number"
         if token.kind == "STRING":
             return "class:string"
-        if token.kind in {"EXPECT", "LET", "INCLUDE", "REPEAT", "SUBTEST", "END", "AS", "COND", "MUST_FAIL"}:
+        if token.kind in {"EXPECT", "PRINT", "LET", "INCLUDE", "REPEAT", "SUBTEST", "END", "AS", "COND", "MUST_FAIL"}:
             return "class:directive"
         return "class:option" if token.kind in {"ESCAPE", "PIPE", "TO", "APPEND", "TAIL"} else ""
 

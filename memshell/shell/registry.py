@@ -166,6 +166,10 @@ class Registry:
     def __iter__(self) -> Iterator[Command]:
         return iter(sorted(self._commands.values(), key=lambda item: item.name))
 
+    def names(self) -> Iterable[str]:
+        """Return the commands' names."""
+        return self._commands.keys()
+
     def __contains__(self, name: str) -> bool:
         return name in self._commands
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from memshell.errors import CommandError, KernelError, PluginError, UsageError, printable
+from memshell.errors import CommandError, KernelError, PluginError, UsageError, did_you_mean, printable
 from memshell.shell.registry import Command, Registry
 
 if TYPE_CHECKING:
@@ -244,7 +244,11 @@ class Shell:
             _ = self.plugins
         if name not in self.registry and self.player.topic(name) is not None:
             raise UsageError(f"unknown command {name!r}", hint=f"help {name} shows what is typed here instead")
-        return self.registry.get(name, [*self.settings.aliases, *self.player.known_words])
+        known = [*self.settings.aliases, *self.player.known_words]
+        if name not in self.registry and _program(name):
+            close = did_you_mean(name, [*known, *self.registry.names()]) or "help lists the commands"
+            raise UsageError(f"unknown command {name!r}", hint=f"{close} (!{name} runs this computer's)")
+        return self.registry.get(name, known)
 
     def known_words(self) -> set[str]:
         """Return the names that stand for themselves in an expression: architectures, policies, profiles."""
@@ -311,3 +315,10 @@ class Shell:
     def note(self, text: str) -> None:
         """Tell the user something that is not a result, on stderr."""
         print(printable(text), file=self.output.err, flush=True)
+
+
+def _program(name: str) -> bool:
+    """Whether the system's shell has a program of that name."""
+    from shutil import which
+
+    return which(name) is not None

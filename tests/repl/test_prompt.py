@@ -239,7 +239,7 @@ def test_vi_keys(terminal):
 def test_a_word_leaves(terminal, word):
     shell = terminal()
     assert shell.run("2G / 128M").rstrip().endswith("16")
-    assert "help [COMMAND]" in shell.run("? help")
+    assert "help [COMMAND...]" in shell.run("? help")
     shell.type(word + "\r")
     shell.process.expect(pexpect.EOF)
     shell.process.close()

@@ -182,3 +182,27 @@ def test_what_an_add_costs_is_said_as_a_size(shell):
 @pytest.mark.parametrize("word", ["exit", "quit"])
 def test_a_script_ends_where_it_says_so(shell, word):
     assert shell(f"print 1; repeat 3; {word}; end; print 2") == "1\n"
+
+
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        ("sh x", "!sh runs this computer's"),
+        ("free", "print free shows how much is free"),
+        ("let map = dev", "Text goes in quotes"),
+        ("dmesg", "help dmesg shows"),
+    ],
+)
+def test_what_is_meant_for_another_shell_is_pointed_out(guest, typed, said):
+    with pytest.raises(UsageError) as failed:
+        guest.run(typed)
+    assert said.lower() in str(failed.value).lower()
+
+
+def test_a_session_goes_on_after_exit_in_a_program(guest):
+    guest.run("exit; print 1")
+    assert guest.run("print 2") == "2\n"
+
+
+def test_help_takes_the_whole_line_that_somebody_would_type(shell):
+    assert shell("help add 1G") == shell("help add")
