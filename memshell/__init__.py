@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from memshell.mm.memory_hotplug.remove import remove_memory as remove_memory
     from memshell.mm.memory_hotplug.remove import remove_memory_locked as remove_memory_locked
     from memshell.mm.memory_hotplug.remove import remove_pages as remove_pages
+    from memshell.mm.memremap import AltmapRow as AltmapRow
     from memshell.mm.memremap import VmemAltmap as VmemAltmap
     from memshell.mm.mmzone import ZoneType as ZoneType
     from memshell.mm.page import Owner as Owner
@@ -124,7 +125,7 @@ _MODULES = {
     "memshell.mm.memory_hotplug.offline": "offline_pages",
     "memshell.mm.memory_hotplug.online": "online_pages",
     "memshell.mm.memory_hotplug.remove": "offline_and_remove_memory remove_memory remove_memory_locked remove_pages",
-    "memshell.mm.memremap": "VmemAltmap",
+    "memshell.mm.memremap": "AltmapRow VmemAltmap",
     "memshell.mm.mmzone": "ZoneType",
     "memshell.mm.page": "Owner",
     "memshell.mm.pfn": "GiB KiB MiB TiB align_down align_up format_size memparse",

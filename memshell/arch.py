@@ -126,6 +126,8 @@ class Arch(ABC):
     # vmemmap_populate() of whole sections, whose memmap is whole PMDs, is vmemmap_populate_hugepages(); vmemmap_free()
     # takes the leaves away and the tables that are empty then.
     vmemmap_hugepages: ClassVar[bool] = False
+    # arch_add_memory() and arch_remove_memory() of blocks side by side, given an altmap for each (`AltmapRow`), is that of each.
+    blocks_in_rows: ClassVar[bool] = False
     hugepage_shifts: tuple[int, ...] = ()  # of the sizes of huge pages, the default one first; none: no hugetlb
     hugepage_migration: bool = True  # CONFIG_ARCH_ENABLE_HUGEPAGE_MIGRATION
     possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
@@ -203,6 +205,8 @@ class Arch(ABC):
         own = cls.__dict__
         if "vmemmap_hugepages" not in own and own.keys() & {"vmemmap_populate", "vmemmap_free", "vmemmap_tables"}:
             cls.vmemmap_hugepages = False
+        if "blocks_in_rows" not in own and own.keys() & {"arch_add_memory", "arch_remove_memory"}:
+            cls.blocks_in_rows = False
 
     def vmemmap_address(self, pfn: int) -> int:
         """Return the virtual address of the struct page of *pfn*."""

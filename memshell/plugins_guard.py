@@ -36,15 +36,8 @@ def one_line(error: BaseException) -> str:
 
 
 def isolated(mm: Mm) -> Mm:
-    """Return a copy of the state with which a plugin may do what it likes.
-
-    Its values are frozen, but for the altmaps of blocks, which are copied too.
-    """
-    copy = mm.copy()
-    for number, block in mm.blocks.items():
-        if block.altmap is not None:
-            copy.blocks[number] = block._replace(altmap=block.altmap.copy())
-    return copy
+    """Return a copy of the state with which a plugin may do what it likes: its values are frozen."""
+    return mm.copy()
 
 
 def isolated_event(event: Event) -> Event:

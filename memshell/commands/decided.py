@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memshell.mm.memory_hotplug.memmap_on_memory import memmap_on_nodes
+from memshell.mm.memory_hotplug.memmap_on_memory import memmap_grown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,10 +37,9 @@ def _other_node(mm: Mm, before: Mm, new: Sequence[int]) -> Iterator[str]:
     """Say whose memory holds the memmap, where that is not the node's of the memory."""
     from memshell.mm.pfn import format_size
 
-    nid, old = mm.blocks[new[0]].nid, dict(memmap_on_nodes(before))
-    grown = {node: pages - old.get(node, 0) for node, pages in memmap_on_nodes(mm) if node != nid}
-    for node, pages in grown.items():
-        if pages > 0:
+    nid = mm.blocks[new[0]].nid
+    for node, pages in memmap_grown(before, mm):
+        if node != nid and pages > 0:
             yield f"{format_size(pages << mm.arch.page_shift)} of the memmap is on node {node}"
 
 

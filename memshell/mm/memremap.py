@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from memshell.errors import KernelError
 from memshell.mm import mirrors
@@ -11,6 +12,26 @@ from memshell.mm.mm_init.zones import add_zones, memmap_init_zone_device
 from memshell.mm.mmzone import MigrateType, Node, ZoneType
 from memshell.mm.pfn import align_down, align_up, format_size
 from memshell.mm.state import Mm, Resource
+
+
+class Altmap(NamedTuple):
+    """struct vmem_altmap as a memory block keeps it: `VmemAltmap` once nothing is taken from it any more."""
+
+    base_pfn: int
+    end_pfn: int
+    free: int
+    reserve: int
+    align: int
+    alloc: int
+    inaccessible: bool
+
+    def copy(self) -> VmemAltmap:
+        """Return one to work with."""
+        return VmemAltmap(*self)
+
+    def moved(self, nr_pages: int) -> Altmap:
+        """Return the same of a block *nr_pages* behind."""
+        return Altmap(self.base_pfn + nr_pages, self.end_pfn + nr_pages, *self[2:])
 
 
 @dataclass(slots=True)
@@ -31,8 +52,23 @@ class VmemAltmap:
         return self.reserve + self.free
 
     def copy(self) -> VmemAltmap:
-        """Return a copy; the one that a memory block holds is never changed in place."""
+        """Return a copy."""
         return replace(self)
+
+    def of_block(self, pfn: int) -> Altmap:
+        """Return what the memory block keeps whose first pfn is *pfn*."""
+        del pfn
+        return Altmap(self.base_pfn, self.end_pfn, self.free, self.reserve, self.align, self.alloc, self.inaccessible)
+
+    def parts(self, pfn: int, end_pfn: int) -> list[tuple[int, int]]:
+        """Return [pfn, end_pfn) in pieces of which each has an altmap of its own."""
+        return [(pfn, end_pfn)]
+
+    def row(self, count: int) -> VmemAltmap:
+        """Return the altmaps of *count* blocks that are like this one's, of which this is the first."""
+        if count == 1:
+            return self
+        return AltmapRow(*self.of_block(self.base_pfn)._replace(alloc=self.alloc * count), count=count)
 
     def alloc_block(self, nr_pages: int) -> int | None:
         """altmap_alloc_block_buf(): return the first pfn of *nr_pages* naturally aligned pages, or None when they do not fit.
@@ -62,6 +98,34 @@ class VmemAltmap:
     def free_block(self, nr_pages: int) -> None:
         """vmem_altmap_free(): only the count goes down; neither address nor alignment is looked at."""
         self.alloc -= nr_pages
+
+
+@dataclass(slots=True)
+class AltmapRow(VmemAltmap):
+    """The altmaps of *count* equal blocks that lie side by side, used alike: all but *alloc* is said of the first."""
+
+    count: int = 1
+
+    @property
+    def nr_pages(self) -> int:
+        """Pages of one block."""
+        return self.end_pfn - self.base_pfn + 1
+
+    def alloc_blocks(self, nr_pages: int, nr_blocks: int) -> list[tuple[int, int]]:
+        """Take *nr_blocks* blocks, as many of each altmap as of the first."""
+        first = self.of_block(self.base_pfn).copy()
+        runs = first.alloc_blocks(nr_pages, nr_blocks // self.count)
+        self.alloc, self.align = first.alloc * self.count, first.align
+        return [(a + n, b + n) for n in range(0, self.count * self.nr_pages, self.nr_pages) for a, b in runs]
+
+    def of_block(self, pfn: int) -> Altmap:
+        """Return what the memory block keeps whose first pfn is *pfn*."""
+        end_pfn, alloc = self.end_pfn + pfn - self.base_pfn, self.alloc // self.count
+        return Altmap(pfn, end_pfn, self.free, self.reserve, self.align, alloc, self.inaccessible)
+
+    def parts(self, pfn: int, end_pfn: int) -> list[tuple[int, int]]:
+        """Return [pfn, end_pfn) in pieces of which each has an altmap of its own."""
+        return [(at, at + self.nr_pages) for at in range(pfn, end_pfn, self.nr_pages)]
 
 
 PAGEMAP_RANGE = "mm/memremap.c:pagemap_range"

@@ -111,7 +111,7 @@ def sparse_add_sections(mm: Mm, nid: int, start_pfn: int, end_pfn: int, altmap: 
     if gap is None or gap[0] != pfn:
         return pfn
     size = mm.arch.pages_per_section
-    while (stop := align_down(min(gap[1], _end_of_tables(mm, pfn)), size)) > pfn:
+    while (stop := align_down(min(gap[1], end_of_tables(mm, pfn)), size)) > pfn:
         start = mm.arch.vmemmap_address(pfn)
         try:
             sparse_index_init(mm, pfn // size, nid)
@@ -128,6 +128,12 @@ def sparse_add_sections(mm: Mm, nid: int, start_pfn: int, end_pfn: int, altmap: 
     return pfn
 
 
+def blocks_in_rows(mm: Mm, pfn: int, end_pfn: int) -> bool:
+    """Whether blocks with altmaps of their own may come and go at once, all of [pfn, end_pfn)."""
+    whole = not end_pfn % mm.arch.pages_per_section and not mm.block_pages % mm.arch.pages_per_section
+    return whole and mm.arch.blocks_in_rows and mm.pgmap is None and _in_rows(mm, pfn, None)
+
+
 def _in_rows(mm: Mm, pfn: int, altmap: VmemAltmap | None) -> bool:
     """Whether sections from *pfn* on may come and go at once: the memmap of each is whole leaves that no other shares."""
     memmap, leaf = mm.arch.pages_per_section * mm.arch.struct_page_size, 1 << mm.arch.pmd_shift
@@ -135,7 +141,7 @@ def _in_rows(mm: Mm, pfn: int, altmap: VmemAltmap | None) -> bool:
     return whole and mm.arch.vmemmap_hugepages and mm.in_rows and not vmemmap_can_optimize(mm, altmap)
 
 
-def _end_of_tables(mm: Mm, pfn: int) -> int:
+def end_of_tables(mm: Mm, pfn: int) -> int:
     """Return the pfn up to which sections need the root, and their memmap the page tables, that those of *pfn* do."""
     root = sections_per_root(mm) * mm.arch.pages_per_section
     span = table_span(mm)
@@ -187,7 +193,7 @@ def sparse_remove_sections(mm: Mm, pfn: int, end_pfn: int, altmap: VmemAltmap | 
     if run is None or run[2] & SECTION_EARLY:
         return pfn
     size = mm.arch.pages_per_section
-    stop = align_down(min(run[1], end_pfn, _end_of_tables(mm, pfn)), size) - size
+    stop = align_down(min(run[1], end_pfn, end_of_tables(mm, pfn)), size) - size
     start, end = mm.arch.vmemmap_address(pfn), mm.arch.vmemmap_address(stop)
     if stop <= pfn or not mm.leaves.covers(start, end + 1) or mm.tables.intersects("pte", start, end):
         return pfn

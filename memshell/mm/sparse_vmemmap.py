@@ -166,11 +166,19 @@ def populate_leaves(mm: Mm, start: int, end: int, size: int, nid: int, altmap: V
     else:
         order = nr_pages.bit_length() - 1
         runs = alloc_some(mm, nr_leaves, order, Owner.MEMMAP, nid=nid, nodes=_nodes(mm, nid))
+    owner, shift = "altmap" if altmap is not None else "buddy", mm.arch.page_shift
+    leaves: list[tuple[int, int, Leaf]] = []
+    at = start
     for first, last in runs:
-        stop = start + (last - first << mm.arch.page_shift)
-        set_leaf(mm, start, stop, size, first, "altmap" if altmap is not None else "buddy")
-        start = stop
-    return start
+        leaf, low = Leaf(size, first - (at >> shift), owner), at
+        at += last - first << shift
+        if leaves and leaves[-1][2] == leaf:
+            low = leaves.pop()[0]
+        leaves.append((low, at, leaf))
+    mm.leaves.set_runs(leaves)
+    if owner == "buddy":
+        count_buddy_pages(mm, at - start >> shift)
+    return at
 
 
 def free_leaves(mm: Mm, start: int, end: int, altmap: VmemAltmap | None) -> bool:

@@ -24,7 +24,7 @@ from memshell.views.series import content_line, range_altmaps
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from memshell.mm.memremap import VmemAltmap
+    from memshell.mm.memremap import Altmap, VmemAltmap
     from memshell.mm.mmzone import MigrateType
     from memshell.mm.page import Page
     from memshell.mm.page_alloc.free_area import Chunk
@@ -284,13 +284,14 @@ def altmaps(mm: Mm) -> list[dict[str, Any]]:
     Bytes for start and size, else pages; head is of the 2018 series only.
     """
     shift = mm.arch.page_shift
+    owners: list[tuple[int, int, Altmap | VmemAltmap | None]]
     owners = [(block_start(mm, n) << shift, mm.block_size, block.altmap) for n, block in mm.blocks.items()]
     owners += [(start, device.size, device.altmap) for start, device in mm.pagemaps.items()]
     found = [_altmap(start, size, altmap) for start, size, altmap in owners if altmap is not None]
     return sorted(found, key=lambda row: row["start"]) + range_altmaps(mm)
 
 
-def _altmap(start: int, size: int, altmap: VmemAltmap) -> dict[str, Any]:
+def _altmap(start: int, size: int, altmap: Altmap | VmemAltmap) -> dict[str, Any]:
     first = altmap.base_pfn + altmap.reserve
     return {
         "start": start,

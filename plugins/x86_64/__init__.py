@@ -65,6 +65,7 @@ class X86(Arch):
     pageblock_order: int = 9
     pmd_shift: int = 21
     vmemmap_hugepages = True
+    blocks_in_rows = True
     hugepage_shifts: tuple[int, ...] = (21, 30)
     vmemmap_base: int = 0xFFFFEA0000000000
     page_offset: int = 0xFFFF888000000000

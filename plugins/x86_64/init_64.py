@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from memshell import (
+    AltmapRow,
     GiB,
     KernelError,
     MiB,
@@ -73,6 +74,8 @@ def kernel_physical_mapping_init(mm: Mm, start: int, end: int, *, gbpages: bool)
 @mirrors("arch/x86/mm/init_64.c:arch_add_memory", "v6.12", "complete")
 def x86_arch_add_memory(mm: Mm, nid: int, start: int, size: int, altmap: VmemAltmap | None, *, gbpages: bool) -> None:
     """Direct map first, in 1G leaves where *gbpages* allows; then the sections."""
+    if isinstance(altmap, AltmapRow):  # no leaf of the direct map reaches from one block to the next
+        gbpages = gbpages and not (altmap.nr_pages << 12) % PUD
     fill = partial(kernel_physical_mapping_init, gbpages=gbpages)
     init_memory_mapping(mm, start, start + size, gbpages=gbpages, fill=fill)
     try:

@@ -24,8 +24,9 @@ from memshell.mm.memory_hotplug.remove import (
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mm_init.zones import add_zones
 from memshell.mm.mmzone import Node
+from memshell.mm.page_alloc.allocation import has_pages_above_mark
 from memshell.mm.pfn import align_down, format_size
-from memshell.mm.sparse import sparse_add_section, sparse_add_sections
+from memshell.mm.sparse import blocks_in_rows, end_of_tables, sparse_add_section, sparse_add_sections
 from memshell.mm.state import Mm, Resource
 from memshell.policy import Placement
 
@@ -85,9 +86,9 @@ def add_sections(mm: Mm, nid: int, pfn: int, nr_pages: int, altmap: VmemAltmap |
             raise
         pfn += step
     source = "nothing new" if not nr_pages else "the altmap" if altmap is not None else "existing memory"
-    mm.event(
-        "SectionsAdded", where, f"pfns {first:#x}-{end - 1:#x}, memmap from {source}", start_pfn=first, end_pfn=end
-    )
+    for low, high in altmap.parts(first, end) if altmap is not None else [(first, end)]:
+        text = f"pfns {low:#x}-{high - 1:#x}, memmap from {source}"
+        mm.event("SectionsAdded", where, text, start_pfn=low, end_pfn=high)
 
 
 @mirrors("mm/memory_hotplug.c:create_altmaps_and_memory_blocks", "v6.12", "complete")
@@ -95,29 +96,54 @@ def create_altmaps_and_memory_blocks(
     mm: Mm, nid: int, group: int | None, start: int, size: int, placement: Placement
 ) -> None:
     """Add the range block by block, each with an altmap of its own; an error removes the blocks before it."""
-    at = start
+    at, end = start, start + size
     try:
-        for at in range(start, start + size, mm.block_size):
-            _add_block_with_altmap(mm, nid, group, at, placement)
+        while at < end:
+            count = _row_of_altmaps(mm, at, end) if at > start else 1  # the first shows what they are like
+            _add_blocks_with_altmaps(mm, nid, group, at, placement, count)
+            at += count * mm.block_size
     except KernelError:
         remove_memory_blocks_and_altmaps(mm, start, at - start)
         raise
 
 
-def _add_block_with_altmap(mm: Mm, nid: int, group: int | None, start: int, placement: Placement) -> None:
-    pfn = start >> mm.arch.page_shift
+def _row_of_altmaps(mm: Mm, start: int, end: int) -> int:
+    """Return how many blocks from *start* on, before *end*, can be added as the one before them was, all at once.
+
+    Where its memmap is one leaf or more, nothing is at theirs, and whatever page tables they need, there is memory.
+    """
+    pfn, nr_pages = start >> mm.arch.page_shift, mm.block_pages
+    if not blocks_in_rows(mm, pfn - nr_pages, end >> mm.arch.page_shift):
+        return 1
+    before = mm.blocks.get(start // mm.block_size - 1)
+    memmap = nr_pages * mm.arch.struct_page_size >> mm.arch.page_shift
+    last = min(end >> mm.arch.page_shift, end_of_tables(mm, pfn - nr_pages))
+    count = (last - pfn) // nr_pages
+    if before is None or before.altmap is None or before.altmap.alloc != memmap or count < 2:
+        return 1
+    low, high = mm.arch.vmemmap_address(pfn), mm.arch.vmemmap_address(pfn + count * nr_pages)
+    there = mm.sections.intersects(pfn, pfn + count * nr_pages) or mm.leaves.intersects(low, high)
+    numbers = range(before.id + 1, before.id + 1 + count)
+    taken = there or any(number in mm.blocks for number in numbers)
+    return 1 if taken or not has_pages_above_mark(mm, 2 * count) else count
+
+
+def _add_blocks_with_altmaps(
+    mm: Mm, nid: int, group: int | None, start: int, placement: Placement, count: int = 1
+) -> None:
+    pfn, size = start >> mm.arch.page_shift, count * mm.block_size
     # altmap->free: the whole block until v6.5, since v6.6 memmap_on_memory_pages(), the padding of force included.
     free = mm.block_pages if mm.features.altmap.whole_block else placement.reserve_pages
-    altmap = VmemAltmap(pfn, pfn + mm.block_pages - 1, free)
-    mm.arch.arch_add_memory(mm, nid, start, mm.block_size, altmap)
+    altmap = VmemAltmap(pfn, pfn + mm.block_pages - 1, free).row(count)
+    mm.arch.arch_add_memory(mm, nid, start, size, altmap)
     # Nothing is taken where the struct pages are mapped already: on powerpc one 2M leaf holds those of 2 GiB.
     # The kernel keeps the pages in the block all the same (bug.ppc_premapped_waste).
     used = altmap if altmap.alloc or mm.features.bug.ppc_premapped_waste else None
     try:
-        create_memory_block_devices(mm, start, mm.block_size, nid, used, group)
+        create_memory_block_devices(mm, start, size, nid, used, group)
     except KernelError:
         passed = None if mm.features.bug.error_path_frees_altmap_to_buddy else altmap
-        mm.arch.arch_remove_memory(mm, start, mm.block_size, passed)
+        mm.arch.arch_remove_memory(mm, start, size, passed)
         raise
 
 
@@ -158,7 +184,7 @@ def place_and_add(mm: Mm, nid: int, start: int, size: int, flags: int, group: in
     """Choose where the memmap goes, and add the sections and blocks with it."""
     placement = mm.placement = choose_placement(mm, nid, start, size, flags)
     if placement.reserve_pages and size == mm.block_size and mm.features.memmap_on_memory.single_block:
-        _add_block_with_altmap(mm, nid, group, start, placement)
+        _add_blocks_with_altmaps(mm, nid, group, start, placement)
     elif placement.reserve_pages:
         create_altmaps_and_memory_blocks(mm, nid, group, start, size, placement)
     else:

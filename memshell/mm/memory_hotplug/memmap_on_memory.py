@@ -10,6 +10,7 @@ from memshell.mm.memory_hotplug import MHP_MEMMAP_ON_MEMORY
 from memshell.mm.memory_hotplug.zone import move_pfn_range_to_zone, remove_pfn_range_from_zone
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner, Page
+from memshell.mm.ranges import RangeMap
 from memshell.mm.sparse import offline_mem_sections, online_mem_sections
 from memshell.mm.state import Mm, ZoneKey
 from memshell.policy import Configured, MemmapRequest, PerNode, Placement
@@ -55,6 +56,20 @@ def memmap_on_nodes(mm: Mm) -> PerNode:
         if page.owner is Owner.MEMMAP:
             pages[page.nid] += end - start
     return tuple(sorted(pages.items()))
+
+
+def memmap_grown(before: Mm, mm: Mm) -> PerNode:
+    """Return by how many pages that grew on each node, of two states of which one is a copy: what they share is not looked at."""
+    touched: RangeMap[bool] = RangeMap()
+    for low, high in (*mm.pages.unshared(before.pages), *before.pages.unshared(mm.pages)):
+        touched.set(low, high, value=True)
+    grown = dict.fromkeys(mm.nodes, 0)
+    for low, high, _ in touched.items():
+        for sign, state in ((1, mm), (-1, before)):
+            for start, end, page in state.pages.items(low, high):
+                if page.owner is Owner.MEMMAP:
+                    grown[page.nid] += sign * (end - start)
+    return tuple(sorted(grown.items()))
 
 
 @mirrors("mm/memory_hotplug.c:mhp_supports_memmap_on_memory", "v6.12", "complete")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from memshell.drivers.base.memory.blocks import (
     MemoryBlock,
+    block_start,
     remove_memory_block_devices,
     set_online_type,
     walk_memory_blocks,
@@ -14,7 +15,7 @@ from memshell.kernel.resource import release_mem_region_adjustable
 from memshell.mm import mirrors
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.pfn import align_down, format_size
-from memshell.mm.sparse import sparse_remove_sections
+from memshell.mm.sparse import blocks_in_rows, sparse_remove_sections
 from memshell.mm.state import Mm
 
 
@@ -38,13 +39,9 @@ def remove_pages(mm: Mm, pfn: int, nr_pages: int, altmap: VmemAltmap | None) -> 
         step = min(end, align_down(pfn, mm.arch.pages_per_section) + mm.arch.pages_per_section) - pfn
         mm.seam.remove_section(mm, pfn, step, altmap)
         pfn += step
-    mm.event(
-        "SectionsRemoved",
-        "mm/memory_hotplug.c:__remove_pages",
-        f"pfns {first:#x}-{end - 1:#x}",
-        start_pfn=first,
-        end_pfn=end,
-    )
+    where = "mm/memory_hotplug.c:__remove_pages"
+    for low, high in altmap.parts(first, end) if altmap is not None else [(first, end)]:
+        mm.event("SectionsRemoved", where, f"pfns {low:#x}-{high - 1:#x}", start_pfn=low, end_pfn=high)
 
 
 @mirrors("mm/memory_hotplug.c:try_offline_node", "v6.12", "complete")
@@ -57,16 +54,19 @@ def try_offline_node(mm: Mm, nid: int) -> None:
 
 @mirrors("mm/memory_hotplug.c:remove_memory_blocks_and_altmaps", "v6.12", "complete")
 def remove_memory_blocks_and_altmaps(mm: Mm, start: int, size: int) -> None:
-    """Remove the blocks of a range one by one, each memmap back to its altmap."""
-    for at in range(start, start + size, mm.block_size):
+    """Remove the blocks of a range one by one, each memmap back to its altmap; equal ones at once."""
+    at, end = start, start + size
+    while at < end:
         block = mm.blocks.get(at // mm.block_size)
-        remove_memory_block_devices(mm, at, mm.block_size)
+        count = _row_of_altmaps(mm, block, end) if block is not None else 1
+        altmap = block.altmap.copy().row(count) if block is not None and block.altmap else None
+        remove_memory_block_devices(mm, at, count * mm.block_size)
+        at += count * mm.block_size
         if block is None:
             continue  # find_memory_block_by_id() found none: a WARN_ON_ONCE
-        altmap = block.altmap.copy() if block.altmap else None
         if altmap is not None and mm.features.bug.memory_block_reference_leak:
-            mm.counters["memory_blocks.leaked"] = mm.counters.get("memory_blocks.leaked", 0) + 1
-        mm.arch.arch_remove_memory(mm, at, mm.block_size, altmap)
+            mm.counters["memory_blocks.leaked"] = mm.counters.get("memory_blocks.leaked", 0) + count
+        mm.arch.arch_remove_memory(mm, at - count * mm.block_size, count * mm.block_size, altmap)
         if altmap is not None and altmap.alloc:
             mm.event(
                 "Warning",
@@ -74,6 +74,30 @@ def remove_memory_blocks_and_altmaps(mm: Mm, start: int, size: int) -> None:
                 "Altmap not fully unmapped",
                 alloc=altmap.alloc,
             )
+
+
+def _row_of_altmaps(mm: Mm, first: MemoryBlock, end: int) -> int:
+    """Return how many blocks from *first* on, before the byte *end*, have all of their memmap in leaves of altmaps alike."""
+    pfn, nr_pages = block_start(mm, first.id), mm.block_pages
+    memmap = nr_pages * mm.arch.struct_page_size >> mm.arch.page_shift
+    in_rows = blocks_in_rows(mm, pfn, end >> mm.arch.page_shift)
+    if not in_rows or first.altmap is None or first.altmap.alloc != memmap:
+        return 1
+    count = 0
+    for number in range(first.id, end // mm.block_size):
+        block, behind = mm.blocks.get(number), count * nr_pages
+        if block is None or block.altmap != first.altmap.moved(behind):
+            break
+        low = mm.arch.vmemmap_address(pfn + behind)
+        run = mm.leaves.run_at(low)
+        if (
+            run is None
+            or run[1] < low + (memmap << mm.arch.page_shift)
+            or run[2][::2] != (1 << mm.arch.pmd_shift, "altmap")
+        ):
+            break
+        count += 1
+    return max(count, 1)
 
 
 @mirrors("mm/memory_hotplug.c:try_remove_memory", "v6.12", "complete")

@@ -103,6 +103,12 @@ def pages_above_mark(mm: Mm, key: ZoneKey, highest: ZoneType, *, atomic: bool = 
     return zone.free - closed - mark - lowmem_reserve(mm, key, highest)
 
 
+def has_pages_above_mark(mm: Mm, nr_pages: int) -> bool:
+    """Whether one kernel zone could give *nr_pages* single pages to anybody."""
+    kernel = (key for key in mm.zones if key[1] <= ZoneType.NORMAL)
+    return any(pages_above_mark(mm, key, ZoneType.NORMAL) >= nr_pages for key in kernel)
+
+
 @mirrors(
     "mm/page_alloc.c:__alloc_pages",
     "v6.12",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from memshell.errors import KernelError
 from memshell.mm import mirrors
-from memshell.mm.memremap import VmemAltmap
+from memshell.mm.memremap import Altmap, VmemAltmap
 from memshell.mm.mmzone import MemoryGroup, ZoneType
 from memshell.mm.records import often_replaced
 from memshell.mm.state import Mm
@@ -21,7 +21,7 @@ class MemoryBlock(NamedTuple):
     nid: int
     state: str = "offline"  # online | going-offline | offline
     zone: ZoneType | None = None  # None while offline, or when an early block spans zones
-    altmap: VmemAltmap | None = None
+    altmap: Altmap | None = None
     group: int | None = None
     early: bool = False
     nr_vmemmap_pages: int = 0  # pages at the start that online keeps from the buddy, padding included
@@ -55,7 +55,7 @@ def _nearest(mm: Mm, block_id: int) -> str | None:
 
 
 @mirrors("drivers/base/memory.c:add_memory_block", "v6.12", "complete")
-def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: VmemAltmap | None, group: int | None) -> None:
+def add_memory_block(mm: Mm, block_id: int, nid: int, altmap: Altmap | None, group: int | None) -> None:
     """Register one offline block. Raises EEXIST for one that is there."""
     if block_id in mm.blocks:
         raise KernelError(f"memory{block_id} exists already", "EEXIST", where="drivers/base/memory.c:add_memory_block")
@@ -94,7 +94,8 @@ def create_memory_block_devices(
                 raise KernelError(
                     "injected: no memory for the block device", "ENOMEM", where="drivers/base/memory.c:add_memory_block"
                 )
-            add_memory_block(mm, block_id, nid, altmap, group)
+            own = altmap.of_block(block_start(mm, block_id)) if altmap is not None else None
+            add_memory_block(mm, block_id, nid, own, group)
     except KernelError:
         for done in range(first, block_id):
             del mm.blocks[done]

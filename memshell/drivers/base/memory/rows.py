@@ -107,14 +107,20 @@ def _online(mm: Mm, row: list[MemoryBlock], value: str) -> None:
 
 def _keep_memmaps(mm: Mm, row: list[MemoryBlock], key: ZoneKey) -> None:
     """Take the pages of each block's own memmap from the buddy: mhp_init_memmap_on_memory() never gave them to it."""
-    kept, zone = row[0].nr_vmemmap_pages, mm.zones[key]
-    for block in row:
-        start = block_start(mm, block.id)
-        mm.free[key].take_range(start, start + kept)
-        mm.pages.set(start, start + kept, Page(Owner.MEMMAP_SELF, *key))
-        mm.pageblocks.set(start, start + kept, MigrateType.UNMOVABLE)
-    pages = len(row) * kept
-    mm.change_zone(key, managed=zone.managed - pages, free=zone.free - pages)
+    kept, size, zone = row[0].nr_vmemmap_pages, mm.block_pages, mm.zones[key]
+    start, end = block_start(mm, row[0].id), block_start(mm, row[-1].id + 1)
+    memmap, free = Page(Owner.MEMMAP_SELF, *key), Page(Owner.FREE, *key)
+    mm.free[key].take_range(start, end)
+    pages: list[tuple[int, int, Page]] = []
+    kinds: list[tuple[int, int, MigrateType]] = []
+    for at in range(start, end, size):
+        mm.free[key].free_range(at + kept, at + size, MigrateType.MOVABLE)
+        pages += (at, at + kept, memmap), (at + kept, at + size, free)
+        kinds += (at, at + kept, MigrateType.UNMOVABLE), (at + kept, at + size, MigrateType.MOVABLE)
+    mm.pages.set_runs(pages)
+    mm.pageblocks.set_runs(kinds)
+    gone = len(row) * kept
+    mm.change_zone(key, managed=zone.managed - gone, free=zone.free - gone)
     init_per_zone_wmark_min(mm)
 
 
