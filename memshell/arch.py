@@ -39,13 +39,14 @@ class BootZone:
 class BootBlock:
     """What sysfs shows of a memory block: its one zone, where it is online in one, and its node, where that was read.
 
-    *added*: it is online and came after boot.
+    *added*: it is online and came after boot. *mixed*: it is online and in no one zone.
     """
 
     offline: bool
     zone: ZoneType | None = None
     nid: int | None = None
     added: bool = False
+    mixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import gzip
+import lzma
 import os
 import re
+import tarfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from memshell.capture import formats
@@ -23,6 +26,17 @@ SCHEMA = "memshell-machine/1"
 MAX_BYTES = 64 << 20  # of one file; /proc/kallsyms would not be a tenth
 PAGE_SIZES = (4096, 16384, 65536)
 PAGE_OPTION = re.compile(r"CONFIG_(?:\w+_(\d+)K_PAGES|PAGE_SIZE_(\d+)KB)")
+# Where distributions keep the configuration, of which Debian's packages since 7.2 have the third.
+CONFIGS = (
+    "boot/config-{}",
+    "lib/modules/{}/config",
+    "usr/lib/modules/{}/config",
+    "lib/modules/{}/build/.config",
+    "usr/lib/modules/{}/build/.config",
+    "usr/lib/ostree-boot/config-{}",
+    "usr/src/linux-headers-{}/.config",
+    "usr/src/kernels/{}/.config",
+)
 MEMORY, NODE, MODULE = ("sys/devices/system/memory", "sys/devices/system/node", "sys/module/memory_hotplug/parameters")
 
 
@@ -79,6 +93,9 @@ def capture(arches: Collection[Arch], root: Path | None = None, arch: str | None
     """
     if root is not None and not root.exists():
         raise RecordingError(f"cannot read {root}: no such file or folder")
+    if root is not None and root.is_file() and tarfile.is_tarfile(root):
+        with TemporaryDirectory() as folder:
+            return capture(arches, unpacked(root, Path(folder)), arch)
     if root is not None and root.is_file():
         return _from_lsmem(arches, root, arch)
     tree = Tree(root or Path("/"))
@@ -97,6 +114,31 @@ def capture(arches: Collection[Arch], root: Path | None = None, arch: str | None
     facts = read_facts(tree, known, config, state, live=root is None)
     _judge(tree, state, facts)
     return _machine(name, version.partition("(")[0].strip(), config, cmdline, cpu, facts, state, tree.notes)
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """Unpack what is read of a tree's archive, such as a sosreport; return the root in it. Raises `RecordingError`."""
+    try:
+        with tarfile.open(archive) as tar:
+            for number, member in enumerate(tar):
+                if number > MOST_MEMBERS:
+                    raise RecordingError(
+                        f"{archive} has more than {MOST_MEMBERS} files", hint="unpack it, and give the folder"
+                    )
+                if READ.search(f"/{member.name}") and (member.isdir() or member.issym() or member.size <= MAX_BYTES):
+                    tar.extract(member, folder, filter="data")
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise RecordingError(f"cannot read {archive}: {error}") from error
+    roots = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    return next((path for path in roots if (path / "proc").is_dir() or (path / "sys").is_dir()), folder)
+
+
+# Of an archive: /proc, /sys, the configuration, and what sos keeps of lsmem.
+READ = re.compile(
+    r"/(proc/(cpuinfo|version|cmdline|zoneinfo|buddyinfo|pagetypeinfo|meminfo|vmstat|iomem|config\.gz)$|sys/devices/system/(memory|node)"
+    r"|sys/module/memory_hotplug|(boot|lib/modules/[^/]+)/config|sos_commands/memory/lsmem)"
+)
+MOST_MEMBERS = 1_000_000
 
 
 def _machine(
@@ -156,7 +198,11 @@ def read_state(tree: Tree) -> dict[str, Any]:
     Raises `RecordingError` without memory blocks.
     """
     state: dict[str, Any] = {}
-    size = tree.text(f"{MEMORY}/block_size_bytes")
+    listing = _sos_lsmem(tree)
+    if listing is not None:
+        state, notes = listing
+        tree.notes += notes
+    size = tree.text(f"{MEMORY}/block_size_bytes") if listing is None else f"{state['block_size_bytes']:x}"
     if size is None or not re.fullmatch(r"[0-9a-fA-F]+\s*", size):
         raise RecordingError(
             f"{tree.root / MEMORY}/block_size_bytes cannot be read: no memory blocks here",
@@ -177,9 +223,25 @@ def read_state(tree: Tree) -> dict[str, Any]:
         if name in ("nr_free_pages", "nr_memmap_pages", "nr_memmap_boot_pages")
     }
     _read_iomem(tree, state)
-    state["block_size_bytes"] = int(size, 16)
-    _read_sysfs(tree, state)
+    if listing is None:
+        state["block_size_bytes"] = int(size, 16)
+        _read_sysfs(tree, state)
     return state
+
+
+def _sos_lsmem(tree: Tree) -> tuple[dict[str, Any], list[str]] | None:
+    """Return the memory blocks that a sosreport lists with lsmem, where sysfs has none; None without."""
+    folder = "sos_commands/memory"
+    if tree.names(MEMORY, r"memory(\d+)") or not (tree.root / folder).is_dir():
+        return None
+    for name in sorted(path.name for path in (tree.root / folder).glob("lsmem*")):
+        text = tree.text(f"{folder}/{name}")
+        if text is not None:
+            state, notes = lsmem_state(text, f"{folder}/{name}")
+            return state, [
+                note for note in notes if not any(word in note for word in ("counters", "iomem", "kernel and"))
+            ]
+    return None
 
 
 def _read_iomem(tree: Tree, state: dict[str, Any]) -> None:
@@ -221,7 +283,13 @@ def _read_sysfs(tree: Tree, state: dict[str, Any]) -> None:
         for name in ("online", "possible", "has_cpu", "has_memory", "has_normal_memory")
     }
     state["nodes"] = {name: text.strip() for name, text in found.items() if text is not None}
-    if not nodes:
+    fixed = [number for number, block in state["memory_blocks"].items() if block.get("removable") == "0"]
+    if fixed:
+        tree.notes.append(
+            f"/sys: removable is 0 for {len(fixed)} of {len(numbers)} blocks, the first memory{fixed[0]}: they hold what cannot "
+            "be migrated, or the kernel has no CONFIG_MEMORY_HOTREMOVE; which pages is not shown, and the model may let them go"
+        )
+    if not any("node" in block for block in state["memory_blocks"].values()):
         tree.note(NODE, "does not say which blocks are whose", "the zones say it")
 
 
@@ -235,8 +303,9 @@ def _read_block(tree: Tree, number: int, nodes: dict[int, int]) -> dict[str, Any
         text = tree.text(f"{folder}/{name}")
         if text is not None:
             block[name] = text.strip()
-    if number in nodes:
-        block["node"] = nodes[number]
+    links = [nodes[number]] if number in nodes else tree.names(folder, r"node(\d+)")
+    if links:
+        block["node"] = links[0]
     return block
 
 
@@ -251,12 +320,13 @@ def read_config(tree: Tree, version: str) -> dict[str, str]:
     words = version.split()
     release = words[2] if len(words) > 2 else ""
     instead = "struct sizes that depend on the configuration are the defaults"
-    text = (
-        tree.text(f"boot/config-{release}", f"neither is /proc/config.gz; {instead}")
-        if re.fullmatch(r"[\w.+~-]+", release)
-        else None
-    )
-    return formats.config(text or "")
+    for place in CONFIGS if re.fullmatch(r"[\w.+~-]+", release) else ():
+        text = tree.text(place.format(release))
+        if text is not None:
+            return formats.config(text)
+    if release:
+        tree.note(CONFIGS[0].format(release), "No such file or directory, nor is any other configuration", instead)
+    return {}
 
 
 def read_facts(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memshell.policy import Policy
 
 MEMORY_KEYS = ("ram", "block", "used", "nodes", "standby")  # keys of `use ARCH` that the file's state answers
+MOST_NODES = 1024  # MAX_NUMNODES, at most
 BLOCK_STATES = ("online", "offline", "going-offline")
 
 
@@ -78,6 +79,8 @@ def problems(state: Mapping[str, Any]) -> Iterator[str]:
     size = state["block_size_bytes"]
     if not _count(size) or size < 1 << 20 or size & (size - 1):
         yield f"block_size_bytes {size!r} is no power of two from 1M on"
+    if not state["memory_blocks"]:
+        yield "there are no memory blocks"
     seen = set()
     managed = {}
     for z in state.get("zones", ()):
@@ -91,6 +94,8 @@ def problems(state: Mapping[str, Any]) -> Iterator[str]:
         elif z["zone"] != "Device" and not z["spanned"] >= z["present"] >= z["managed"] >= z["free"]:
             counts = ", ".join(f"{z[key]} {key}" for key in ("spanned", "present", "managed", "free"))
             yield f"{name}: {counts} cannot be"
+        elif z["node"] > MOST_NODES or z.get("pcp_pages", 0) > z["managed"]:
+            yield f"{name}: node {z['node']} and {z.get('pcp_pages', 0)} pages on per-cpu lists cannot be"
         if name in seen:
             yield f"{name} is there twice"
         seen.add(name)
@@ -105,6 +110,12 @@ def _fact_problems(file: MachineFile) -> Iterator[str]:
         yield "vmstat is not all whole numbers from 0 on"
     if not all(isinstance(text, str) for text in [*file.cpu.values(), *file.config.values()]):
         yield "cpu and config are not all text"
+    present = sum(z["present"] for z in file.state.get("zones", ()))
+    for name, pages in file.state.get("vmstat", {}).items():
+        if present and name != "nr_memmap_pages" and pages > present:
+            yield f"vmstat: {name} is {pages}, of {present} pages that are present"
+    if not 1 <= file.facts.get("pageblock_order", 1) <= 20:
+        yield f"facts: pageblock_order {file.facts['pageblock_order']} cannot be"
     for name in ("has_cpu", "possible"):
         text = file.state.get("nodes", {}).get(name, "")
         if text and not NODE_LIST.fullmatch(text):
@@ -112,20 +123,27 @@ def _fact_problems(file: MachineFile) -> Iterator[str]:
 
 
 def _list_problems(state: Mapping[str, Any], managed: Mapping[str, int]) -> Iterator[str]:
+    lengths: set[int] = set()
     for b in state.get("buddyinfo", ()):
         name = f"zone.{b['node']}.{b['zone']}"
+        lengths.add(len(b["orders"]))
         if not all(map(_count, b["orders"])) or sum(n << order for order, n in enumerate(b["orders"])) > managed.get(
             name, 0
         ):
             yield f"buddyinfo: {name} has more free pages than it manages ({managed.get(name, 0)})"
+    if len(lengths - {0}) > 1:
+        yield f"buddyinfo: zones have {' and '.join(map(str, sorted(lengths)))} orders"
     for depth, start, end, name in state.get("iomem", ()):
         if not (_count(depth) and _count(start) and _count(end) and start <= end and isinstance(name, str)):
             yield f"iomem: {[depth, start, end, name]} is no resource"
     for number, block in state["memory_blocks"].items():
         if not number.isdecimal() or block["state"] not in BLOCK_STATES:
             yield f"memory{number}: state {block['state']!r} cannot be"
-        if not isinstance(block.get("valid_zones", ""), str) or not _count(block.get("node", 0)):
-            yield f"memory{number}: valid_zones or node cannot be"
+        zones = block.get("valid_zones", "")
+        if not isinstance(zones, str) or not {*zones.split()} <= {"none", *ZONE_BY_LABEL}:
+            yield f"memory{number}: valid_zones {zones!r} cannot be"
+        if not _count(block.get("node", 0)) or block.get("node", 0) > MOST_NODES:
+            yield f"memory{number}: node {block['node']!r} cannot be"
     for name, value in {**state.get("params", {}), "auto_online_blocks": state.get("auto_online_blocks", "")}.items():
         if not isinstance(value, str):
             yield f"{name} is {value!r}, not text"

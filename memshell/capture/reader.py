@@ -133,7 +133,7 @@ def _mark_added(
         if block.offline:
             continue
         first, last = number * block_pages, (number + 1) * block_pages
-        if left <= 0 and whole.covers(first, last):
+        if left <= 0 and whole.covers(first, last) and not block.mixed:
             marked[number] = replace(block, added=True)
         left -= sum(whole.intersects(at, at + section) for at in range(first, last, section)) or 1
     return marked
@@ -157,9 +157,10 @@ def _nomap(
 
 def _block(shown: Mapping[str, Any]) -> BootBlock:
     """Read what sysfs shows of a block. The zones of an offline one are those that it may go to."""
-    offline = shown["state"] == "offline"
-    zone = None if offline else ZONE_BY_LABEL.get(shown.get("valid_zones", ""))
-    return BootBlock(offline, zone, shown.get("node"))
+    offline, zones = shown["state"] == "offline", shown.get("valid_zones", "").split()
+    # Before v4.13 others that it may go to follow the zone of an online block; "none": it is in holes, or in several.
+    zone = ZONE_BY_LABEL.get(zones[0]) if zones and not offline else None
+    return BootBlock(offline, zone, shown.get("node"), mixed=zones == ["none"] and not offline)
 
 
 def _ram(

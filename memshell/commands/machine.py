@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import UsageError, did_you_mean
+from memshell.errors import RecordingError, UsageError, did_you_mean
 from memshell.result import Column, Result
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import FILE, TEXT, named
@@ -165,6 +165,7 @@ def _names_file(word: str) -> bool:
 def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     """Boot the machine of a machine file or a recording; its kernel and parameters choose what *options* do not."""
     from memshell.capture import reader, recording
+    from memshell.capture.again import judge
     from memshell.capture.formats import memory_words
     from memshell.mm.params import unread
     from memshell.profiles import Choice, choose_profile
@@ -182,9 +183,15 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     for key in [key for key in options if key in kernel.features]:
         kernel = _with_feature(kernel, key, options.pop(key))
     machine = file.boot(kernel, options, shell, policy)
+    try:
+        differs = judge(machine.mm, file.state)
+    except RecordingError as error:
+        raise RecordingError(f"{path}: {error.message}") from error
     for key, value in given.items():
         machine.mm.params = machine.mm.params.with_text(key, _at_run_time(key, _exists(key, value, kernel)))
     shell.machine = machine
+    for text in differs:
+        shell.note(f"memshell: {path}: {text}")
     for word in unread(memory_words(str(raw.get("cmdline", "")))):
         shell.note(f"memshell: {path}: {word} on its kernel's command line changes nothing here")
     return "\n".join(line for line in (describe(machine.mm), note) if line)
@@ -225,6 +232,7 @@ class _Captured:
         from memshell.capture.machine_file import machine_file_of
 
         self.file = machine_file_of(raw, path)
+        self.state = self.file.state
 
     def profile(self) -> Profile:
         from memshell.capture import profile_of
@@ -249,6 +257,7 @@ class _Recorded:
         from memshell.capture.recording import recording_of
 
         self.recording = recording_of(raw, path)
+        self.state = self.recording.steps[0]["state"]
 
     def profile(self) -> Profile:
         return self.recording.profile

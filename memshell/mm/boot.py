@@ -264,7 +264,9 @@ def _boot_sections(mm: Mm, memory: BootMemory) -> None:
         roots.update(range(first // per_root, last // per_root + 1))
         for block_id in range(start // mm.block_pages, (end - 1) // mm.block_pages + 1):
             read = memory.blocks.get(block_id)
-            zone = read.zone if read and read.zone is not None else zone_of_boot_block(mm, block_id, nid)
+            zone = (
+                read.zone if read and (read.mixed or read.zone is not None) else zone_of_boot_block(mm, block_id, nid)
+            )
             run = mm.pages.run_at(block_id * mm.block_pages)
             kept = run[1] - run[0] if run and run[2].owner is Owner.MEMMAP_SELF else 0
             block = MemoryBlock(block_id, nid, "online", zone, early=True, nr_vmemmap_pages=kept)

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import CommandError, printable
+from memshell.errors import CommandError, MemshellError, printable
 from memshell.modes import mode_parser
 from memshell.modes.players import chosen_plugins
 
 if TYPE_CHECKING:
     import argparse
+
+    from memshell.plugins import Plugins
 
 
 def run(args: argparse.Namespace, rest: list[str]) -> int:
@@ -20,25 +22,46 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     from memshell.capture import capture as read_machine
 
     parser = mode_parser("capture", "read this machine, or a copied /proc and /sys tree, into a file for `use FILE`")
-    parser.add_argument(
-        "--root", type=Path, metavar="DIR", help="a folder with proc and sys, or the output of lsmem -J"
-    )
+    help_text = "a folder with proc and sys, its archive, a sosreport, or what lsmem printed"
+    parser.add_argument("--root", type=Path, metavar="DIR", help=help_text)
     parser.add_argument("--arch", metavar="NAME", help="the architecture, where the root does not say it")
     parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="write here instead of stdout")
     args = parser.parse_args(rest, namespace=args)
-    machine = read_machine(chosen_plugins(args).arches().values(), args.root, args.arch)
+    plugins = chosen_plugins(args)
+    machine = read_machine(plugins.arches().values(), args.root, args.arch)
+    wrong = refusal(machine, plugins)
     for note in machine["notes"]:
         print(f"memshell: {printable(note)}", file=sys.stderr)
     text = as_text(machine)
+    if wrong:
+        print(f"memshell: `use` will refuse this file: {printable(wrong)}", file=sys.stderr)
     if args.out is None:
         sys.stdout.write(text)
-        return 0
+        return 1 if wrong else 0
     try:
         args.out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"cannot write {args.out}: {error.strerror or error}") from error
     print(printable(f"{args.out}: {summary(machine)}"))
-    return 0
+    return 1 if wrong else 0
+
+
+def refusal(machine: dict[str, Any], plugins: Plugins) -> str:
+    """Return why `use` would not take the machine, with the kernel and the policy of its own; "" where it does.
+
+    What it would take and cannot show goes into the machine's notes.
+    """
+    from memshell.capture import boot_file, policy_of, profile_of
+    from memshell.capture.again import judge
+    from memshell.capture.machine_file import machine_file_of
+
+    try:
+        file = machine_file_of(machine, "it")
+        booted = boot_file(file, profile_of(file), {}, plugins.arches(), policy_of(file, plugins.policies()))
+        machine["notes"] += [f"the model: {text}" for text in judge(booted.mm, file.state)]
+    except MemshellError as error:
+        return str(error).removeprefix("it: ")
+    return ""
 
 
 def as_text(machine: dict[str, Any]) -> str:
@@ -53,7 +76,7 @@ def summary(machine: dict[str, Any]) -> str:
     from memshell.mm.pfn import format_size
 
     blocks = machine["state"]["memory_blocks"].values()
-    online = sum(block["state"] == "online" for block in blocks)
+    online = sum(block["state"] != "offline" for block in blocks)
     size = format_size(machine["state"]["block_size_bytes"])
     kernel = machine["kernel"].removeprefix("Linux version ") or "kernel not known"
     return f"{machine['arch']}, {kernel}, {online} of {len(blocks)} blocks of {size} online"
