@@ -60,11 +60,11 @@ def works(shell: Shell, mm: Mm, lines: Iterable[str]) -> bool:
     return True
 
 
-def advice(shell: Shell, failure: Failure) -> str | None:
-    """Return commands that do what was asked for, after ``undo`` where the failure left something; None without any."""
-    find = CANDIDATES.get(failure.words[0])
-    if find is None:
-        return None
+def advice(shell: Shell, failure: Failure, hint: str | None = None) -> str | None:
+    """Return commands that do what was asked for, after ``undo`` where the failure left something; None without any.
+
+    *hint* is a command that who raised the error thinks of.
+    """
     before, after = failure.before, failure.after
     as_before = [(before, ["undo"])]
     if orphans(before, after) or "--off" in failure.words:
@@ -73,10 +73,18 @@ def advice(shell: Shell, failure: Failure) -> str | None:
         partly = any(number not in before.blocks for number in after.blocks.keys_of_unshared(before.blocks))
         states = [(after, []), *(as_before if partly else [])]
     for state, first in states:
-        for lines in find(shell, failure):
+        for lines in _candidates(shell, failure, hint):
             if works(shell, state, lines):
                 return f"`{'; '.join([*first, *lines])}` works"
     return None
+
+
+def _candidates(shell: Shell, failure: Failure, hint: str | None) -> Iterator[list[str]]:
+    if hint is not None:
+        yield [hint, failure.text]
+    find = CANDIDATES.get(failure.words[0])
+    if find is not None:
+        yield from find(shell, failure)
 
 
 def frees_block(shell: Shell, mm: Mm, block_id: int) -> str | None:
@@ -280,4 +288,5 @@ CANDIDATES: dict[str, Callable[[Shell, Failure], Iterator[list[str]]]] = {
     "probe": _for_probe,
     "remove": _for_remove,
     "virtio-mem": _for_virtio_mem,
+    "write": _for_offline,
 }

@@ -48,7 +48,7 @@ memmap <...>
 > fault MEM_GOING_ONLINE at=2
 MEM_GOING_ONLINE will fail at call 2
 > ! online all
-failed as it should: memory33: a notifier refused MEM_GOING_ONLINE; 1 of 2 blocks are online (EPERM <...>)
+failed as it should: memory33: a notifier refused MEM_GOING_ONLINE; 1 of 2 blocks are online (EPERM <...>); memory32 went online
 > expect error == EPERM
 > expect blocks.offline == 1
 """,

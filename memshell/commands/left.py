@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 def explained(shell: Shell, error: KernelError, before: Mm) -> None:
     """Give *error* what was found and is left behind, and let it look for what helps when it is told."""
     after, words = shell.need_machine().mm, _as_asked(shlex.split(shell.running.text))
+    if error.pfn is not None and not error.blocks and error.pfn // after.block_pages in after.blocks:
+        error.blocks = (error.pfn // after.block_pages,)
     error.facts = (*error.facts, *facts(error, before, after))
-    if error.hint is None and words:
-        error.advise = partial(advice, shell, Failure(words, error, before, after))
+    if not words or (error.hint is not None and error.hint.partition(" ")[0] not in shell.registry):
+        return
+    hint, error.hint = error.hint, None  # one that is a command is tried as all others are
+    error.advise = partial(advice, shell, Failure(words, error, before, after), hint)
 
 
 def _as_asked(words: list[str]) -> list[str]:
@@ -40,7 +44,7 @@ def facts(error: KernelError, before: Mm, after: Mm) -> list[str]:
         found.append(free_text(before))
     if not error.facts:
         found += _added(before, after)
-    return [*found, *_left(before, after), *_elsewhere(before, after)]
+    return [*found, *_removed(before, after), *_left(before, after), *_changed(before, after)]
 
 
 def _added(before: Mm, after: Mm) -> list[str]:
@@ -68,16 +72,26 @@ def _left(before: Mm, after: Mm) -> list[str]:
     return found
 
 
-def _elsewhere(before: Mm, after: Mm) -> list[str]:
-    """Say which blocks came back online in another zone than they were in."""
+def _removed(before: Mm, after: Mm) -> list[str]:
+    from memshell.commands.hotplug import named_blocks
+    from memshell.views.lsmem import human
+
+    gone = [number for number in before.blocks.keys_of_unshared(after.blocks) if number not in after.blocks]
+    return [f"{human(len(gone) * before.block_size)} of it was removed: {named_blocks(gone)}"] if gone else []
+
+
+def _changed(before: Mm, after: Mm) -> list[str]:
+    """Say which blocks went online or offline, or came back online in another zone than they were in."""
     from memshell.commands.hotplug import named_blocks
 
-    zones: dict[str, list[int]] = {}
+    done: dict[str, list[int]] = {}
     for number in after.blocks.keys_of_unshared(before.blocks):
         old, new = before.blocks.get(number), after.blocks[number]
-        if old is not None and old.zone is not None and new.zone not in (None, old.zone):
-            zones.setdefault(str(new.zone and new.zone.label), []).append(number)
-    return [f"{named_blocks(numbers)} came back in {zone}" for zone, numbers in zones.items()]
+        if old is not None and old.state != new.state:
+            done.setdefault(f"went {new.state}", []).append(number)
+        elif old is not None and new.zone is not None and old.zone not in (None, new.zone):
+            done.setdefault(f"came back in {new.zone.label}", []).append(number)
+    return [f"{named_blocks(numbers)} {what}" for what, numbers in done.items()]
 
 
 def _free(mm: Mm) -> int:

@@ -84,7 +84,8 @@ def sclp_config_mem_store(mm: Mm, block_id: int, *, config: bool) -> None:
             raise
         return
     if mm.blocks[block_id].state != "offline":
-        raise KernelError(f"memory{block_id} is online", "EBUSY", where=f"{WHERE}:sclp_config_mem_store")
+        where = f"{WHERE}:sclp_config_mem_store"
+        raise KernelError(f"memory{block_id} is online", "EBUSY", where=where, hint=f"offline {block_id}")
     insert_increments(mm, start, start + mm.block_size, standby=True)
     remove_memory_locked(mm, start, mm.block_size)
 
@@ -102,7 +103,7 @@ def sclp_memmap_on_memory_store(mm: Mm, block_id: int, *, value: bool) -> None:
             "memmap_on_memory is not supported", "EOPNOTSUPP", where=where, hint="policy memmap_on_memory"
         )
     if configured:
-        raise KernelError(f"memory{block_id} is configured", "EBUSY", where=where, hint="deconfigure it first")
+        raise KernelError(f"memory{block_id} is configured", "EBUSY", where=where, hint=f"deconfigure {block_id}")
     mm.drvdata[CHOSEN] = tuple(sorted({**_chosen(mm), block_id: value}.items()))
 
 

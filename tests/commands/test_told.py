@@ -112,6 +112,11 @@ def test_virtio_mem_that_cannot_shrink_shows_what_holds_it(prompt):
     "before, command, advised",
     [
         ("add 1G; online all kernel; alloc 400M unmovable", "offline 32", "free 1; offline 32"),
+        (
+            "add 1G; online all kernel; alloc 400M unmovable",
+            "write memory32/state offline",
+            "free 1; write memory32/state offline",
+        ),
         ("add 1G; online all kernel; alloc 400M unmovable", "eject 32", "free 1; eject 32"),
         ("add 1G; online all kernel; alloc 400M unmovable", "remove 32", None),  # it stays in use
         ("add 128M; online 32 movable", "remove 32", "offline 32; remove 32"),
@@ -175,3 +180,45 @@ def test_an_observer_does_not_see_what_is_only_tried(prompt):
     finally:
         type(plugins).event = class_event
     assert seen in ([], [prompt.machine.steps[-1].events])
+
+
+@pytest.mark.parametrize(
+    "before, command, advised",
+    [
+        ("configure 16-17; online 16", "deconfigure 16", "offline 16; deconfigure 16"),
+        ("configure 16-17; online 16 kernel; alloc 2000M unmovable", "deconfigure 16", None),  # it would be EBUSY
+        (
+            "policy memmap_on_memory; configure 16",
+            "configure 16 memmap_on_memory=1",
+            "deconfigure 16; configure 16 memmap_on_memory=1",
+        ),
+        ("", "configure 16 memmap_on_memory=1", "policy memmap_on_memory; configure 16 memmap_on_memory=1"),
+    ],
+)
+def test_a_command_that_a_plugin_hints_at_is_tried_too(prompt, before, command, advised):
+    prompt(f"use s390 ram=2G standby=1G profile=v7.2; {before}")
+    message = prompt.fails(command)
+    assert advice(message) == advised
+    assert "; offline 16" not in message.partition("`")[0]
+    if advised:
+        prompt(advised)
+
+
+@pytest.mark.parametrize(
+    "use, typed, done",
+    [
+        ("x86_64", "add 1G; online all kernel; alloc 400M unmovable; offline 32-39", "memory36-39 went offline"),
+        (
+            "s390 standby=1G profile=v7.2",
+            "configure 16-19; online 18; deconfigure 16-19",
+            "256M of it was removed: memory16-17",
+        ),
+        ("x86_64 ram=512M", "add 32G via=probe", "21.6G of it was added: memory32-204"),
+        ("x86_64", "add 1G; fault MEM_GOING_ONLINE at=3; online 32-39", "memory32-33, memory35-39 went online"),
+    ],
+)
+def test_a_success_in_part_says_how_much_was_done(prompt, use, typed, done):
+    prompt(f"use {use}")
+    *before, last = typed.split("; ")
+    prompt("; ".join(before))
+    assert f"; {done}" in prompt.fails(last)
