@@ -83,7 +83,7 @@ def _addresses(picture: Picture, mm: Mm, places: list[tuple[Row, float]]) -> Non
         picture.add(Words(14, y + 16, f"{row.first * mm.block_size:#x}", 10, fill="muted"))
         if row.first != end:
             missing = f"no memory here: {format_size((row.first - end) * mm.block_size)}"
-            picture.add(Words(LEFT, y - 20, missing, 9, fill="muted"))
+            picture.add(Words(LEFT, y - 20, missing, 10, fill="muted"))
         end = row.first + row.rows * PER_ROW
 
 
@@ -136,7 +136,7 @@ def _row(picture: Picture, mm: Mm, row: Row, place: tuple[float, float, float], 
     if row.rows > 1:
         more = (row.rows - 1) * PER_ROW
         text = f"... and {format_size(more * mm.block_size)} more like this, to memory{row.first + more + PER_ROW - 1}"
-        picture.add(Words(x, y + HEIGHT + 10, text, 9, fill="muted"))
+        picture.add(Words(x, y + HEIGHT + 10, text, 10, fill="muted"))
 
 
 def _differs(before: Mm, after: Mm, number: int) -> bool:
@@ -168,7 +168,7 @@ def _block(picture: Picture, mm: Mm, number: int, place: tuple[float, float, flo
         bold=changed,
     )
     name = f"memory{number}" if cell > 60 else str(number)
-    picture.add(frame._replace(title=what), Words(x, y - 3, name, 8.5, fill="muted"))
+    picture.add(frame._replace(title=what), Words(x, y - 4, name, 10, fill="muted"))
 
 
 def scale(picture: Picture, x: float, y: float, width: float, text: str) -> None:

@@ -86,9 +86,9 @@ def _section(picture: Picture, mm: Mm, number: int, y: float) -> None:
     picture.add(Words(LEFT + ROOM + 12, y + 9, flags, 10))
     count = f"{data['subsections']} of {data['subsections_of']} subsections"
     picture.add(Words(LEFT + ROOM + 12, y + 22, count, 10, fill="muted"))
-    picture.add(Words(LEFT, y + HEIGHT + 13, f"pfn {start:#x}-{start + size - 1:#x}", 9, fill="muted"))
+    picture.add(Words(LEFT, y + HEIGHT + 13, f"pfn {start:#x}-{start + size - 1:#x}", 10, fill="muted"))
     memmap = f"memmap at {low:#x}, {format_size(high - low)}"
-    picture.add(Words(LEFT + ROOM, y + HEIGHT + 13, memmap, 9, "end", "muted"))
+    picture.add(Words(LEFT + ROOM, y + HEIGHT + 13, memmap, 10, "end", "muted"))
 
 
 def _legend(picture: Picture, y: float) -> None:

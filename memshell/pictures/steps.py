@@ -72,12 +72,12 @@ def _stretches(states: Sequence[Mm]) -> list[tuple[int, int, float, float]]:
 def _ruler(picture: Picture, mm: Mm, stretches: list[tuple[int, int, float, float]]) -> None:
     edge = 0.0
     for start, _, x, _ in stretches:
-        words = Words(x, TOP - 22, f"{start << mm.arch.page_shift:#x}", 9, fill="muted")
+        words = Words(x, TOP - 22, f"{start << mm.arch.page_shift:#x}", 10, fill="muted")
         if x >= edge:
             picture.add(words)
             edge = x + words.width + 8
         picture.add(Line(x, TOP - 18, x, TOP - 12, "muted"))
-    picture.add(Words(WIDTH - RIGHT, TOP - 22, "free / memmap added", 9, fill="muted"))
+    picture.add(Words(WIDTH - RIGHT, TOP - 22, "free / memmap added", 10, fill="muted"))
 
 
 def _step(

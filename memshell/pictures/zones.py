@@ -89,7 +89,7 @@ def _ruler(picture: Picture, mm: Mm, axis: Axis, top: float, bottom: float) -> N
     ends = [0.0, 0.0]
     for pfn in axis.edges:
         x = axis.x(pfn)
-        words = Words(x, top, f"{pfn << mm.arch.page_shift:#x}", 9, "middle", "muted")
+        words = Words(x, top, f"{pfn << mm.arch.page_shift:#x}", 10, "middle", "muted")
         line = 0 if x - words.width / 2 >= ends[0] else 1
         left = max(x - words.width / 2, ends[line] + 3)
         left = min(left, WIDTH - words.width - 4)
