@@ -55,6 +55,7 @@ class Plugin:
     state: str = "loaded"  # loaded | blocked | failed | disabled
     error: str = ""
     get: Callable[[], ModuleType] | None = None  # what imports it
+    source: Callable[[], Path | None] = lambda: None  # where it would be imported from
 
     @property
     def title(self) -> str:
@@ -67,6 +68,49 @@ class Plugin:
             return False
         folders = [f"{folder}{os.sep}" for folder in getattr(self.module, "__path__", ())]
         return path == getattr(self.module, "__file__", None) or path.startswith(tuple(folders))
+
+
+def _version_problem(wanted: object) -> PluginError | None:
+    """Return what to say of the memshell_api that a plugin states; None where it is read."""
+    if type(wanted) is int and wanted in hookspecs.READS:
+        return None
+    said = "states no memshell_api" if wanted is None else f"is for memshell_api {wanted!r}"
+    if wanted is not None and type(wanted) is not int:
+        return PluginError(f"it {said}, which is no number", hint=f"memshell_api = {hookspecs.API}")
+    return PluginError(f"it {said}, this memshell has {hookspecs.API}")
+
+
+def _other_version(plugin: Plugin, error: BaseException) -> PluginError | None:
+    """Return that a plugin, whose import failed, is for another version: read in its source, since that is why it failed."""
+    if isinstance(error, PluginError):
+        return None
+    import ast
+
+    try:
+        path = plugin.source()
+        tree = ast.parse(path.read_bytes() if path is not None else b"")
+    except (OSError, SyntaxError, ValueError, ImportError):
+        return None
+    for node in reversed(tree.body):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        named = any(isinstance(target, ast.Name) and target.id == "memshell_api" for target in targets)
+        if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            return _version_problem(node.value.value)
+    return None
+
+
+def _signature(plugin: Plugin) -> PluginError | None:
+    """Return which hook of a plugin has arguments that no hook has."""
+    for name in HOOKS:
+        function = getattr(plugin.module, name, None)
+        code = getattr(function, "__code__", None)
+        if code is None or getattr(function, "memshell_impl", None) is None:
+            continue
+        takes = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        known = tuple(getattr(hookspecs, name).__code__.co_varnames[: getattr(hookspecs, name).__code__.co_argcount])
+        if not {*takes} <= {*known}:
+            return PluginError(f"{name}({', '.join(takes)}) has to be {name}({', '.join(known)})")
+    return None
 
 
 def _gone(error: ImportError) -> PluginError | None:
@@ -89,6 +133,7 @@ class Plugins:
     found: list[Plugin] = field(default_factory=list)
     observed: bool = False  # one of them looks at events
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
+    _said: set[str] = field(default_factory=set)
     _known: dict[str, dict[str, Any]] = field(default_factory=dict)  # what was asked for, by kind
 
     def __post_init__(self) -> None:
@@ -110,19 +155,19 @@ class Plugins:
             with redirect_stdout(sys.stderr):
                 plugin.module = get()
             self._register(plugin)
+        except pluggy.PluginValidationError as error:
+            self._fail(plugin, "cannot be loaded", _signature(plugin) or error)
         except ImportError as error:
-            self._fail(plugin, "cannot be loaded", _gone(error) or error)
+            self._fail(plugin, "cannot be loaded", _other_version(plugin, error) or _gone(error) or error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's
-            self._fail(plugin, "cannot be loaded", error)
+            self._fail(plugin, "cannot be loaded", _other_version(plugin, error) or error)
         finally:
             plugin.seconds = time.perf_counter() - started
 
     def _register(self, plugin: Plugin) -> None:
         module = plugin.module
-        wanted = getattr(module, "memshell_api", None)
-        if wanted not in hookspecs.READS:
-            said = "states no memshell_api" if wanted is None else f"is for memshell_api {wanted}"
-            raise PluginError(f"it {said}, this memshell has {hookspecs.API}")
+        if problem := _version_problem(getattr(module, "memshell_api", None)):
+            raise problem
         self._look_for_misspellings(plugin)
         self.manager.register(module, plugin.name)
         callers = self.manager.get_hookcallers(module) or []
@@ -315,9 +360,27 @@ class Plugins:
             for item in self._call("memshell_commands", self.context(), kind=Command, only=plugin)
         ]
 
-    def columns(self, view: str, mm: Mm | None) -> list[Column]:
-        """Return the extra columns of a view."""
-        return self._call("memshell_columns", self.context(mm, view), kind=Column)
+    def columns(self, view: str, mm: Mm | None, own: Collection[str] = ()) -> list[Column]:
+        """Return the extra columns of a view, which has *own* ones: one of such a name is refused."""
+        found: dict[str, Column] = {}
+        for plugin in self.found:
+            for column in self._call("memshell_columns", self.context(mm, view), kind=Column, only=plugin):
+                fault = name_fault("column", column)
+                if column.name.upper() in {name.upper() for name in (*own, *found)}:
+                    fault = f"is there already in {view}"
+                elif column.compute is None:
+                    fault = "has no compute: a function of a row that returns the value"
+                if fault:
+                    self.complain(f"{plugin.title}: column {column.name} {fault}")
+                else:
+                    found[column.name] = column
+        return list(found.values())
+
+    def complain(self, text: str) -> None:
+        """Warn of something once."""
+        if text not in self._said:
+            self._said.add(text)
+            self.warn(text)
 
     def event(self, mm: Mm, events: Iterable[Event]) -> None:
         """Show committed events to the observers."""
@@ -382,10 +445,10 @@ def load_plugins(
     for entry in _entry_points():
         version = entry.dist.version if entry.dist is not None else ""
         origin = f"{entry.dist.name}: {entry.value}" if entry.dist is not None else entry.value
-        plugin = Plugin(entry.name, version, origin)
+        plugin = Plugin(entry.name, version, origin, source=partial(_source, entry.module))
         _load_or_block(plugins, plugin, entry.load, block)
     for path in files:
-        plugin = Plugin(Path(path).stem, "", path)
+        plugin = Plugin(Path(path).stem, "", path, source=partial(Path, path))
         _load_or_block(plugins, plugin, partial(_import_file, path), block)
     unknown = block - {plugin.name for plugin in plugins.found}
     for name in sorted(unknown):
@@ -401,6 +464,18 @@ def _load_or_block(plugins: Plugins, plugin: Plugin, get: Callable[[], ModuleTyp
         plugins.found.append(plugin)
     else:
         plugins.load(plugin, get)
+
+
+def _source(module: str) -> Path | None:
+    """Return the file of a module, without importing it."""
+    from importlib.util import find_spec
+
+    top, *rest = module.split(".")
+    spec = find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent.joinpath(*rest)
+    return Path(spec.origin) if not rest else path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def _entry_points() -> list[EntryPoint]:

@@ -157,9 +157,21 @@ def guarded_command(item: Command, title: str, warn: Callable[[str], None]) -> C
         if found is not None and not isinstance(found, (str, Result)):
             kind = type(found).__name__
             raise PluginError(f"{title}: command {item.name} returned {kind}, not a text, a Result or nothing")
+        if isinstance(found, Result) and (fault := _rows_fault(found)):
+            raise PluginError(f"{title}: command {item.name}: {fault}")
         return found
 
     return replace(item, origin=title, function=call, arguments=arguments)
+
+
+def _rows_fault(result: Result) -> str:
+    """Return what is wrong with the rows of a result: "" where every column finds its value."""
+    for number, row in enumerate(result.rows or ()):
+        for column in result.columns:
+            key = column.key or column.name.lower()
+            if column.compute is None and key not in row:
+                return f"row {number} has no {key!r}, which the column {column.name} shows"
+    return ""
 
 
 class Watch:

@@ -45,8 +45,18 @@ def only(plugins, name="strange"):
         ("1 +", "cannot be loaded: SyntaxError"),
         ("memshell_api = 3", "cannot be loaded: it is for memshell_api 3, this memshell has 2"),
         ("from memshell import map_range", "cannot be loaded: map_range was in memshell_api 1, this memshell has 2"),
+        (
+            "memshell_api = 3\nfrom memshell import what_comes",
+            "cannot be loaded: it is for memshell_api 3, this memshell has 2",
+        ),
+        ("memshell_api = 3\n1 // 0", "cannot be loaded: it is for memshell_api 3, this memshell has 2"),
+        ("memshell_api = '2'", "cannot be loaded: it is for memshell_api '2', which is no number; memshell_api = 2"),
+        ("memshell_api = True", "cannot be loaded: it is for memshell_api True, which is no number"),
         ("del memshell_api", "cannot be loaded: it states no memshell_api, this memshell has 2"),
-        ("@hookimpl\ndef memshell_check(machine): pass", "cannot be loaded: PluginValidationError"),
+        (
+            "@hookimpl\ndef memshell_check(machine): pass",
+            "cannot be loaded: memshell_check(machine) has to be memshell_check(ctx)",
+        ),
     ],
 )
 def test_a_plugin_that_cannot_be_loaded_is_one_line_and_the_rest_go_on(plugin, text, reason):

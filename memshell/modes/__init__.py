@@ -38,6 +38,7 @@ MODES = {
     "verify": ("RECORDING... [--json]", "replay what a real kernel did and compare"),
     "fidelity": ("[NAME] [--files]", "the kernel functions that are modelled, how completely, and where"),
     "plugins": ("[--json] [--time]", "the plugins and how they fare"),
+    "docs": ("[PAGE]", "a page of the documentation, such as plugins; without its name, the list"),
     "new-plugin": ("KIND NAME [DIR]", "write the project of a plugin: arch, policy or commands"),
     "export": (
         "KIND OUT [FILE...]",

@@ -252,7 +252,8 @@ def invoke(item: Command, words: list[str], shell: Shell, tail: str | None = Non
         raise
     result = found if isinstance(found, Result) else Result(text=found)
     if args.columns is not None and result.rows is not None:
-        result = replace(result, columns=(*columns_of(result), *shell.columns(item.name)))
+        own = columns_of(result)
+        result = replace(result, columns=(*own, *shell.columns(item.name, [column.name for column in own])))
     return result, args
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     CommandFunction = Callable[["Shell", Namespace], "Result | str | None"]
     Suggestions = Iterable[tuple[str, str]]
 
+NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 FAMILIES = ("machine", "hotplug", "memory", "look", "what if", "session")
 
 
@@ -175,6 +177,11 @@ class Registry:
 
     def add(self, item: Command) -> None:
         """Add a command.  Raises PluginError when the name is taken: nobody replaces a command silently."""
+        if not NAME.fullmatch(item.name):
+            raise PluginError(f"command {item.name!r} cannot be: small letters and digits, with - or _ between words")
+        if item.family not in FAMILIES:
+            hint = did_you_mean(item.family, FAMILIES) or "one of " + ", ".join(FAMILIES)
+            raise PluginError(f"command {item.name}: there is no family {item.family!r}", hint=hint)
         held = self._commands.get(item.name)
         if held is not None and held is not item:
             raise PluginError(f"command {item.name} exists already, from {held.origin}")

@@ -217,6 +217,8 @@ class Shell:
 
     def _add(self, item: Command) -> None:
         try:
+            if item.name in {*self.player.directives, *SYNONYMS}:
+                raise PluginError(f"command {item.name} cannot be: that is a word of the language")
             self.registry.add(item)
         except PluginError as error:
             self.note(f"memshell: {item.origin}: {error}")
@@ -230,10 +232,10 @@ class Shell:
         """Return the error as a plugin's, when a plugin's code raised it."""
         return None if self._plugins is None else self._plugins.blame(error)
 
-    def columns(self, view: str) -> list[Column]:
-        """Return the columns that plugins add to a view."""
+    def columns(self, view: str, own: Collection[str] = ()) -> list[Column]:
+        """Return the columns that plugins add to a view, which has *own* ones."""
         mm = None if self.machine is None else self.machine.mm
-        return [] if self._plugins is None else self._plugins.columns(view, mm)
+        return [] if self._plugins is None else self._plugins.columns(view, mm, own)
 
     # --- the words ---
 
