@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import KernelError, OutOfMemory
+from memshell.errors import KernelCrash, KernelError, OutOfMemory
 from memshell.mm.mmzone import ZoneType
 from memshell.result import Column, Result
 
@@ -37,13 +37,15 @@ def held_blocks(shell: Shell, mm: Mm, blocks: Sequence[int]) -> Result:
 
 
 def attempt(mm: Mm, number: int) -> KernelError | None:
-    """Return the error of an offline of the block on a copy of the state; None where it ends well."""
+    """Return the error of an offline of the block on a copy of the state; None where it ends well, or the kernel dies."""
     from memshell.drivers.base.memory.state import state_store
 
     try:
         state_store(mm.copy(), number, "offline")
     except KernelError as error:
         return error
+    except KernelCrash:
+        return None
     return None
 
 
@@ -64,7 +66,7 @@ def _failed_row(mm: Mm, number: int, error: KernelError) -> dict[str, Any]:
         "block": f"memory{number}",
         "errno": error.errno,
         "pfn": "" if error.pfn is None else f"{error.pfn:#x}",
-        "whose": "" if error.pfn is None else whose_page(mm, error.pfn),
+        "whose": error.message.removeprefix(f"memory{number} ") if error.pfn is None else whose_page(mm, error.pfn),
         "freed": None,
         "reason": error.message,
     }
