@@ -334,6 +334,7 @@ def _write(shell: Shell, base: Base, one: Outcome, args: Namespace) -> str:
     """Write the scenario that shows a way.  Raises CommandError."""
     from pathlib import Path
 
+    shell.guard(f"plan out={args.out}")
     column = start(shell, base, ",".join(f"{key}={value}" for key, value in one.way.changes))
     text = "\n".join(_scenario(shell, base, column, one)) + "\n"
     try:

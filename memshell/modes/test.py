@@ -14,7 +14,7 @@ from memshell.modes.players import add_allow_shell, add_definitions, definitions
 from memshell.paths import scenario_root
 from memshell.scenario.parameters import check_given
 from memshell.scenario.reports import junit, ktap, plain_line, summary
-from memshell.scenario.suite import Case, Cell, apply_edits, find_cells, find_files, play_cell
+from memshell.scenario.suite import Case, Cell, apply_edits, find_files, find_tests, play_cell
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     parser.add_argument("--ktap", action="store_true", help="print KTAP instead of lines for people")
     parser.add_argument("--update", action="store_true", help="rewrite the golden blocks that differ")
     parser.add_argument("--keep-going", action="store_true", default=args.keep_going)
-    parser.add_argument("-k", dest="wanted", default="", metavar="NAME", help="only paths that contain NAME")
+    parser.add_argument("-k", dest="wanted", default="", metavar="NAME", help="only those whose name contains NAME")
     parser.add_argument("-j", dest="jobs", type=int, default=1, metavar="N", help="play N files at a time")
     parser.add_argument(
         "--on", action="append", metavar="model|lab:IMAGE", help="where to play; more than once for both"
@@ -39,11 +39,11 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     args = parser.parse_args(rest, namespace=args)
     if args.update and os.environ.get("CI", "").lower() not in {"", "0", "false"}:
         raise UsageError("--update is refused under CI", hint="run it where the changes can be read")
-    paths = find_files(args.files or [str(scenario_root())], args.wanted)
+    paths = find_files(args.files or [str(scenario_root())])
     given = definitions(args)
     check_given(given, paths)
     cases = []
-    for case in _play(find_cells(paths, given), args):
+    for case in _play(find_tests(paths, given, args.wanted), args):
         cases.append(case)
         if not args.ktap:
             sys.stdout.write(plain_line(case))
@@ -98,11 +98,15 @@ def _update(cases: list[Case]) -> None:
     """Write the new golden blocks and show what changed."""
     from difflib import unified_diff
 
-    edits: dict[str, dict[tuple[int, int], str]] = {}
+    wanted: dict[str, dict[tuple[int, int], set[str]]] = {}
     for case in cases:
         for path, found in case.edits.items():
-            edits.setdefault(path, {}).update(found)
-    for path, found in edits.items():
-        before, after = apply_edits(path, found)
+            for span, text in found.items():
+                wanted.setdefault(path, {}).setdefault(span, set()).add(text)
+    for path, spans in wanted.items():
+        agreed = {span: next(iter(texts)) for span, texts in spans.items() if len(texts) == 1}
+        if len(agreed) < len(spans):
+            print(f"memshell: {path}: cells of its matrix differ in {len(spans) - len(agreed)} blocks", file=sys.stderr)
+        before, after = apply_edits(path, agreed)
         lines = unified_diff(before.splitlines(True), after.splitlines(True), path, path)
         sys.stdout.writelines(lines)

@@ -79,11 +79,8 @@ def shared_plugins() -> Plugins:
     return load_plugins()
 
 
-def find_files(names: Iterable[str], wanted: str = "") -> list[str]:
-    """Return the scenario files of files and folders whose path contains *wanted*.
-
-    Raises UsageError for a name that does not exist, and when nothing is left.
-    """
+def find_files(names: Iterable[str]) -> list[str]:
+    """Return the scenario files of files and folders.  Raises UsageError for a name that does not exist, and for none."""
     found: list[str] = []
     for name in names:
         path = Path(name)
@@ -93,10 +90,9 @@ def find_files(names: Iterable[str], wanted: str = "") -> list[str]:
             found.append(name)
         else:
             read_scenario(name)
-    chosen = [name for name in dict.fromkeys(found) if wanted in name]
-    if not chosen:
-        raise UsageError("no scenario to test", hint=f"-k {wanted} matches none" if wanted else None)
-    return chosen
+    if not found:
+        raise UsageError("no scenario to test")
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +102,7 @@ class Cell:
     path: str
     axes: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
+    problem: UsageError | None = None  # why the file has no cells that can be played
 
     @property
     def name(self) -> str:
@@ -121,6 +118,21 @@ class Cell:
 def find_cells(paths: Iterable[str], given: Mapping[str, str]) -> list[Cell]:
     """Return the cells of each file's matrix, one of a file without.  Raises UsageError for a wrong matrix."""
     return [Cell(path, axes, given) for path in paths for axes in _axes(path, given)]
+
+
+def find_tests(paths: Iterable[str], given: Mapping[str, str], wanted: str = "") -> list[Cell]:
+    """Return the cells whose name contains *wanted*; a wrong matrix is one, which fails.  Raises UsageError for none."""
+    cells = [cell for path in paths for cell in _cells_or_problem(path, given) if wanted in cell.name]
+    if not cells:
+        raise UsageError("no scenario to test", hint=f"-k {wanted} matches none")
+    return cells
+
+
+def _cells_or_problem(path: str, given: Mapping[str, str]) -> list[Cell]:
+    try:
+        return find_cells([path], given)
+    except UsageError as problem:
+        return [Cell(path, problem=problem)]
 
 
 def _axes(path: str, given: Mapping[str, str]) -> list[Values]:
@@ -158,6 +170,8 @@ def play_cell(
     loader: Callable[[], Plugins] = shared_plugins,
 ) -> Case:
     """Play a cell of a file."""
+    if cell.problem is not None:
+        return Case(cell.name, errors=[str(cell.problem)], code=cell.problem.exit_code)
     case = play_case(
         cell.path, cell.values, update=update, keep_going=keep_going, allow_shell=allow_shell, loader=loader
     )

@@ -156,3 +156,10 @@ def test_the_mode_is_the_command_on_a_machine_of_its_own(capsys):
 def test_the_mode_refuses_in_one_line(capsys, words):
     assert main(["plan", *words]) == 2
     assert len(capsys.readouterr().err.splitlines()) <= 2
+
+
+def test_a_file_writes_no_plan(tmp_path):
+    (tmp_path / "a.mem").write_text(f"use x86_64 ram=2G\nplan 1G out={tmp_path}/p.mem\n")
+    case = play_case(str(tmp_path / "a.mem"))
+    assert "a file may not" in case.errors[0]
+    assert not (tmp_path / "p.mem").exists()

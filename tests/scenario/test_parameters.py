@@ -204,3 +204,25 @@ def test_a_scenario_alone_is_run(scenario, memshell):
     assert "512M at" in memshell(path, "-D", "size=512M")[1]
     code, _out, error = memshell("nosuch.mem")
     assert (code, "no scenario nosuch.mem" in error) == (2, True)
+
+
+def test_k_chooses_cells(scenario, memshell):
+    path = scenario(MATRIX)
+    code, out, _error = memshell("test", "-k", "policy=buddy,size=4G", path)
+    assert (code, out.count("ok "), "1 passed" in out) == (0, 1, True)
+
+
+def test_a_wrong_matrix_is_one_error_and_the_others_are_played(scenario, memshell, tmp_path):
+    scenario("# matrix: policy\ntrue\n", "wrong.mem")
+    scenario("true\n", "fine.mem")
+    code, out, _error = memshell("test", "--junit", str(tmp_path / "j.xml"), str(tmp_path))
+    assert (code, "fine.mem" in out, "ERROR" in out) == (2, True, True)
+    assert fromstring((tmp_path / "j.xml").read_text()).get("errors") == "1"
+
+
+def test_update_leaves_a_block_alone_in_which_the_cells_differ(scenario, memshell, tmp_path):
+    text = "# matrix: size=1G,2G\nuse x86_64 ram=$size\nprint block_size\n----\nold\n\nprint present\n----\nold\n\n"
+    path = scenario(text)
+    error = memshell("test", "--update", path)[2]
+    assert "cells of its matrix differ in 1 blocks" in error
+    assert (tmp_path / "a.mem").read_text() == text.replace("old", "128M", 1)

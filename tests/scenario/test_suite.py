@@ -6,7 +6,7 @@ import pytest
 
 from memshell.errors import UsageError
 from memshell.scenario.reports import junit, ktap, plain_line, summary
-from memshell.scenario.suite import apply_edits, find_files, play_case
+from memshell.scenario.suite import apply_edits, find_files, find_tests, play_case
 from memshell.testing import run_scenario
 
 TEXT = "subtest one\ntrue\nend\nsubtest two\nexpect 1 == 2\nend\n"
@@ -74,9 +74,9 @@ def test_files_are_found_in_folders_and_filtered(tmp_path):
     for name in ("b.mem", "a.mem", "no.txt"):
         (tmp_path / name).write_text("true\n")
     assert [path[-5:] for path in find_files([str(tmp_path)])] == ["a.mem", "b.mem"]
-    assert find_files([str(tmp_path)], "b.m") == [str(tmp_path / "b.mem")]
+    assert [cell.path for cell in find_tests(find_files([str(tmp_path)]), {}, "b.m")] == [str(tmp_path / "b.mem")]
     with pytest.raises(UsageError, match="-k zzz matches none"):
-        find_files([str(tmp_path)], "zzz")
+        find_tests(find_files([str(tmp_path)]), {}, "zzz")
     with pytest.raises(UsageError, match=r"did you mean .*/a\.mem"):
         find_files([str(tmp_path / "aa.mem")])
 
