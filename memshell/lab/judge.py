@@ -10,8 +10,10 @@ from typing import Any
 from memshell.errors import MemshellError
 from memshell.lab.plan import Action, Check
 from memshell.lab.play import Outcome, Ran
+from memshell.profiles import profile_of_release
 from memshell.scenario.expression import Names, Number, difference, evaluate, operands, why_not
 from memshell.scenario.lalr import Node
+from memshell.scenario.names import TOP
 from memshell.verify.report import FREE_TOLERANCE
 
 PAGE = 4096
@@ -41,7 +43,7 @@ class Judge:
     def boot(self, ran: Ran) -> list[Verdict]:
         """Return the verdict of each step that is a check, in order."""
         verdicts = []
-        error, apart = "none", ""
+        error, apart = "none", _of_another(ran)
         for outcome in ran.outcomes:
             step = outcome.step
             if isinstance(step, Action):
@@ -86,6 +88,12 @@ class Judge:
         return bool(abs(off.bytes) <= allowed)
 
 
+def _of_another(ran: Ran) -> str:
+    """Return why the expectations are not this kernel's; '' where the scenario names none, or one that plays like it."""
+    said_of, release = ran.boot.said_of, ran.raw["kernel"].removeprefix("Linux version ")
+    return f"it is said of {said_of}" if said_of and profile_of_release(release) != said_of else ""
+
+
 def _errno_name(outcome: Outcome) -> str:
     """Return the errno of a ``!`` command on the kernel; '' where it was not played or does not say."""
     recorded = outcome.recorded
@@ -119,7 +127,7 @@ class KernelState:
             return found(rest)
         if head in SUMS and not rest:
             return self._sum(self.state["zones"], head)
-        if not rest:
+        if not rest and head not in TOP:
             return TRUTHS.get(name, name)
         raise NotSeen(f"a kernel does not show {name}")
 

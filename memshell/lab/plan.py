@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 MEMORY = "/sys/devices/system/memory"
 MODULE = "/sys/module/memory_hotplug/parameters"
 RELEASED = ("N", "Y", "force")  # of memory_hotplug.memmap_on_memory
-KERNELS_OWN = ("preset", "reserved", "used")  # keys of ``use`` that say what a kernel takes: a real one does not ask
+# Keys of ``use`` that say what a kernel is built like and takes: a real one does not ask.
+KERNELS_OWN = ("preset", "reserved", "used", "struct_page")
 # Commands that change the model's machine and have nothing to do with what a real one does.
-SETTINGS = ("profile", "undo", "redo", "fault")
+SETTINGS = ("profile", "undo", "redo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class Boot:
     block_size: int  # of the model: the kernel chooses its own
     steps: list[Action | Check] = field(default_factory=list)
     dimms: dict[str, tuple[int, int]] = field(default_factory=dict)  # what is plugged: id -> (start, size)
+    said_of: str = ""  # the kernel that the scenario names: its expectations are of that one
     cannot: str = ""  # why no released kernel can boot so
     taken: set[int] = field(default_factory=set)  # the allocations of the guest's programs
 
@@ -177,7 +179,7 @@ class Planner(Player):
             if isinstance(op, Cannot):
                 self.boot.steps.append(Action(where, text, {}, failed, op.why, must_fail))
             elif op["op"] == "reboot":
-                self.plan.boots.append(Boot(self.boot.hardware, op["policy"], self.boot.profile, self.boot.block_size))
+                self.plan.boots.append(replace(self.boot, policy=op["policy"], steps=[], dimms={}, taken=set()))
             else:
                 self.boot.steps.append(Action(where, text, op, failed, must_fail=must_fail))
                 self._keep_dimms(op)
@@ -203,11 +205,16 @@ class Planner(Player):
         cannot = "" if mm.policy.parameter in RELEASED else f"policy {mm.policy.name} is of no released kernel"
         cannot = cannot if mm.profile.name in RELEASES else f"{mm.profile.name} is no released kernel"
         options = dict(word.split("=", 1) for word in args.options or ())
-        others = ", ".join(f"{key}={options[key]}" for key in KERNELS_OWN if key in options)
+        usual = {option.name: option.default for option in mm.arch.options}
+        others = ", ".join(
+            f"{key}={options[key]}" for key in KERNELS_OWN if options.get(key, usual.get(key)) != usual.get(key)
+        )
         cannot = cannot or (f"{others} is of another kernel" if others else "")
         hardware = hardware_of(mm, options)
-        boot = Boot(hardware, mm.policy.parameter, mm.profile.name, mm.block_size, cannot=cannot)
-        self.plan.boots.append(boot)
+        said_of = mm.profile.name if "profile" in options else ""
+        self.plan.boots.append(
+            Boot(hardware, mm.policy.parameter, mm.profile.name, mm.block_size, said_of=said_of, cannot=cannot)
+        )
 
     def _model(self) -> Mm:
         return self.shell.need_machine().mm
@@ -429,7 +436,7 @@ def _reboot(planner: Planner, parameter: str) -> Ops:
         return [Cannot("memmap_on_memory is read at boot: nothing may be plugged when it changes")]
     if not boot.actions():
         planner.plan.boots.pop()
-        planner.plan.boots.append(Boot(boot.hardware, parameter, boot.profile, boot.block_size, boot.steps))
+        planner.plan.boots.append(replace(boot, policy=parameter, dimms={}, taken=set()))
         return []
     return [{"op": "reboot", "policy": parameter}]
 

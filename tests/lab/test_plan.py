@@ -41,6 +41,7 @@ def test_what_only_the_model_can_do_is_named():
         "policy memmap_on_memory": "read at boot",
         "remove 32": "a part of a DIMM",
         "alloc 4M pinned": "takes movable pages",
+        "fault direct_map_table": "no such command",
         "add 1G via=driver": "a driver of its own",
         "set node_notifier on": "no kernel has a switch",
     }
