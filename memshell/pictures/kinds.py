@@ -114,6 +114,14 @@ def _offline(mm: Mm, number: int, first: int, end: int) -> Iterator[Piece]:
     yield from ((a, b, kind, None) for a, b, kind in kinds if a < b)
 
 
+def places(mm: Mm) -> set[int]:
+    """Return the numbers of all blocks, and those that blocks would have where device memory has its pages."""
+    found = set(mm.blocks)
+    for start, device in mm.pagemaps.items():
+        found.update(range(start // mm.block_size, -(-(start + device.size) // mm.block_size)))
+    return found
+
+
 def filled(x: float, y: float, width: float, height: float, kind: str, title: str = "") -> Box:
     """Return the box of a run."""
     return Box(x, y, width, height, kind, hatch=kind in {"offline", "padding"}, title=title)

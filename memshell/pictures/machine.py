@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from memshell.mm.pfn import format_size
 from memshell.pictures.canvas import Box, Line, Picture, Words
-from memshell.pictures.kinds import Run, filled, human, legend, machine_line, runs
+from memshell.pictures.kinds import Run, filled, human, legend, machine_line, places, runs
 from memshell.views.memory_map import block_zones
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ def _grid(title: str, states: list[tuple[str, Mm]], theme: str) -> Picture:
     picture = Picture(LEFT + len(states) * (panel + right) + 14, theme)
     picture.add(Words(14, 26, title, 15, bold=True), Words(14, 44, machine_line(last), fill="muted"))
     rows = _folded([mm for _, mm in states])
-    places, y = _places(rows[:MOST_ROWS], TOP + 14)
+    tops, y = _tops(rows[:MOST_ROWS], TOP + 14)
     for at, (name, mm) in enumerate(states):
         x = LEFT + at * (panel + right)
         if len(states) > 1:
             picture.add(Words(x, TOP - 8, name, 12, bold=True))
-        for row, top in places:
+        for row, top in tops:
             _row(picture, mm, row, (x, top, cell), states[0][1] if at else None)
-    _addresses(picture, last, places)
+    _addresses(picture, last, tops)
     if len(rows) > MOST_ROWS:
         picture.add(Words(14, y, f"and {len(rows) - MOST_ROWS} more rows that differ"))
         y += 20
@@ -64,7 +64,7 @@ def _grid(title: str, states: list[tuple[str, Mm]], theme: str) -> Picture:
     return picture
 
 
-def _places(rows: list[Row], y: float) -> tuple[list[tuple[Row, float]], float]:
+def _tops(rows: list[Row], y: float) -> tuple[list[tuple[Row, float]], float]:
     """Return each row with its y, room for a line where memory is missing between two; and the y under them."""
     found: list[tuple[Row, float]] = []
     end = rows[0].first if rows else 0
@@ -76,10 +76,10 @@ def _places(rows: list[Row], y: float) -> tuple[list[tuple[Row, float]], float]:
     return found, y
 
 
-def _addresses(picture: Picture, mm: Mm, places: list[tuple[Row, float]]) -> None:
+def _addresses(picture: Picture, mm: Mm, tops: list[tuple[Row, float]]) -> None:
     """Write where each row begins, and how much is missing before it."""
-    end = places[0][0].first if places else 0
-    for row, y in places:
+    end = tops[0][0].first if tops else 0
+    for row, y in tops:
         picture.add(Words(14, y + 16, f"{row.first * mm.block_size:#x}", 10, fill="muted"))
         if row.first != end:
             missing = f"no memory here: {format_size((row.first - end) * mm.block_size)}"
@@ -94,6 +94,9 @@ def _zone_texts(mm: Mm) -> Iterator[str]:
 def _zones(mm: Mm, row: Row) -> str:
     ids = mm.blocks.between(row.first, row.first + PER_ROW)
     names = dict.fromkeys(name for number in ids for name in block_zones(mm, mm.blocks[number]) if name != "offline")
+    if not ids:
+        base, end = row.first * mm.block_pages, (row.first + PER_ROW) * mm.block_pages
+        names = dict.fromkeys(page.zone.label for _, _, page in mm.pages.items(base, end))
     return " ".join(names)
 
 
@@ -103,7 +106,7 @@ def _row_runs(mm: Mm, row: Row) -> list[Run]:
 
 def _folded(states: list[Mm]) -> list[Row]:
     """Return the rows that have blocks; of three or more in a sequence that look alike, the first and how many."""
-    firsts = sorted({number // PER_ROW * PER_ROW for mm in states for number in mm.blocks})
+    firsts = sorted({number // PER_ROW * PER_ROW for mm in states for number in places(mm)})
     found: list[Row] = []
     before: object = None
     for first in firsts:
@@ -127,8 +130,9 @@ def _look(mm: Mm, first: int) -> list[object]:
 def _row(picture: Picture, mm: Mm, row: Row, place: tuple[float, float, float], before: Mm | None) -> None:
     """Draw a row at (x, y), a block *cell* wide; what it is of more rows stands behind it."""
     x, y, cell = place
+    there = places(mm)
     for number in range(row.first, row.first + PER_ROW):
-        if number in mm.blocks:
+        if number in there:
             changed = before is not None and _differs(before, mm, number)
             _block(picture, mm, number, (x + (number - row.first) * (cell + 6), y, cell), changed=changed)
     right = x + PER_ROW * (cell + 6) + 2
@@ -148,27 +152,20 @@ def _differs(before: Mm, after: Mm, number: int) -> bool:
 def _block(picture: Picture, mm: Mm, number: int, place: tuple[float, float, float], *, changed: bool) -> None:
     """Draw a block: runs of pages at their places, a broken frame when it is offline."""
     x, y, cell = place
-    block = mm.blocks[number]
+    block = mm.blocks.get(number)
     first = number * mm.block_pages
-    what = f"memory{number}: {block.state}, node {block.nid}"
+    what = f"memory{number}: {block.state}, node {block.nid}" if block is not None else "no memory block"
     found = runs(mm, first, first + mm.block_pages)
     sums = {kind: sum(b - a for a, b, other in found if other == kind) for _, _, kind in found}
     what += ", " + ", ".join(f"{human(mm, pages)} {kind}" for kind, pages in sums.items())
     for start, end, kind in sorted(found, key=lambda run: run[2] == "memmap"):  # a memmap is seen, however small it is
         left, right = (start - first) / mm.block_pages * cell, (end - first) / mm.block_pages * cell
         picture.add(filled(x + left, y, min(max(right - left, 2.5), cell - left), HEIGHT, kind))
-    frame = Box(
-        x - 1,
-        y - 1,
-        cell + 2,
-        HEIGHT + 2,
-        None,
-        "mark" if changed else "ink",
-        dash=block.state != "online",
-        bold=changed,
-    )
-    name = f"memory{number}" if cell > 60 else str(number)
-    picture.add(frame._replace(title=what), Words(x, y - 4, name, 10, fill="muted"))
+    online = block is not None and block.state == "online"
+    frame = Box(x - 1, y - 1, cell + 2, HEIGHT + 2, None, "mark" if changed else "ink", dash=not online, bold=changed)
+    picture.add(frame._replace(title=what))
+    if block is not None:
+        picture.add(Words(x, y - 4, f"memory{number}" if cell > 60 else str(number), 10, fill="muted"))
 
 
 def scale(picture: Picture, x: float, y: float, width: float, text: str) -> None:

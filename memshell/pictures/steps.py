@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from memshell.pictures.canvas import Box, Line, Picture, Words
-from memshell.pictures.kinds import filled, human, legend, machine_line, runs
+from memshell.pictures.kinds import filled, human, legend, machine_line, places, runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def steps(shown: Sequence[Shown], theme: str = "light") -> Picture:
 
 def _stretches(states: Sequence[Mm]) -> list[tuple[int, int, float, float]]:
     """Return [first, end) in pages where any state has blocks, with their places; what lies between is left out."""
-    ids = sorted({number for mm in states for number in mm.blocks})
+    ids = sorted({number for mm in states for number in places(mm)})
     pages = states[0].block_pages
     found: list[list[int]] = []
     for number in ids:
@@ -61,12 +61,12 @@ def _stretches(states: Sequence[Mm]) -> list[tuple[int, int, float, float]]:
             found.append([number * pages, (number + 1) * pages])
     room = ROOM - 10 * (len(found) - 1)
     total = sum(end - start for start, end in found)
-    places, x = [], float(LEFT)
+    found_at, x = [], float(LEFT)
     for start, end in found:
         width = (end - start) / total * room
-        places.append((start, end, x, width))
+        found_at.append((start, end, x, width))
         x += width + 10
-    return places
+    return found_at
 
 
 def _ruler(picture: Picture, mm: Mm, stretches: list[tuple[int, int, float, float]]) -> None:

@@ -177,3 +177,15 @@ def test_a_png_has_two_pixels_for_a_point(tmp_path):
     data = (tmp_path / "a.png").read_bytes()
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     assert (width, height) == pytest.approx((2 * picture.width, 2 * picture.height), abs=2)
+
+
+def test_device_memory_is_seen_where_no_block_is():
+    made = Machine.boot("x86_64", ram="2G", plugins=shared_plugins())
+    made.run("probe 0x400000000 1040M mode=devdax")
+    picture = machine(made.mm)
+    assert sum(box.width for box in boxes(picture, "device") if box.height > 12) == pytest.approx(
+        1040 / 128 * 96, abs=2
+    )
+    words = [shape.text for shape in picture.shapes if isinstance(shape, Words)]
+    assert "Device" in words
+    assert not any("memory128" in text for text in words)
