@@ -168,7 +168,7 @@ def add(shell: Shell, args: Namespace) -> str:
 def _decided(mm: Mm, before: Mm, new: list[int], size: int) -> Iterable[str]:
     """Return a line for each thing that the add decided and nobody asked for."""
     plain = len(mm.nodes) == 1 and len(new) * mm.block_size == size and mm.params.auto_online_blocks == "offline"
-    if not new or (plain and mm.policy.parameter == "N"):
+    if not new or (plain and all(event.kind != "MemmapFallback" for event in mm.events)):
         return ()
     from memshell.commands.decided import about_add
 
@@ -451,13 +451,19 @@ def _is_address(word: str) -> bool:
 
 
 def exact_range(words: list[str], shell: Shell) -> Range | None:
-    """Return ``ADDR SIZE`` as it stands; None where blocks are named."""
+    """Return ``ADDR SIZE`` as it stands; None where blocks are named. Raises `UsageError` for one that no address has."""
     if len(words) != 2 or not all(_is_address(word) for word in words):
         return None
     try:
-        return Range(ADDRESS.convert(words[0], shell), SIZE.convert(words[1], shell))
+        found = Range(ADDRESS.convert(words[0], shell), SIZE.convert(words[1], shell))
     except UsageError:
         return None
+    bits = shell.need_machine().mm.arch.max_physmem_bits
+    if found.start + found.size > 1 << bits:
+        raise UsageError(
+            f"{' '.join(words)} ends beyond what can be", hint=f"this machine has addresses of {bits} bits"
+        )
+    return found
 
 
 @command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memshell.errors import KernelCrash, KernelError, UsageError
+from memshell.errors import CommandError, KernelCrash, KernelError, UsageError
 from memshell.result import Column, Result
 from memshell.shell.registry import arg, command
 from memshell.shell.types import ONLINE_BLOCKS
@@ -48,6 +48,8 @@ def why(shell: Shell, args: Namespace) -> Result:
     pages that keep the block: unmovable and reserved ones, page tables, the memmap of other memory, and pinned pages.
     Movable pages are migrated away, free ones taken; the block's own memmap goes with it.
     """
+    if not args.block:
+        raise CommandError("no block is so: there is nothing to explain")
     if len(args.block) > 1:
         raise UsageError("why explains one block", hint=f"why {args.block[0]}")
     mm, number = shell.need_machine().mm, args.block[0]

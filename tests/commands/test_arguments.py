@@ -87,3 +87,16 @@ def test_a_device_lies_where_it_can_be_mapped(prompt, mode, place):
 
 def test_huge_pages_of_no_size(prompt):
     assert prompt.fails("alloc 4K huge=0") == "huge=0 cannot be; huge pages here: 2M, 1G"
+
+
+@pytest.mark.parametrize(
+    "command", ["remove 0x100000000 8E", "eject 0x100000000 8E", "eject 0x180000000 0xffffffffffffffff"]
+)
+def test_a_range_ends_where_addresses_do(prompt, command):
+    prompt("add 1G")
+    assert prompt.fails(command).endswith("ends beyond what can be; this machine has addresses of 46 bits")
+
+
+@pytest.mark.parametrize("command", ["remove 0x180000000 60T", "eject 0x180000000 60T"])
+def test_a_range_without_blocks_costs_nothing(prompt, command):
+    assert "there was no memory block to remove" in prompt(command)

@@ -132,6 +132,7 @@ def test_advice_that_would_not_help_is_not_given(prompt):
 def test_why_of_several_and_of_none(prompt):
     assert prompt.fails("why 1 2") == "why explains one block; why 1"
     assert "there is no block memory99" in prompt.fails("why 99")
+    assert "no block is so" in prompt.fails("why offline")
 
 
 def test_online_offline_where_no_block_is_offline(prompt):

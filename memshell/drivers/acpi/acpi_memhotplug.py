@@ -47,7 +47,7 @@ def acpi_memory_device_remove(mm: Mm, start: int, size: int) -> None:
             groups.add(block.group)
 
     walk_memory_blocks(mm, start, size, visit)
-    if any(block_id in mm.blocks for block_id in blocks_within(mm, start, size)):
+    if blocks_within(mm, start, size):
         remove_memory_locked(mm, start, size)
     for group in groups:
         unregister_group(mm, group)

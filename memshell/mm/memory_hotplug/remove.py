@@ -115,7 +115,7 @@ def try_remove_memory(mm: Mm, start: int, size: int) -> None:
     walk_memory_blocks(mm, start, size, visit)
     if online:
         raise KernelError(f"memory{online[0]} is online", "EBUSY", where=where)
-    blocks = [mm.blocks[i] for i in range(start // mm.block_size, (start + size) // mm.block_size) if i in mm.blocks]
+    blocks = [mm.blocks[i] for i in mm.blocks.between(start // mm.block_size, (start + size) // mm.block_size)]
     if not blocks:
         # The kernel does not look whether anything is there: it warns for each block and succeeds (recorded on s390, 6.12).
         mm.event(

@@ -33,9 +33,9 @@ def block_start(mm: Mm, block_id: int) -> int:
     return block_id * mm.block_pages
 
 
-def blocks_within(mm: Mm, start: int, size: int) -> range:
-    """Return the numbers of the blocks that lie in [start, start+size) bytes as a whole."""
-    return range(-(-start // mm.block_size), (start + size) // mm.block_size)
+def blocks_within(mm: Mm, start: int, size: int) -> list[int]:
+    """Return the numbers of the blocks there are that lie in [start, start+size) bytes as a whole."""
+    return mm.blocks.between(-(-start // mm.block_size), (start + size) // mm.block_size)
 
 
 def find_block(mm: Mm, block_id: int) -> MemoryBlock:
@@ -130,7 +130,7 @@ def walk_memory_blocks(mm: Mm, start: int, size: int, visit: Callable[[MemoryBlo
     """Call *visit* for each existing block of [start, start+size) bytes, in order; an error ends the walk."""
     if visit is None:
         return
-    for block_id in range(start // mm.block_size, -(-(start + size) // mm.block_size)):
+    for block_id in mm.blocks.between(start // mm.block_size, -(-(start + size) // mm.block_size)):
         block = mm.blocks.get(block_id)
         if block is not None:
             visit(block)
