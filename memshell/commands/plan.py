@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import zip_longest
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from memshell.commands.compare import Base, Start, bring, session_base, start
@@ -33,20 +35,20 @@ BLOCKS = ("1G", "2G")  # sizes of blocks beside the machine's own that the best 
 > use x86_64 ram=1G
 x86_64, <...>
 > plan 64G
- # POLICY           ZONE       DIMMS BLOCK FITS   MEMMAP       USABLE KERNEL UNPLUG LOST LARGEST
- 1 memmap_on_memory movable        1  128M ok     1G inside       63G 853.2M    64G   8K
- 2 memmap_on_memory movable        1    1G ok     1G inside       63G 853.4M    64G   8K
- 3 memmap_on_memory movable        1    2G ok     1G inside       63G 853.4M    64G   8K
- 4 memmap_on_memory auto 6500%     8  128M ok     1G inside       63G 853.2M    64G   8K
- 5 buddy            mixed          2  128M ok     1G outside      63G 853.4M    63G  16M
- 6 memmap_on_memory kernel         1  128M ok     1G inside       63G  63.8G      0   1G
- 7 buddy            kernel         8  128M ok     1G outside      63G  63.8G      0   1G
- 8 buddy            auto 301%      8  128M ok     1G outside      63G  63.8G      0   1G
- 9 memmap_on_memory auto 301%      8  128M ok     1G inside       63G  63.8G      0   1G
-10 buddy            movable        1  128M ENOMEM 804M outside         49.4M        804M   50.3G
-11 buddy            kernel         1  128M ENOMEM 804M outside         49.4M        804M   50.3G
-12 buddy            movable        8  128M ENOMEM 804M outside         49.4M         36M     48G
-13 buddy            auto 6500%     8  128M ENOMEM 804M outside         49.4M         36M     48G
+ # POLICY           ZONE       DIMMS BLOCK FITS   MEMMAP   USABLE KERNEL UNPLUG LOST  MOST
+ 1 memmap_on_memory movable        1  128M ok     1G in       63G 853.2M    64G   8K
+ 2 memmap_on_memory movable        1    1G ok     1G in       63G 853.4M    64G   8K
+ 3 memmap_on_memory movable        1    2G ok     1G in       63G 853.4M    64G   8K
+ 4 memmap_on_memory auto 6500%     8  128M ok     1G in       63G 853.2M    64G   8K
+ 5 buddy            mixed          2  128M ok     1G out      63G 853.4M    63G  16M
+ 6 memmap_on_memory kernel         1  128M ok     1G in       63G  63.8G      0   1G
+ 7 buddy            kernel         8  128M ok     1G out      63G  63.8G      0   1G
+ 8 buddy            auto 301%      8  128M ok     1G out      63G  63.8G      0   1G
+ 9 memmap_on_memory auto 301%      8  128M ok     1G in       63G  63.8G      0   1G
+10 buddy            movable        1  128M ENOMEM 804M out         49.4M        804M 50.3G
+11 buddy            kernel         1  128M ENOMEM 804M out         49.4M        804M 50.3G
+12 buddy            movable        8  128M ENOMEM 804M out         49.4M         36M   48G
+13 buddy            auto 6500%     8  128M ENOMEM 804M out         49.4M         36M   48G
 
 recommended: all 64G can go again, 63G more are usable, 853.2M are left for the kernel, 8K are lost
 mind: Movable is 6403% of kernel memory then; the kernel's auto-movable stops at 301%
@@ -68,11 +70,11 @@ def plan(shell: Shell, args: Namespace) -> Result:
     auto_movable_ratio (auto N%); mixed onlines a first DIMM to a kernel zone, for the memmap of the rest. All begin with
     the session's machine as it stands.
 
-    FITS is ok or the errno. MEMMAP says where it is: inside each added block, or outside, in other memory. USABLE is how
-    much more memory is free when all is online, KERNEL what is free for all that cannot be moved. UNPLUG is what surely
-    goes again, tried: what is in Movable. In a kernel zone a single page of the kernel keeps a whole DIMM. LOST is
-    what is free neither before nor after: memmap that stays, and what a failed add leaves behind until reboot. LARGEST is
-    the most that fits the same way, where this does not.
+    FITS is ok or the errno. MEMMAP says where it is: in each added block itself, or out of it, in other memory. USABLE is
+    how much more memory is free when all is online, KERNEL what is free for all that cannot be moved. UNPLUG is what
+    surely goes again, tried: what is in Movable. In a kernel zone a single page of the kernel keeps a whole DIMM. LOST is
+    what is free neither before nor after: memmap that stays, and what a failed add leaves behind until reboot. MOST is the
+    largest add that fits the same way, where this one does not.
     """
     from memshell.experiment.plan import ranked
 
@@ -96,14 +98,14 @@ COLUMNS = (
     Column("POLICY"),
     Column("ZONE"),
     Column("DIMMS", right=True),
-    Column("BLOCK", right=True, drop=2),
+    Column("BLOCK", right=True, drop=3),
     Column("FITS"),
     Column("MEMMAP"),
     Column("USABLE", right=True),
-    Column("KERNEL", right=True, drop=1),
+    Column("KERNEL", right=True, drop=2),
     Column("UNPLUG", right=True),
     Column("LOST", right=True),
-    Column("LARGEST", right=True, drop=3),
+    Column("MOST", right=True, drop=1),
 )
 
 
@@ -211,7 +213,7 @@ def _row(shell: Shell, place: int, one: Outcome) -> dict[str, Any]:
         "kernel": _size(one.kernel),
         "unplug": _size(one.unplugged) if fits else "",
         "lost": _size(one.lost),
-        "largest": "" if one.largest is None else _size(one.largest),
+        "most": "" if one.largest is None else _size(one.largest),
     }
 
 
@@ -222,7 +224,7 @@ def _block(shell: Shell, one: Outcome) -> str:
 
 
 def _memmap(one: Outcome) -> str:
-    parts = ((one.memmap, "outside"), (one.inside, "inside"))
+    parts = ((one.memmap, "out"), (one.inside, "in"))
     return " + ".join(f"{_size(size)} {where}" for size, where in parts if size >= 1 << 20) or "0"
 
 
@@ -250,12 +252,13 @@ def _data(place: int, one: Outcome) -> dict[str, Any]:
 def _advice(shell: Shell, base: Base, one: Outcome, number: int, *, unplug: bool) -> list[str]:
     """Return what is recommended, why, and the commands: for the machine and its host, and here."""
     title = "recommended" if number == 1 and one.error is None else f"way {number}"
-    lines = [f"{title}: {_why(one, unplug=unplug)}"]
+    prose = partial(wrap, width=min(shell.output.width or 100, 100), subsequent_indent="    ")
+    lines = prose(f"{title}: {_why(one, unplug=unplug)}")
     if one.error is not None and number == 1:
-        lines[0] = f"no way fits; the largest add is {_size(one.largest or 0)}: {one.error.message}"
+        lines = prose(f"no way fits; the largest add is {_size(one.largest or 0)}: {one.error.message}")
     limit = shell.need_machine().mm.params.auto_movable_ratio
     if one.error is None and one.ratio > limit:
-        lines.append(
+        lines += prose(
             f"mind: Movable is {one.ratio}% of kernel memory then; the kernel's auto-movable stops at {limit}%"
         )
     lines += ["on the host and in the guest:", *(f"    {line}" for line in _real(shell, one))]
@@ -312,8 +315,21 @@ def _commands(shell: Shell, base: Base, one: Outcome) -> list[str]:
     """Return the commands that do it here, from the machine as it stands."""
     column = start(shell, base, ",".join(f"{key}={value}" for key, value in one.way.changes))
     lines = [*([column.use] if column.use else []), *_settings(base, column)]
-    lines += one.way.lines(shell.need_machine().mm, one.size)
+    lines += _adds(shell, one)
     return lines if len(lines) <= 7 else [*lines[:5], f"... {(len(lines) - 6) // 2} times", lines[-1]]
+
+
+def _adds(shell: Shell, one: Outcome) -> list[str]:
+    """Return the commands that add the memory: what else is offline is left alone."""
+    from memshell.experiment.plan import online_line
+    from memshell.mm.pfn import format_size
+
+    mm, lines = shell.need_machine().mm, list[str]()
+    alone = all(block.state == "online" for block in mm.blocks.values())
+    for add, blocks in zip_longest(one.way.adds(mm, one.size), one.blocks):
+        named = "" if blocks is None or alone else online_line(blocks, add.zone)
+        lines += [f"add {format_size(add.size)}", named or f"online offline {add.zone}".rstrip()]
+    return lines
 
 
 def _settings(base: Base, column: Start) -> list[str]:
@@ -358,7 +374,7 @@ def _scenario(shell: Shell, base: Base, column: Start, one: Outcome) -> list[str
     ]
     lines += [line for step in steps for line in (step.command if step.error is None else f"! {step.command}",)]
     lines += _settings(base, column)
-    adds = one.way.lines(shell.need_machine().mm, one.size)
+    adds = _adds(shell, one)
     lines += ["let before = free", "let had = added.size"]
     if one.error is not None:
         done = 2 * max(len(one.blocks), 1) - 2 if not one.blocks else 2 * len(one.blocks)

@@ -60,10 +60,10 @@ class Way:
         parts = [part] * (min(self.count, size // part) - 1)
         return [Add(one, word) for one in (*parts, size - sum(parts))]
 
-    def lines(self, mm: Mm, size: int) -> list[str]:
-        """Return the commands that add *size* bytes."""
-        pairs = ((f"add {format_size(one.size)}", f"online offline {one.zone}".strip()) for one in self.adds(mm, size))
-        return [line for pair in pairs for line in pair]
+
+def online_line(blocks: range, zone: str) -> str:
+    """Return the command that onlines the blocks of one DIMM."""
+    return f"online {blocks.start}-{blocks.stop - 1} {zone}".rstrip()
 
 
 def _memmap_of(mm: Mm, size: int) -> int:
@@ -149,12 +149,14 @@ def play(way: Way, size: int, player: Player, *, unplug: bool) -> Outcome:
 def _added(way: Way, size: int, player: Player) -> tuple[list[range], MemshellError | None]:
     """Add the memory; return the blocks of each DIMM that came, and the first failure."""
     machine, dimms = player.shell.need_machine(), list[range]()
-    for line in way.lines(machine.mm, size):
+    for add in way.adds(machine.mm, size):
         known = machine.mm.blocks
-        player.play_text(line, "plan")
+        player.play_text(f"add {format_size(add.size)}", "plan")
         new = sorted(machine.mm.blocks.keys() - known.keys())
         if new:
             dimms.append(range(new[0], new[-1] + 1))
+        if new and not player.failures:
+            player.play_text(online_line(dimms[-1], add.zone), "plan")
         if player.failures:
             return dimms, _kernels(player.failures[0])
     return dimms, None

@@ -138,7 +138,7 @@ def test_a_wide_table_drops_what_matters_least(prompt):
     prompt.player.shell.output.width = 80
     table = prompt("plan 8G").partition("\n\n")[0].splitlines()
     assert max(map(len, table)) <= 80
-    assert {"POLICY", "ZONE", "FITS", "MEMMAP", "USABLE", "UNPLUG", "LOST"} <= set(table[0].split())
+    assert {"POLICY", "ZONE", "FITS", "MEMMAP", "USABLE", "UNPLUG", "LOST", "MOST"} <= set(table[0].split())
 
 
 def test_the_mode_is_the_command_on_a_machine_of_its_own(capsys):
@@ -163,3 +163,16 @@ def test_a_file_writes_no_plan(tmp_path):
     case = play_case(str(tmp_path / "a.mem"))
     assert "a file may not" in case.errors[0]
     assert not (tmp_path / "p.mem").exists()
+
+
+def test_what_is_offline_already_is_no_gain(prompt, tmp_path):
+    prompt("add 4G")
+    rows = prompt.json(f"plan 1G out={tmp_path}/p.mem")["ways"]
+    assert rows[0]["usable"] < GiB + MiB
+    assert "online 64-71" in (tmp_path / "p.mem").read_text()
+    assert play_case(str(tmp_path / "p.mem")).all_failures() == []
+
+
+def test_the_advice_fits_the_terminal(prompt):
+    prompt.player.shell.output.width = 80
+    assert max(map(len, prompt("plan 8G").splitlines())) <= 80
