@@ -373,7 +373,7 @@ class Plugins:
                 if fault:
                     self.complain(f"{plugin.title}: column {column.name} {fault}")
                 else:
-                    found[column.name] = column
+                    found[column.name] = replace(column, default=False)
         return list(found.values())
 
     def complain(self, text: str) -> None:

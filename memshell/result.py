@@ -54,6 +54,7 @@ class Result:
     header: str = ""
     footer: str = ""
     painted: bool = False  # the text has colours of its own
+    extended: bool = False  # the columns of plugins are among *columns*
 
 
 def columns_of(result: Result) -> tuple[Column, ...]:
@@ -100,7 +101,7 @@ def render(
         return _json(result, wish)
     if form == "table" and (result.rows is None or (result.text is not None and wish is None)):
         return _ended(result.text or "")
-    found = result.rows if result.rows is not None else _rows_of(result)
+    found = result.rows if result.rows is not None else rows_of(result)
     columns = choose_columns(columns_of(result if found is result.rows else Result(rows=found)), wish)
     rows = [[cell(column.of(row)) for column in columns] for row in found]
     if form == "csv":
@@ -112,7 +113,7 @@ def render(
     return _ended(result.header) + _table(columns, rows, width) + _ended(result.footer)
 
 
-def _rows_of(result: Result) -> list[dict[str, Any]]:
+def rows_of(result: Result) -> list[dict[str, Any]]:
     """Return rows for a view that declares none: its data, by name or by record; else its text, by line."""
     if isinstance(result.data, dict):
         return [{"NAME": name, "VALUE": value} for name, value in _flat(result.data)]

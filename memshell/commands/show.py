@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import CommandError, UsageError, did_you_mean
@@ -11,7 +12,7 @@ from memshell.shell.types import BLOCKS, INT, PFN, TEXT
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from memshell.mm.state import Mm
     from memshell.shell.registry import Suggestions
@@ -314,13 +315,26 @@ tables: 1 p4d_pud, 1 pmd
 )
 def vmemmap(shell: Shell, args: Namespace) -> Result:
     """Show what maps the struct pages: the leaves, where the pages behind them are, and the page tables."""
-    from memshell.views.pages import mapping_data, mapping_text
+    from memshell.views.pages import leaf_source, mapping_data, mapping_text
 
     mm = shell.need_machine().mm
     data = mapping_data(mm, args.blocks or None, direct=args.direct)
     rows = [dict(zip(("address", "leaves", "size", "pfn"), leaf, strict=True)) for leaf in data["leaves"]]
-    columns = tuple(Column(name, right=True) for name in ("ADDRESS", "LEAVES", "SIZE", "PFN"))
+    for row in rows:
+        row["from"] = leaf_source(mm.leaves.get(row["address"]))
+    columns = (
+        Column("ADDRESS", compute=partial(_hexadecimal, "address")),
+        Column("LEAVES", right=True),
+        Column("SIZE", right=True),
+        Column("PFN", right=True, compute=partial(_hexadecimal, "pfn")),
+        Column("FROM"),
+    )
     return Result(text=mapping_text(mm, data), rows=rows, columns=columns, data=data)
+
+
+def _hexadecimal(key: str, row: Mapping[str, Any]) -> str | None:
+    """Return an address or a pfn of a row as it is written everywhere; None where it is not known."""
+    return None if row[key] is None else f"{row[key]:#x}"
 
 
 @command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from memshell.errors import CommandError, KernelError, UsageError, did_you_mean
@@ -13,7 +14,7 @@ from memshell.shell.types import TEXT, choice
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from memshell.mm.state import Mm
     from memshell.shell.registry import Suggestions
@@ -109,13 +110,22 @@ def lsmem(shell: Shell, args: Namespace) -> Result:
     args.columns = ",".join(every) if args.output_all else args.o
     split = None if args.S is None else _columns_of(args.S, [*EVERY, "NONE"], SPLITTING)
     names = _wished(args.columns, DEFAULT_COLUMNS)
-    found = rows(mm, names, split, every=args.a, plain_bytes=args.b)
+    own = shell.columns("lsmem", EVERY)
+    extra = [column for column in own if column.name.upper() in (args.columns or "").upper().lstrip("+").split(",")]
+    more = _more(rows(mm, [*EVERY], every=True, plain_bytes=args.b), extra) if extra else {}
+    found = rows(mm, names, split, every=args.a, plain_bytes=args.b, more=lambda number: more.get(number, {}))
     columns = tuple(
         Column(name, text, name != "RANGE", name in DEFAULT_COLUMNS, width=5 if name == "SIZE" else 0)
         for name, text in EVERY.items()
     )
+    columns += tuple(replace(column, compute=None, key=column.name.lower()) for column in own)
     footer = summary(mm, plain_bytes=args.b)
     return _formed(shell, args, found, columns, footer)
+
+
+def _more(singles: Iterable[Mapping[str, Any]], extra: Iterable[Column]) -> dict[int, dict[str, Any]]:
+    """Return the values of plugins' columns by block: each is asked about a block alone, before lines are joined."""
+    return {int(row["block"]): {column.name.lower(): column.of(row) for column in extra} for row in singles}
 
 
 def _check_lsmem(args: Namespace) -> None:
@@ -156,7 +166,7 @@ def _formed(
     data = {"memory": found}
     if args.summary == "only":
         return Result(text=footer, data=data)
-    chosen = choose_columns((*columns, *shell.columns("lsmem")), args.columns)
+    chosen = choose_columns(columns, args.columns)
     after = f"\n{footer}" if args.summary == "always" else ""
     if args.J:
         return _as_text(args, _json(chosen, found) + after, data)
@@ -166,7 +176,7 @@ def _formed(
         head = _raw([column.name for column in chosen]) + "\n" if args.r and not args.n else ""
         return _as_text(args, head + text + after, data)
     tail = "" if args.summary == "never" else "\n" + footer
-    result = Result(rows=shown, columns=columns, data=data, footer=tail)
+    result = Result(rows=shown, columns=columns, data=data, footer=tail, extended=True)
     return _without_head(shell, args, result) if args.n and args.form is None else result
 
 
@@ -184,8 +194,6 @@ def _as_text(args: Namespace, text: str, data: Any) -> Result:
 
 
 def _without_head(shell: Shell, args: Namespace, result: Result) -> Result:
-    from dataclasses import replace
-
     from memshell.result import render
 
     whole = replace(result, columns=(*result.columns, *shell.columns("lsmem")))

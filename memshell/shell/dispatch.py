@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from memshell.errors import KernelError, UsageError, did_you_mean, printable
-from memshell.result import FORMATS, Result, columns_of, render
+from memshell.result import FORMATS, Result, columns_of, render, rows_of
 from memshell.shell.registry import Arg, Command
 
 if TYPE_CHECKING:
@@ -251,7 +251,9 @@ def invoke(item: Command, words: list[str], shell: Shell, tail: str | None = Non
             error.shown = shown(error.details(), args, shell)
         raise
     result = found if isinstance(found, Result) else Result(text=found)
-    if args.columns is not None and result.rows is not None:
+    if args.columns is not None and not result.extended:
+        if result.rows is None and result.data is not None:
+            result = replace(result, rows=rows_of(result))
         own = columns_of(result)
         result = replace(result, columns=(*own, *shell.columns(item.name, [column.name for column in own])))
     return result, args

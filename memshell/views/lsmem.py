@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.mm.memory_hotplug.memmap_on_memory import get_memmap_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from memshell.mm.state import Mm
 
@@ -34,11 +34,21 @@ class Range:
     on_memory: bool | None = None
 
 
+def _nothing(_number: int) -> Mapping[str, Any]:
+    return {}
+
+
 def ranges(
-    mm: Mm, columns: Sequence[str], split: Sequence[str] | None = None, *, every: bool = False
+    mm: Mm,
+    columns: Sequence[str],
+    split: Sequence[str] | None = None,
+    *,
+    every: bool = False,
+    more: Callable[[int], Mapping[str, Any]] = _nothing,
 ) -> Iterator[Range]:
     """Yield the ranges of blocks, merged as far as *split* allows, or the *columns*; with *every*, single blocks.
 
+    *more* gives what else a block is asked for: blocks that differ in it stay apart.
     A range of blocks that differ is shown as its first one is.
     """
     splitting = [name for name in SPLITTING if name in (columns if split is None else split)]
@@ -49,7 +59,12 @@ def ranges(
         new = _single(mm, number, firmware, zoned=wanted)
         if current is None:
             current = new
-        elif not every and number == current.last + 1 and _same(current, new, splitting):
+        elif (
+            not every
+            and number == current.last + 1
+            and _same(current, new, splitting)
+            and more(current.first) == more(number)
+        ):
             current = replace(current, last=number)
         else:
             yield current
@@ -89,11 +104,12 @@ def rows(
     *,
     every: bool = False,
     plain_bytes: bool = False,
+    more: Callable[[int], Mapping[str, Any]] = _nothing,
 ) -> list[dict[str, Any]]:
     """Return the lines as ``lsmem -J`` keys them, in *columns*; sizes are text, or *plain_bytes*."""
     size = mm.block_size
     found = []
-    for item in ranges(mm, columns, split, every=every):
+    for item in ranges(mm, columns, split, every=every, more=more):
         length = (item.last - item.first + 1) * size
         values = {
             "RANGE": f"0x{item.first * size:016x}-0x{(item.last + 1) * size - 1:016x}",
@@ -106,7 +122,7 @@ def rows(
             "CONFIGURED": item.configured,
             "MEMMAP-ON-MEMORY": item.on_memory,
         }
-        found.append({name.lower(): values[name] for name in columns})
+        found.append({**{name.lower(): values[name] for name in columns}, **more(item.first)})
     return found
 
 

@@ -381,13 +381,14 @@ def leaf_table(mm: Mm, found: list[list[int | None]]) -> str:
         assert size is not None
         owner = mm.leaves.get(va)
         where = "?" if pfn is None else f"{pfn:#x}"
-        lines.append(f"{va:#018x} {count:>6} {format_size(size):>4} {where:>12}  {_source(owner)}")
+        lines.append(f"{va:#018x} {count:>6} {format_size(size):>4} {where:>12}  {leaf_source(owner)}")
     if len(found) > _MOST:
         lines.append(f"... and {len(found) - _MOST} more runs; -F json has them all")
     return "\n".join(lines) + "\n"
 
 
-def _source(leaf: Leaf | None) -> str:
+def leaf_source(leaf: Leaf | None) -> str:
+    """Return where the page behind a leaf came from, in a word."""
     return (
         {"early": "boot", "buddy": "buddy", "altmap": "altmap", "ram": "direct map"}.get(leaf.owner, leaf.owner)
         if leaf

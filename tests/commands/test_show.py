@@ -154,7 +154,7 @@ def test_views_have_their_other_forms(prompt):
     assert prompt("zoneinfo -F csv").splitlines()[0] == "node,zone,start_pfn,spanned,present,managed,free"
     assert prompt("lsmem -F csv").splitlines()[0] == "RANGE,SIZE,STATE,REMOVABLE,BLOCK"
     assert prompt("meminfo -F csv").startswith("NAME,VALUE\nMemTotal,")
-    assert prompt("vmemmap -F csv").splitlines()[0] == "ADDRESS,LEAVES,SIZE,PFN"
+    assert prompt("vmemmap -F csv").splitlines()[0] == "ADDRESS,LEAVES,SIZE,PFN,FROM"
     for view in ("vmstat", "pagetypeinfo", "map", "page 4G", "section 0", "vmemmap", "altmap", "help", "diff"):
         for form in ("csv", "md"):
             assert prompt(f"{view} -F {form}")

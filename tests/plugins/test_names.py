@@ -114,3 +114,39 @@ def test_a_column_that_cannot_be_is_told_once_and_the_view_goes_on(tmp_path, col
     assert shell.columns("buddyinfo", ["SIZE"]) == []
     assert len(warnings) == 1
     assert says in warnings[0]
+
+
+HALVES = """
+@hookimpl
+def memshell_columns(ctx):
+    half = Column("HALF", compute=lambda row: int(row["block"]) // 8)
+    return [half] if ctx.view == "lsmem" else [Column("COUNT", compute=len)]
+"""
+
+
+def test_a_column_of_lsmem_is_asked_about_each_block_before_lines_are_joined(tmp_path):
+    session, warnings = begin(tmp_path, HALVES)
+    session.run("use x86_64; add 256M")
+    lines = session.run("lsmem -o RANGE,HALF").splitlines()
+    assert [line.split()[1] for line in lines[1:4]] == ["0", "1", "4"]
+    assert lines[1].split()[0] == "0x0000000000000000-0x000000003fffffff"
+    assert '"half": 1' in session.run("lsmem -J -o RANGE,HALF")
+    assert "HALF" not in session.run("lsmem -o +NODE")
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    "view", ["vmemmap", "meminfo", "vmstat", "zoneinfo", "iomem", "buddyinfo", "events", "history"]
+)
+def test_a_column_is_there_wherever_o_is(tmp_path, view):
+    session, _ = begin(tmp_path, HALVES)
+    session.run("use x86_64; add 256M")
+    assert "COUNT" in session.run(f"{view} -o +COUNT").splitlines()[0]
+    assert "COUNT" not in session.run(view).splitlines()[0]
+
+
+def test_the_map_of_the_memmap_stays_readable_with_a_column_more(tmp_path):
+    session, _ = begin(tmp_path, HALVES)
+    session.run("use x86_64")
+    row = session.run("vmemmap -o +COUNT").splitlines()[1].split()
+    assert (row[0], row[-2]) == ("0xffffea0000000000", "boot")
