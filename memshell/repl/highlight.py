@@ -11,6 +11,9 @@ from prompt_toolkit.lexers import Lexer
 from prompt_toolkit.styles import Style
 
 from memshell.scenario.lalr import Token, scan
+from memshell.scenario.names import begins_expression
+from memshell.scenario.pasted import BEFORE, SHELLS, WRITERS
+from memshell.shell.shell import SYNONYMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +64,9 @@ def theme() -> Style:
     return Style.from_dict(THEMES[name])
 
 
+ELSEWHERE = {*SYNONYMS, *BEFORE, *SHELLS, *WRITERS}  # words that are understood and are no commands
+
+
 class ShellLexer(Lexer):
     """Gives every token of the input its class."""
 
@@ -107,8 +113,9 @@ class ShellLexer(Lexer):
 
     def _word(self, word: str, *, first: bool) -> str:
         if first:
-            known = word in self.shell.registry or word in self.shell.settings.aliases
-            return "class:command" if known else "class:unknown"
+            if word in self.shell.registry or word in self.shell.settings.aliases or word in ELSEWHERE:
+                return "class:command"
+            return "" if begins_expression(word) else "class:unknown"
         if word[0] in "\"'":
             return "class:string"
         if word.startswith("-"):

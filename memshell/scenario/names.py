@@ -59,6 +59,11 @@ TOP = {
 }
 
 
+def begins_expression(word: str) -> bool:
+    """Whether a line that begins with *word*, which is no command, may be an expression: ``2G / 128M``, ``blocks.online``."""
+    return word[0] in "0123456789$(-\"'" or word.partition(".")[0] in {*TOP, "not"}
+
+
 def _plain(value: Any) -> Any:
     return Number(value) if isinstance(value, int) else value
 

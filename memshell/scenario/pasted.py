@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from memshell.scenario.expression import Names
     from memshell.shell.shell import Shell
 
+BEFORE = ("$", "%", "sudo")  # what a document or a terminal puts before a command
 SHELLS = ("sh", "bash", "dash", "zsh")
+WRITERS = ("echo", "printf")
 _OURS = ("/sys/", "/proc/")
 _TEE = re.compile(r"(?:sudo\s+)?tee\s+(?:-a\s+)?(/\S+)(?:\s*>\s*/dev/null)?")
 _MEMORY = r"/sys/(?:devices/system/(?:memory|node/node\d+)|bus/memory/devices)/"
@@ -41,7 +43,7 @@ def kernel_file(statement: Run, names: Names) -> str | None:
 
 def as_run(statement: Run, names: Names, shell: Shell) -> tuple[Run, str | None]:
     """Return a line that no command begins as one of ours, where it is one, and the kernel's file that it writes."""
-    words = _without_prompt([word if word in ("$", "%") else expand(word, names) for word in statement.words])
+    words = _without_prompt([word if word in BEFORE else expand(word, names) for word in statement.words])
     path = kernel_file(statement, names)
     if len(words) == 3 and words[0] in SHELLS and words[1] == "-c":
         inner = parse_text(words[2], statement.where.file, first_line=statement.where.line)
@@ -59,14 +61,14 @@ def as_run(statement: Run, names: Names, shell: Shell) -> tuple[Run, str | None]
 def _without_prompt(words: Sequence[str]) -> list[str]:
     """Return *words* without what a document or a terminal puts before a command."""
     rest = list(words)
-    while len(rest) > 1 and rest[0] in ("$", "%", "sudo"):
+    while len(rest) > 1 and rest[0] in BEFORE:
         del rest[0]
     return rest
 
 
 def as_command(words: Sequence[str], path: str, mm: Mm) -> list[str]:
     """Return the command that does what writing the output of *words* to *path* does.  Raises UsageError."""
-    if words[0] not in ("echo", "printf"):
+    if words[0] not in WRITERS:
         raise UsageError(f"only echo writes to {path}", hint=f"echo WORD > {path}")
     options = [word for word in words[1:] if word in ("-n", "-e")]
     value = " ".join(words[1 + len(options) :]).replace("\\n", "").strip()

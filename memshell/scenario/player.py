@@ -31,7 +31,7 @@ from memshell.scenario.cells import Cells
 from memshell.scenario.expression import Names, Number, evaluate, plain_value, show, spoken, why_not
 from memshell.scenario.files import read_scenario, run_shell, write_output
 from memshell.scenario.golden import mismatch
-from memshell.scenario.names import TOP, State
+from memshell.scenario.names import TOP, State, begins_expression
 from memshell.scenario.pasted import as_run, kernel_file
 from memshell.scenario.syntax import (
     DIRECTIVES,
@@ -438,7 +438,7 @@ class Player:
         first = statement.words[0]
         if statement.must_fail or first in self.shell.registry or first in self.shell.settings.aliases:
             return statement
-        if first[0] not in "0123456789$(-\"'" and first.partition(".")[0] not in {*TOP, "not"}:
+        if not begins_expression(first):
             return statement
         text = statement.text if statement.pipe is None else statement.text.partition("|")[0]
         try:

@@ -121,3 +121,21 @@ def test_use_offers_the_keys_of_its_architecture_alone(shell, arch, others):
     found = set(offered(shell, f"use {arch} "))
     assert keys <= found
     assert not found & {*others, "powerpc", "s390", "x86_64"}
+
+
+@pytest.mark.parametrize(
+    "text, style",
+    [
+        ("add 1G", "class:command"),
+        ("quit", "class:command"),
+        ("echo online > /sys/x", "class:command"),
+        ("2G / 128M", ""),
+        ("blocks.online", ""),
+        ("$size", ""),
+        ("ofline 3", "class:unknown"),
+    ],
+)
+def test_only_what_is_not_understood_is_marked(shell, text, style):
+    from memshell.repl.highlight import ShellLexer
+
+    assert ShellLexer(shell).lex_document(Document(text))(0)[0][0] == style
