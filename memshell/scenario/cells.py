@@ -93,7 +93,9 @@ class Cells:
         output = Output(StringIO(), StringIO())
         player = self.player(lambda: _plugins(self.loader), output, echo=False, capture=True)
         player.shell.allow_shell = self.allow_shell
-        player.shell.booted = _BOOTED.setdefault(self.loader, {})
+        booted = player.shell.booted = _BOOTED.setdefault(self.loader, {})
+        if len(booted) >= MOST_BOOTED:
+            booted.clear()
         define(player, task.values)
         outcome, why = "ok", ""
         try:
@@ -107,6 +109,7 @@ class Cells:
         return {**task.values, **wishes, "outcome": outcome, "why": why}
 
 
+MOST_BOOTED = 64  # an axis may be what boots the machine: not every one of ten thousand is kept
 _BOOTED: dict[object, dict[str, Mm]] = {}  # what each `use` line has built in this process
 
 
