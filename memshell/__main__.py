@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -74,6 +75,7 @@ def _prompt(args: argparse.Namespace, player: Player | None = None) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run memshell and return its exit code."""
     debug = False
+    gc.set_threshold(50_000, 20, 100)  # a state is many small records and no circle: there is little to find
     try:
         args = build_parser().parse_args(argv)
         debug = args.debug

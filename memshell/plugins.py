@@ -28,7 +28,7 @@ from memshell.result import Column
 from memshell.shell.registry import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from importlib.metadata import EntryPoint
     from types import ModuleType, TracebackType
 
@@ -134,7 +134,7 @@ class Plugins:
     observed: bool = False  # one of them looks at events
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
     _said: set[str] = field(default_factory=set)
-    _known: dict[str, dict[str, Any]] = field(default_factory=dict)  # what was asked for, by kind
+    _known: dict[str, Any] = field(default_factory=dict)  # what was asked for, by kind
 
     def __post_init__(self) -> None:
         self.manager.add_hookspecs(hookspecs)
@@ -294,16 +294,16 @@ class Plugins:
         """Return what plugins can export, by name."""
         return self._once("formats", lambda: self._named("memshell_formats", hookspecs.Format, "format"))
 
-    def profiles(self) -> dict[str, Profile]:
+    def profiles(self) -> Mapping[str, Profile]:
         """Return all kernels by name, each with the features of plugins: the released ones, and those of plugins."""
         return self._once("profiles", self._find_profiles)
 
-    def _find_profiles(self) -> dict[str, Profile]:
+    def _find_profiles(self) -> Mapping[str, Profile]:
         from memshell.mm.profile import Profile
-        from memshell.profiles import PROFILES
+        from memshell.profiles import PROFILES, Kernels
 
         own = self._named("memshell_profiles", Profile, "profile", PROFILES)
-        return {name: self.extended(kernel) for name, kernel in {**PROFILES, **own}.items()}
+        return Kernels(own, self.extended)
 
     def extended(self, kernel: Profile) -> Profile:
         """Return a kernel with the features of plugins, where it does not have them yet."""
@@ -331,11 +331,12 @@ class Plugins:
                     found[f"{plugin.name}/{path.relative_to(folder).with_suffix('').as_posix()}"] = path
         return found
 
-    def _once(self, what: str, find: Callable[[], dict[str, T]]) -> dict[str, T]:
+    def _once(self, what: str, find: Callable[[], T]) -> T:
         """Return what *find* finds, which is asked once; a plugin that fails in it is out then."""
         if what not in self._known:
             self._known[what] = find()
-        return self._known[what]
+        found: T = self._known[what]
+        return found
 
     def _named(self, hook: str, kind: type, what: str, taken: Collection[str] = ()) -> dict[str, Any]:
         """Return what *hook* gives by name; one that cannot be or exists already is refused, with the rule."""

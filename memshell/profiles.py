@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, make_dataclass, replace
 from functools import cache
 from typing import NamedTuple
@@ -12,14 +12,46 @@ from memshell.errors import UsageError
 from memshell.mm.feature import build
 from memshell.mm.features import Features
 from memshell.mm.profile import RELEASES, Profile, released, unknown, version
-from memshell.series.profiles import NAMES, series_profile
+from memshell.series import NAMES
 
 VERSION = re.compile(r"v?\d+\.\d+([.+~_-].*)?")  # as people type it, or as uname -r shows it
 
-PROFILES: dict[str, Profile] = {
-    **{name: released(name) for name in RELEASES},
-    **{name: series_profile(name) for name in NAMES},
-}
+
+class Kernels(Mapping[str, Profile]):
+    """All kernels by name, with *own* of plugins, each as *extended* makes it; made when it is first asked for."""
+
+    def __init__(self, own: Mapping[str, Profile], extended: Callable[[Profile], Profile]) -> None:
+        self._own = own
+        self._extended = extended
+        self._made: dict[str, Profile] = {}
+
+    def __getitem__(self, name: str) -> Profile:
+        if name not in self._made:
+            self._made[name] = self._extended(self._own[name] if name in self._own else _profile(name))
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in RELEASES or name in NAMES or name in self._own
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*RELEASES, *NAMES, *self._own))
+
+    def __len__(self) -> int:
+        return len(RELEASES) + len(NAMES) + len(self._own)
+
+
+@cache
+def _profile(name: str) -> Profile:
+    if name in NAMES:
+        from memshell.series.profiles import series_profile
+
+        return series_profile(name)
+    if name not in RELEASES:
+        raise KeyError(name)
+    return released(name)
+
+
+PROFILES = Kernels({}, lambda kernel: kernel)
 
 DEFAULT_PROFILE = PROFILES["v6.12"]  # of a machine whose kernel nobody names
 

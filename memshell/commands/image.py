@@ -162,7 +162,7 @@ def vmlinux(shell: Shell, args: Namespace) -> Result:
     numbers.  ``use ARCH vmlinux=FILE`` boots a machine that is sized by it.  The image may be of any
     architecture.
     """
-    from memshell.vmlinux import render
+    from memshell.vmlinux.render import render
 
     if args.file is not None:
         shell.image = load(args.file)

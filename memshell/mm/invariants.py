@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -113,13 +114,20 @@ def free_lists(mm: Mm) -> Iterator[str]:
     free: dict[ZoneKey, Spans] = {}
     for start, end, page in mm.pages.items():
         if page.owner is Owner.FREE:
-            _join(free.setdefault((page.nid, page.zone), []), start, end)
+            key = (page.nid, page.zone)
+            spans = free[key] if key in free else free.setdefault(key, [])
+            if spans and spans[-1][1] == start:
+                spans[-1] = spans[-1][0], end
+            else:
+                spans.append((start, end))
     borders = {border for area in mm.cma for border in area}  # blocks on both sides of one never merge
     for key, area in mm.free.items():
         listed: Spans = []
         small: set[tuple[int, int]] = set()
         for start, end, order in sorted(area.runs()):
-            if _join(listed, start, end):
+            if listed and listed[-1][1] == start:
+                listed[-1] = listed[-1][0], end
+            elif _join(listed, start, end):
                 yield f"{_name(key)}: pages of {start:#x}-{end:#x} are on the free lists twice"
             if start & ((1 << order) - 1):
                 yield f"{_name(key)}: the free block {start:#x} is not aligned to its order {order}"
@@ -186,11 +194,10 @@ def blocks_mapped(mm: Mm) -> Iterator[str]:
 
 def _not_covered(mm: Mm, there: RangeMap[Any], size: int, base: int = 0) -> Iterator[int]:
     """Yield the added blocks that are not all *there*, each *size* long, from *base* on. Neighbours are asked for at once."""
-    spans: Spans = []
-    for number, block in mm.blocks.items():
-        if not block.early:
-            _join(spans, number, number + 1)
-    for first, last in spans:
+    added = [number for number, block in mm.blocks.items() if not block.early]
+    cuts = [at for at in range(1, len(added)) if added[at] != added[at - 1] + 1]
+    for low, high in pairwise([0, *cuts, len(added)]) if added else ():
+        first, last = added[low], added[high - 1] + 1
         if not there.covers(base + first * size, base + last * size):
             for number in range(first, last):
                 if not there.covers(base + number * size, base + (number + 1) * size):
@@ -257,6 +264,9 @@ def _by_block(mm: Mm, spans: Iterable[tuple[int, int]]) -> dict[int, int]:
     found: dict[int, int] = {}
     for start, end in spans:
         at, number = start, start // size
+        if end <= (number + 1) * size:
+            found[number] = found.get(number, 0) + end - start
+            continue
         while at < end:
             stop = min(end, (number + 1) * size)
             found[number] = found.get(number, 0) + stop - at

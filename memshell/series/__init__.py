@@ -3,3 +3,5 @@
 One module for each kernel source file that it touches, as in `memshell.mm`. `memshell.series.strategy` attaches it to
 the model, at the seams that `memshell.mm.seam` names.
 """
+
+NAMES = ("rfc-2017", "rfc-2018", "rfc-v2-2019", "patch-v1-2019")  # its versions, in the order in which they were posted

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from memshell.mm.feature import build
 from memshell.mm.profile import Profile
+from memshell.series import NAMES
 from memshell.series.features import SeriesFeatures
 from memshell.series.strategy import SERIES
-
-NAMES = ("rfc-2017", "rfc-2018", "rfc-v2-2019", "patch-v1-2019")  # in the order in which they were posted
 
 
 def series_profile(name: str) -> Profile:

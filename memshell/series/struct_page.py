@@ -15,7 +15,6 @@ from memshell.errors import KernelCrash, UsageError
 from memshell.mm.fault import page_fault
 from memshell.mm.records import often_replaced
 from memshell.mm.state import Mm, ZoneKey
-from memshell.series.features import series
 
 PG_LOCKED, PG_LRU, PG_RESERVED = 1 << 0, 1 << 4, 1 << 12
 
@@ -205,6 +204,8 @@ def initial_content(mm: Mm) -> Content | None:
     """
     kind, _, number = mm.params.memmap_content.partition(":")
     if kind in ("stale", "count"):
+        from memshell.series.features import series
+
         return filled(0xFF) if series(mm).config.debug_vm else None
     if kind == "random":
         return Garbage(int(number or "0", 0))

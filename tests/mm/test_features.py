@@ -12,8 +12,8 @@ from memshell.mm.feature import Named
 from memshell.mm.features import Features
 from memshell.mm.profile import RELEASES, version
 from memshell.profiles import PROFILES, choose_profile
+from memshell.series import NAMES
 from memshell.series.features import SeriesFeatures
-from memshell.series.profiles import NAMES
 
 ROOT = Path(__file__).parent.parent.parent
 ALL = SeriesFeatures.declared()

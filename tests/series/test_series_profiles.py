@@ -3,8 +3,8 @@
 from memshell.mm.features import Features
 from memshell.mm.profile import RELEASES
 from memshell.profiles import PROFILES
+from memshell.series import NAMES
 from memshell.series.features import CHECKS, SeriesFeatures
-from memshell.series.profiles import NAMES
 
 OWN = set(SeriesFeatures.declared()) - set(Features.declared())
 
