@@ -340,7 +340,7 @@ MUTATIONS = [
     "ctx.mm.blocks.clear()",
     "ctx.mm.pages.delete(0, 1 << 40)",
     "ctx.mm.profile = ctx.mm.profile.with_feature('node_notifier', True)",
-    "[setattr(b.altmap, 'alloc', 0) for b in ctx.mm.blocks.values() if b.altmap]",
+    "ctx.mm.blocks.update({n: b._replace(altmap=None) for n, b in ctx.mm.blocks.items()})",
     "ctx.mm.counters.clear(); ctx.mm.free.clear(); ctx.mm.zones.clear()",
 ]
 
