@@ -5,7 +5,7 @@ JOBS ?= auto
 # Hundreds of tests start a Python: it may keep its bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo lab test test-fast lint examples bench bench-vmlinux docs grammar clean
+.PHONY: demo lab soak mutants test test-fast lint examples bench bench-vmlinux docs grammar clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -50,6 +50,14 @@ lab: .venv/.dev
 	for scenario in $(LAB); do $(BIN)/memshell lab run $$scenario $(if $(KERNEL),--kernel $(KERNEL)) || exit 1; done
 
 # Each line beside what is wanted and beside its floor; build/bench.jsonl keeps the history. `-n 1 -k 1T` takes a part.
+# The random user of all machines for an hour, or SECONDS=N; what breaks is shortened into build/soak. SEED=N begins there.
+soak: .venv/.dev
+	$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
+
+# Breaks the model in one line at a time: the tests named in tests/mutants.py must notice each. MUTANT=WORD chooses.
+mutants: .venv/.dev
+	$(BIN)/python tests/mutants.py $(MUTANT)
+
 bench: .venv/.dev
 	$(BIN)/python tests/bench.py
 

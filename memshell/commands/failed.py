@@ -25,7 +25,7 @@ def failed_blocks(shell: Shell, mm: Mm, failed: Sequence[tuple[int, KernelError]
     from memshell.commands.advice import frees_block
 
     for row, (number, _) in list(zip(rows, failed, strict=True))[:ADVISED]:
-        row["freed"] = frees_block(shell, mm, number)
+        row["freed"] = frees_block(shell, mm, number) if number in mm.blocks else None  # its driver took it since
     more = f"what frees them was looked for in the first {ADVISED}" if len(rows) > ADVISED else ""
     return Result(rows=rows, columns=FAILED, footer=more)
 

@@ -21,7 +21,6 @@ from memshell.machine import Machine, diff_states
 from memshell.mm.invariants import violations
 from memshell.mm.programs import allocations
 from memshell.profiles import PROFILES
-from memshell.shell.shell import Output
 
 RELEASES = [name for name in PROFILES if name.startswith("v")]
 POLICIES = ["buddy", "memmap_on_memory", "memmap_on_memory_force"]
@@ -202,7 +201,8 @@ class Words:
         """Return a request to the virtio-mem device."""
         block = self.mm.block_size >> 20
         size = self.chance.pick([0, 2, 16, block // 2, block, block + 64, 3 * block])
-        return f"virtio-mem {size}M" + ("" if self.mm.virtio_mem else f" region={8 * block}M")
+        units = self.chance.pick(["", "", " block_size=4M", f" block_size={block}M", f" block_size={2 * block}M"])
+        return f"virtio-mem {size}M" + ("" if self.mm.virtio_mem else f" region={8 * block}M{units}")
 
     def fault(self) -> str:
         """Return a fault, at any point and any call."""
@@ -212,7 +212,8 @@ class Words:
         """Return a change of policy, profile parameters or the history."""
         return self.chance.pick(
             [*(f"policy {name}" for name in POLICIES), "set auto_online=online_movable", "set auto_online=offline",
-             "set online_policy=auto-movable", "set auto_movable_ratio=50", "undo", "undo", "redo", "undo 3", "true"]
+             "set online_policy=auto-movable", "set auto_movable_ratio=50", "undo", "undo", "redo", "undo 3", "true", "reboot",
+             f"branch b{self.chance.between(1, 3)}", f"switch b{self.chance.between(1, 3)}", "switch main"]
         )  # fmt: skip
 
 
@@ -267,7 +268,7 @@ class User:
             path = Path(folder) / "saved.mem"
             self.session.run(f"save {path}")
             again = Session()
-            again.shell.output = Output(again.shell.output.out, again.shell.output.err)
+            again.shell.output.err = StringIO()
             again.run(path.read_text())
         assert again.shell.machine is not None
         assert diff_states(self.machine.mm, again.shell.machine.mm) == []

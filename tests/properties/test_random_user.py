@@ -77,6 +77,11 @@ FOUND = {
     "the pages of powerpc's list of mappings hold no struct page": """
         use powerpc page=4K mmu=hash large_pages=off
         add 256M""",
+    "a block whose driver takes it away while others go offline": """
+        use s390 ram=512M standby=1G block=1M edat=off profile=v7.0 auto_online=online_movable online_policy=auto-movable
+        virtio-mem 384M region=1024M
+        add 0x58000000 128M via=sclp
+        offline all""",
     "LMBs of several adds go at once": """
         use powerpc ram=512M
         add 1792M
