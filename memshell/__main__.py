@@ -95,6 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"memshell: {os_error(error)}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError:
+        print("memshell: no memory is left; see ulimit -v", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("memshell: interrupted", file=sys.stderr)
         return 130

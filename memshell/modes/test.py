@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memshell.errors import UsageError
+from memshell.errors import CommandError, UsageError
 from memshell.modes import mode_parser
 from memshell.modes.players import add_allow_shell, add_definitions, definitions, kept_plugins
 from memshell.paths import scenario_root
@@ -51,9 +51,16 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     if args.update:
         _update(cases)
     if args.junit:
-        Path(args.junit).write_text(junit(cases), encoding="utf-8")
+        _write_junit(Path(args.junit), cases)
     sys.stdout.write(ktap(cases) if args.ktap else summary(cases))
     return max(case.exit_code for case in cases)
+
+
+def _write_junit(path: Path, cases: list[Case]) -> None:
+    try:
+        path.write_text(junit(cases), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _play(cells: list[Cell], args: argparse.Namespace) -> Iterator[Case]:

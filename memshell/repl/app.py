@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from contextlib import contextmanager, nullcontext
+import signal
+import threading
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.patch_stdout import patch_stdout
 
-from memshell.errors import MemshellError
+from memshell.errors import MemshellError, Terminated
 from memshell.modes.players import make_player, tell
 from memshell.paths import rc_path, state_path
 from memshell.repl.complete import ShellCompleter
@@ -88,7 +90,12 @@ class Prompt:
         path = sessions.find(resume).path if resume and sessions is not None else None
         journal = self._start(folder, rc=rc) if resume is None else self._resume(folder, path)
         try:
-            self._loop(_session(self.shell, History(folder / "history" if folder is not None else None, self.warn)))
+            with _terminable():
+                self._loop(_session(self.shell, History(folder / "history" if folder is not None else None, self.warn)))
+        except Terminated:
+            with suppress(OSError):  # the terminal may be gone
+                self.warn("terminated; --resume brings the session back")
+            raise
         finally:
             if journal is not None:
                 journal.close()
@@ -192,6 +199,24 @@ class Prompt:
             self.shell.note(str(failure.cause if alone else failure))
         else:
             tell(failure, debug=self.debug)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise `Terminated` when SIGTERM or SIGHUP comes: the terminal is left as it was found, and the journal is closed."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise Terminated(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _session(shell: Shell, history: History) -> PromptSession[str]:

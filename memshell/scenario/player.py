@@ -299,6 +299,9 @@ class Player:
             raise
         except MemshellError as error:
             raise StepFailed(statement.where, error, located(statement.where, str(error))) from error
+        except MemoryError as error:
+            full = CommandError("no memory is left for this command", hint="the state is as before; see ulimit -v")
+            raise StepFailed(statement.where, full, located(statement.where, str(full))) from error
         except OSError as error:
             told = self.shell.blame(error) or CommandError(os_error(error))
             raise StepFailed(statement.where, told, located(statement.where, str(told))) from error
