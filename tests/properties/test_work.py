@@ -52,6 +52,56 @@ def test_a_block_costs_the_same_on_a_small_and_on_a_large_machine(policy):
     assert sum(large) <= 1.2 * sum(small), (small, large)
 
 
+MACHINES = {
+    "powerpc": ("powerpc ram=16G", 4096, 256),
+    "powerpc hash": ("powerpc ram=16G mmu=hash", 4096, 256),
+    "arm64": ("arm64 ram=16G", 8192, 128),
+    "x86_64, blocks of 2G": ("x86_64 ram=64G block=2G", 512, 2048),
+    "auto-movable": ("x86_64 ram=16G block=128M online_policy=auto-movable auto_movable_ratio=1000", 8192, 128),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["memmap_on_memory", "buddy"])
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_block_costs_the_same_on_any_machine(name, policy):
+    use, first, megabytes = MACHINES[name]
+    works = []
+    for blocks in (8, 512):
+        session = Session()
+        last = first + blocks - 1
+        lines = (f"add {last * megabytes}M {megabytes}M", f"online {last} movable", f"offline {last}", f"remove {last}")
+        session.run(f"use {use} policy={policy}; add {first * megabytes}M {(blocks - 1) * megabytes}M")
+        session.run(f"online {first}-{last - 1} movable")
+        for line in lines:
+            session.run(line)
+        works.append([work_of(lambda line=line, session=session: session.run(line)) for line in lines])
+    small, large = works
+    assert sum(large) <= 1.2 * sum(small), works
+
+
+GROWING = {
+    "virtio-mem": ("use x86_64 ram=16G block=128M auto_online=online_movable", "virtio-mem {size}M region=128G"),
+    "kmem": ("use x86_64 ram=16G block=128M", "probe 1T {size}M mode=kmem; online offline movable"),
+    "a DIMM onlined by itself": ("use x86_64 ram=16G block=128M auto_online=online_movable", "add 1T {size}M"),
+    "standby": ("use s390 ram=64G standby={size}M policy=memmap_on_memory", "true"),
+    "standby without memory left": ("use s390 ram=1G standby={size}M", "true"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", GROWING)
+def test_each_block_of_a_growing_device_costs_the_same(name):
+    def work(blocks):
+        session, size = Session(), blocks * 256
+        use, grow = (line.format(size=size) for line in GROWING[name])
+        return work_of(lambda: (session.run(use), session.run(grow)))
+
+    work(8)
+    base, small, large = work(8), work(72), work(264)
+    assert (large - base) / 256 <= 1.2 * (small - base) / 64, (base, small, large)
+
+
 def test_a_row_of_blocks_costs_less_than_its_blocks_alone():
     session = Session()
     session.run("use x86_64 ram=24G block=128M")
