@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from memshell.errors import CommandError, UsageError, did_you_mean
 from memshell.modes import mode_parser
-from memshell.modes.players import chosen_plugins
+from memshell.modes.players import add_definitions, chosen_plugins, definitions
 from memshell.paths import find_scenario
 from memshell.scenario.files import read_scenario
+from memshell.scenario.parameters import check_given
 
 if TYPE_CHECKING:
     import argparse
@@ -62,10 +63,12 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     add_kernel(parser)
     parser.add_argument("-o", dest="out", type=Path, metavar="REC", help="write a recording: NAME.json or NAME.json.xz")
     parser.add_argument("--json", action="store_true", help="one object instead of tables")
+    add_definitions(parser)
     args = parser.parse_args(rest, namespace=args)
     loader = partial(chosen_plugins, args)
-    path = find_scenario(args.scenario)
-    plan = make_plan(path, read_scenario(path), loader)
+    path, given = find_scenario(args.scenario), definitions(args)
+    check_given(given, [path])
+    plan = make_plan(path, read_scenario(path), loader, given)
     lab = make_lab(args)
     runs = lab.run(plan)
     lab.tell("")

@@ -1,5 +1,6 @@
 """Parameters: a default in the scenario, -D on the command line, a matrix in the head; never the environment."""
 
+import json
 import subprocess
 import sys
 from xml.etree.ElementTree import fromstring
@@ -226,3 +227,12 @@ def test_update_leaves_a_block_alone_in_which_the_cells_differ(scenario, memshel
     error = memshell("test", "--update", path)[2]
     assert "cells of its matrix differ in 1 blocks" in error
     assert (tmp_path / "a.mem").read_text() == text.replace("old", "128M", 1)
+
+
+def test_export_takes_a_parameter(scenario, memshell, tmp_path):
+    path = scenario("let size ?= 1G\nuse x86_64 ram=2G\nadd $size\n")
+    assert memshell("export", "json", f"{tmp_path}/m.json", path, "-D", "size=512M")[0] == 0
+    assert json.loads((tmp_path / "m.json").read_text())["lsmem"]["memory"][-1]["size"] == "512M"
+    assert memshell("export", "script", f"{tmp_path}/m.sh", path, "-D", "size=512M")[0] == 0
+    assert "512M" in (tmp_path / "m.sh").read_text() or str(512 << 20) in (tmp_path / "m.sh").read_text()
+    assert memshell("export", "json", f"{tmp_path}/n.json", path, "-D", "sise=1G")[0] == 2
