@@ -69,7 +69,7 @@ def block(mm: Mm, number: int, theme: str = "light", *, title: str = "") -> Pict
     picture.add(Words(14, 26, title or head, 15, bold=True))
     picture.add(Words(14, 44, f"{head}; {machine_line(mm)}" if title else machine_line(mm), 10, fill="muted"))
     whole = Span(start, start + mm.block_pages, 96)
-    _bar(picture, mm, whole, f"memory{number}", dash=held.state != "online")
+    _bar(picture, mm, whole, f"memory{number}", _types(mm, whole), dash=held.state != "online")
     _pageblocks(picture, mm, whole)
     found = backing(mm, number)
     y = _backed(picture, mm, number, whole, found) if found is not None and found.kind != "early" else 190
@@ -93,9 +93,11 @@ def blocks(panels: Sequence[tuple[str, Mm, int]], theme: str = "light") -> Pictu
     return whole
 
 
-def _bar(picture: Picture, mm: Mm, span: Span, name: str, *, dash: bool = False) -> None:
-    """Draw the pages of *span* to scale, with what they are and its ends."""
+def _bar(picture: Picture, mm: Mm, span: Span, name: str, more: str = "", *, dash: bool = False) -> None:
+    """Draw the pages of *span* to scale, with what they are and its ends; *more* is said of it."""
     picture.add(Words(LEFT, span.y - 8, f"{name}, pfn {span.first:#x}", 10, fill="muted"))
+    if more:
+        picture.add(Words(LEFT + ROOM / 2, span.y - 8, more, 10, "middle", "muted"))
     end = Words(LEFT + ROOM, span.y - 8, f"to {span.end - 1:#x}", 10, "end", "muted")
     picture.add(end)
     for start, stop, kind in runs(mm, span.first, span.end):
@@ -105,6 +107,16 @@ def _bar(picture: Picture, mm: Mm, span: Span, name: str, *, dash: bool = False)
         if fitted(text, right - left):
             _label(picture, (left + right) / 2, span.y + BAR / 2 + 4, text, kind)
     picture.add(Box(LEFT - 1, span.y - 1, ROOM + 2, BAR + 2, None, "ink", dash=dash))
+
+
+def _types(mm: Mm, span: Span) -> str:
+    """Return how many pageblocks there are of each migratetype."""
+    counts: dict[str, int] = {}
+    for start, end, kind in mm.pageblocks.items(span.first, span.end):
+        name = kind.name.capitalize()
+        counts[name] = counts.get(name, 0) + -(-(end - start) // mm.arch.pageblock_nr_pages)
+    parts = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"pageblocks: {parts}" if parts else ""
 
 
 def _label(picture: Picture, x: float, y: float, text: str, kind: str) -> None:

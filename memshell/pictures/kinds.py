@@ -143,11 +143,12 @@ def legend(picture: Picture, kinds: Iterable[str], x: float, y: float) -> float:
 
 
 def human(mm: Mm, pages: int) -> str:
-    """Return the size of *pages*, in the largest unit, with one decimal where it is not whole."""
+    """Return the size of *pages* in the largest unit: exactly in quarters of it, else with one decimal."""
     size = pages << mm.arch.page_shift
     for unit, shift in (("T", 40), ("G", 30), ("M", 20), ("K", 10)):
         if size >= 1 << shift:
-            return format_size(size) if not size % (1 << shift) else f"{size / (1 << shift):.1f}{unit}"
+            value = size / (1 << shift)
+            return f"{value:.2f}".rstrip("0").rstrip(".") + unit if (value * 4).is_integer() else f"{value:.1f}{unit}"
     return format_size(size)
 
 

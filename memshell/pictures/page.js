@@ -28,7 +28,7 @@ function size(bytes) {
     bytes /= 1024;
     unit++;
   }
-  return (Number.isInteger(bytes) ? String(bytes) : bytes.toFixed(1)) + units[unit];
+  return (Number.isInteger(bytes * 4) ? String(bytes) : bytes.toFixed(1)) + units[unit];
 }
 
 // --- states ---

@@ -104,6 +104,11 @@ def test_a_block_that_keeps_its_memmap_shows_it_to_scale():
     assert "keeps the first 2M (1.6 %) for its own memmap" in sentence(mm, 32, backing(mm, 32))
 
 
+def test_the_pageblocks_of_a_block_are_counted_by_migratetype():
+    words = [shape.text for shape in block(block_of("buddy"), 32).shapes if isinstance(shape, Words)]
+    assert "pageblocks: 64 Movable" in words
+
+
 def test_a_block_whose_memmap_is_elsewhere_says_where():
     mm = block_of("buddy")
     found = backing(mm, 32)
