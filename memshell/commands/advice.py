@@ -60,6 +60,11 @@ def works(shell: Shell, mm: Mm, lines: Iterable[str]) -> bool:
     return True
 
 
+def first_that_works(shell: Shell, mm: Mm, candidates: Iterable[list[str]]) -> str | None:
+    """Return the first of *candidates* whose commands all end well in the state *mm*; None without."""
+    return next((f"`{'; '.join(lines)}` works" for lines in candidates if works(shell, mm, lines)), None)
+
+
 def advice(shell: Shell, failure: Failure, hint: str | None = None) -> str | None:
     """Return commands that do what was asked for, after ``undo`` where the failure left something; None without any.
 

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from memshell.commands.advice import first_that_works
 from memshell.commands.failed import failed_blocks, held_blocks, out_of_memory
 from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError, did_you_mean
 from memshell.shell.registry import ArgType, arg, command
@@ -549,7 +550,7 @@ def eject(shell: Shell, args: Namespace) -> str:
         if not addresses:
             return "nothing to do: there is no such block"
         one = caller(mm, args.via or _ejector(mm, addresses[0]))
-        for start, size in [exact] if exact else _ejected(mm, addresses, whole=one.whole):
+        for start, size in [exact] if exact else _ejected(shell, mm, addresses, whole=one.whole):
             with _blocks_told(shell, mm, start, size):
                 one.ejects(mm, start, size)
         return _removed(mm, before)
@@ -599,7 +600,15 @@ def _ejector(mm: Mm, address: int) -> str:
     return device.caller if device is not None and callers(mm)[device.caller].eject is not None else "acpi"
 
 
-def _ejected(mm: Mm, addresses: list[int], *, whole: bool) -> list[Range]:
+def _on_no_dimm(shell: Shell, number: int) -> CommandError:
+    error = CommandError(f"memory{number} is on no DIMM")
+    if not shell.tries:
+        mm, ways = shell.need_machine().mm, ([f"offline {number}", f"remove {number}"], [f"remove {number}"])
+        error.advise = lambda: first_that_works(shell, mm, ways)
+    return error
+
+
+def _ejected(shell: Shell, mm: Mm, addresses: list[int], *, whole: bool) -> list[Range]:
     """Return what goes with *addresses*: DIMMs as a *whole*, or runs of blocks. Raises `CommandError` for a block on no DIMM."""
     from memshell.drivers.callers import device_at
 
@@ -610,7 +619,6 @@ def _ejected(mm: Mm, addresses: list[int], *, whole: bool) -> list[Range]:
     for address in addresses:
         device = device_at(mm, address)
         if device is None:
-            stranger = f"memory{address // mm.block_size}"
-            raise CommandError(f"{stranger} is on no DIMM", hint="offline and remove take it away")
+            raise _on_no_dimm(shell, address // mm.block_size)
         found[Range(device.start, device.size)] = None
     return list(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def sweep(shell: Shell, args: Namespace) -> Result | str:
     Sizes are in bytes in files and in JSON. The axes of a `# matrix:` in the scenario's head are played too.
 
     Cells run on all cores; with on= on a dask cluster, whose workers have memshell installed. Ctrl-C keeps what is done:
-    with out= in FILE.part, where --resume goes on.
+    with out= in FILE.part, where --resume goes on. A scenario without `use` begins with the session's machine.
     """
     from memshell.paths import find_scenario
     from memshell.sweep.axes import axes_of, cells
@@ -77,17 +78,26 @@ def sweep(shell: Shell, args: Namespace) -> Result | str:
         shell.guard(f"sweep {args.scenario} out={out}")
         check_ending(out)
     tasks = [Task(at, values, show, args.limit) for at, values in enumerate(cells(axes))]
-    kept = Kept(out, [made.text, axes, show], resume=args.resume, force=args.force)
+    kept = Kept(out, [made.before + made.text, axes, show], resume=args.resume, force=args.force)
     try:
         _play(shell, made, [task for task in tasks if task.number not in kept.rows], kept, args)
     except KeyboardInterrupt:
         _interrupted(shell, kept, len(tasks), axes)
         raise
     if out is None:
-        return _table(kept.in_order(), axes)
+        return replace(_table(kept.in_order(), axes), header=_header(shell, made))
     write_rows(kept.in_order(), out)
     kept.done()
     return f"{out}: {_tally(kept.in_order())}"
+
+
+def _header(shell: Shell, made: Cells) -> str:
+    """Name the machine that each cell begins with, where it is the session's."""
+    if not made.before:
+        return ""
+    from memshell.commands.machine import describe
+
+    return f"from {describe(shell.need_machine().mm)}, as this session has it"
 
 
 def _play(shell: Shell, made: Cells, tasks: list[Task], kept: Kept, args: Namespace) -> None:

@@ -46,17 +46,27 @@ class Cells:
     loader: bytes | Callable[[], Plugins]
     player: type[Player]
     allow_shell: bool = False  # as `Shell` has it: what stands in the file may run programs and write files
+    before: str = ""  # what is played first, where the scenario boots no machine: the session's steps
 
     @classmethod
-    def of(cls, path: str, loader: Callable[[], Plugins], player: type[Player], *, allow_shell: bool = False) -> Cells:
-        """Return the cells of a file.  Raises `UsageError` for one that cannot be read."""
+    def of(
+        cls,
+        path: str,
+        loader: Callable[[], Plugins],
+        player: type[Player],
+        *,
+        allow_shell: bool = False,
+        before: str = "",
+    ) -> Cells:
+        """Return the cells of a file; *before* is for one without a machine.  Raises `UsageError` for one that cannot be read."""
         try:
             sent: bytes | Callable[[], Plugins] = pickle.dumps(loader)
         except (pickle.PicklingError, AttributeError, TypeError):
             sent = loader
         text = read_scenario(path)
         parse_text(text, path)
-        return cls(path, text, sent, player, allow_shell)
+        boots = any(line.lstrip().startswith(("use ", "include ")) for line in text.splitlines())
+        return cls(path, text, sent, player, allow_shell, "" if boots else before)
 
     @property
     def travels(self) -> bool:
@@ -92,7 +102,7 @@ class Cells:
         """Play one cell; return its row: parameters, what is wished for, how it ended and why."""
         output = Output(StringIO(), StringIO())
         player = self.player(lambda: _plugins(self.loader), output, echo=False, capture=True)
-        player.shell.allow_shell = self.allow_shell
+        player.shell.allow_shell, player.shell.tries = self.allow_shell, True
         booted = player.shell.booted = _BOOTED.setdefault(self.loader, {})
         if len(booted) >= MOST_BOOTED:
             booted.clear()
@@ -100,6 +110,7 @@ class Cells:
         outcome, why = "ok", ""
         try:
             with limited(task.seconds), player.in_file():
+                player.play(_statements(self.before, "session"))
                 player.play(_statements(self.text, self.path))
         except ScenarioError as failed:
             outcome, why = _ended(failed)

@@ -179,7 +179,9 @@ class Player:
 
     def cells(self, path: str) -> Cells:
         """Return what plays a scenario cell by cell, here or in other processes.  Raises UsageError."""
-        return Cells.of(path, self.shell.loader, Player, allow_shell=self.shell.allow_shell)
+        steps = self.shell.machine.steps if self.shell.machine is not None else ()
+        before = "\n".join(f"! {step.command}" if step.error else step.command for step in steps)
+        return Cells.of(path, self.shell.loader, Player, allow_shell=self.shell.allow_shell, before=before)
 
     def forget_failures(self) -> None:
         """Begin to collect failures anew."""

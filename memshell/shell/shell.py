@@ -98,6 +98,10 @@ class Cells(Protocol):
         """The scenario."""
 
     @property
+    def before(self) -> str:
+        """What is played before it: the session's steps, where it boots no machine."""
+
+    @property
     def travels(self) -> bool:
         """Whether other processes can play them."""
 

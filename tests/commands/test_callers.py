@@ -53,7 +53,7 @@ def test_a_dimm_that_could_not_be_added_is_plugged_and_can_be_ejected(capsys):
         ("add 1G via=module flags=memmap", "'memmap' is no flag of add_memory(); merge_resource, memmap_on_memory"),
         ("add 1G via=virtio-mem", "via=virtio-mem never adds memory; the virtio-mem driver"),
         ("remove 0 via=probe", "via=probe never removes memory"),
-        ("eject 0", "memory0 is on no DIMM; offline and remove take it away"),
+        ("eject 0", "memory0 is on no DIMM"),
         ("write memory0/states online", "'memory0/states' is no file that can be written; did you mean memory0/state?"),
         ("hold kernl=0x1000", "'kernl=0x1000' says nobody's pages; did you mean kernel?"),
         ("hold kernel=x", "'x' is no page frame number"),

@@ -137,3 +137,15 @@ def test_a_machine_that_nobody_booted_by_a_line(prompt):
     prompt.machine.steps[0] = type(prompt.machine.steps[0])(0, "boot", prompt.mm)
     assert " ok" in prompt("compare memmap_on_memory -- add 1G")
     assert "nobody knows how this machine was booted" in prompt.fails("compare ram=1G -- add 1G")
+
+
+def test_a_sweep_of_a_scenario_without_a_machine_begins_with_the_session_s(prompt, tmp_path):
+    path = tmp_path / "a.mem"
+    path.write_text("let size ?= 1G\nadd $size\nonline offline movable\n")
+    prompt("use powerpc ram=8G; add 512M; ! online 0")
+    lines = prompt(f"sweep {path} -D size=1G,2G show=blocks.total jobs=1").splitlines()
+    assert lines[0] == "from powerpc, 8G, blocks of 256M, kernel v6.12, policy buddy, as this session has it"
+    assert [line.split() for line in lines[2:4]] == [["1G", "38", "ok"], ["2G", "42", "ok"]]
+    path.write_text("let size ?= 1G\nuse x86_64 ram=2G\nadd $size\n")
+    lines = prompt(f"sweep {path} -D size=1G,2G show=blocks.total jobs=1").splitlines()
+    assert [line.split() for line in lines[1:3]] == [["1G", "24", "ok"], ["2G", "32", "ok"]]

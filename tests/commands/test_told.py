@@ -133,6 +133,8 @@ def test_virtio_mem_that_cannot_shrink_shows_what_holds_it(prompt):
         ),
         ("", "probe 4G 1G mode=fsdax map=dev align=1G", "probe 4G 1G mode=fsdax map=dev align=2M"),
         ("", "probe 4G 2M mode=fsdax map=dev align=2M", None),
+        ("", "eject 3", "offline 3; remove 3"),
+        ("", "eject 0", None),  # it cannot go offline
         ("", "add 0 128M", None),
         ("", "add 1G node=9", None),
         ("", "offline 0", None),
