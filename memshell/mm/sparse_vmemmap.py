@@ -6,6 +6,8 @@ only; all others map that second one. A page that is shared is a leaf with the o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from memshell.errors import OutOfMemory
 from memshell.mm import mirrors
 from memshell.mm.fault import page_fault
@@ -204,9 +206,9 @@ def freed_alike(mm: Mm, leaves: list[tuple[int, int, Leaf]], altmap: VmemAltmap 
     """Whether what is freed of a run of leaves follows from its pages: none are lost with each leaf."""
     # What becomes of pages of an altmap without it follows their number; an altmap counts what is shared too.
     strange = "altmap" if altmap is None else "shared"
-    for _, _, leaf in leaves:
-        pages = leaf.size >> mm.arch.page_shift
-        if leaf.owner == strange or (leaf.owner == "buddy" and mm.arch.vmemmap_pages_freed(mm, pages) != pages):
+    for owner, size in {(leaf.owner, leaf.size) for _, _, leaf in leaves}:
+        pages = size >> mm.arch.page_shift
+        if owner == strange or (owner == "buddy" and mm.arch.vmemmap_pages_freed(mm, pages) != pages):
             return False
     return True
 
@@ -292,21 +294,28 @@ def _map_compound_pages(mm: Mm, start: int, end: int, size: int, nid: int) -> No
     wanted = (end - start) // size * RESERVED_PAGES
     runs = alloc_some(mm, wanted, 0, Owner.MEMMAP, nid=nid, nodes=_nodes(mm, nid))
     pfns = [pfn for first, last in runs for pfn in range(first, last)]
-    leaves: list[tuple[int, int, Leaf]] = []
-    for n, pfn in enumerate(pfns):
-        at = start + n // RESERVED_PAGES * size + n % RESERVED_PAGES * page
-        leaf = Leaf(page, pfn - (at >> mm.arch.page_shift), "buddy")
-        if leaves and leaves[-1][1:] == (at, leaf):
-            leaves[-1] = (leaves[-1][0], at + page, leaf)
-        else:
-            leaves.append((at, at + page, leaf))
-        if n % RESERVED_PAGES == RESERVED_PAGES - 1 and at + page < start + size * (n // RESERVED_PAGES + 1):
-            leaves.append((at + page, start + size * (n // RESERVED_PAGES + 1), Leaf(page, 0, "shared")))
-    mm.leaves.set_runs(leaves)
+    mm.leaves.set_runs(list(_compound_leaves(mm, start, size, pfns)))
     count_buddy_pages(mm, len(pfns))
     if len(pfns) < wanted:
         n = len(pfns)
         raise _no_page(mm, start + n // RESERVED_PAGES * size + n % RESERVED_PAGES * page, "vmemmap_populate_address")
+
+
+def _compound_leaves(mm: Mm, start: int, size: int, pfns: list[int]) -> Iterator[tuple[int, int, Leaf]]:
+    """Yield the leaves of compound pages from *start* on, each with the next of *pfns* and what it shares of them."""
+    page, own, shared = mm.arch.page_size, RESERVED_PAGES * mm.arch.page_size, Leaf(mm.arch.page_size, 0, "shared")
+    at = start
+    for n in range(0, len(pfns), RESERVED_PAGES):
+        real = pfns[n : n + RESERVED_PAGES]
+        shift = real[0] - (at >> mm.arch.page_shift)
+        if real[-1] == real[0] + RESERVED_PAGES - 1:  # they lie side by side, as always but at the end of a free block
+            yield at, at + own, Leaf(page, shift, "buddy")
+        else:
+            for va, pfn in zip(range(at, at + own, page), real, strict=False):
+                yield va, va + page, Leaf(page, pfn - (va >> mm.arch.page_shift), "buddy")
+        if len(real) == RESERVED_PAGES and own < size:
+            yield at + own, at + size, shared
+        at += size
 
 
 def _map_compound_page(mm: Mm, at: int, size: int, nid: int) -> None:
