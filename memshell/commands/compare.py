@@ -180,6 +180,8 @@ def start(shell: Shell, base: Base, name: str) -> Start:
     if not known:
         raise UsageError(f"{name}: nobody knows how this machine was booted", hint="start one with: use x86_64 ram=2G")
     options = _carried(shell, arch, options) | wanted
+    if "auto_online" in wanted:
+        options.pop("auto_online_blocks", None)  # the same by its other name
     if _gives_no_choice(wanted.get("profile", "")) and "policy" not in wanted:
         options.pop("policy", None)
         options.pop("memmap_on_memory", None)

@@ -297,6 +297,8 @@ def _real(shell: Shell, one: Outcome) -> list[str]:
         lines.append(f"boot the kernel with memory_hotplug.memmap_on_memory={parameter}")
     if "block" in changes:
         lines.append(f"boot it with memory blocks of {changes['block']}")
+    if "auto_online" in changes:
+        lines.append("echo offline > /sys/devices/system/memory/auto_online_blocks")
     module = "/sys/module/memory_hotplug/parameters"
     if one.way.ratio is not None:
         lines += [f"echo {changes[name]} > {module}/{name}" for name in ("online_policy", "auto_movable_ratio")]

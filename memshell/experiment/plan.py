@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from memshell.errors import KernelCrash, KernelError, MemshellError
@@ -81,7 +81,8 @@ def ways(mm: Mm, size: int, policies: Sequence[str]) -> list[Way]:
         if mm.features.mhp.memory_groups:
             ratios = dict.fromkeys((mm.params.auto_movable_ratio, ratio_for(mm, size)))
             found += [Way(policy, "auto", SEVERAL, ratio) for ratio in ratios]
-    return found
+    by_hand = (("auto_online", "offline"),) if mm.params.auto_online_blocks != "offline" else ()
+    return [replace(way, options=by_hand) for way in found]
 
 
 def ratio_for(mm: Mm, size: int) -> int:
@@ -216,4 +217,4 @@ def _rank(one: Outcome, *, unplug: bool) -> tuple[int | bool, ...]:
 def with_blocks(best: Way, sizes: Sequence[str]) -> Iterator[Way]:
     """Yield the best way with other block sizes."""
     for size in sizes:
-        yield Way(best.policy, best.zone, best.count, best.ratio, (("block", size),))
+        yield replace(best, options=(*best.options, ("block", size)))

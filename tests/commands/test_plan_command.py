@@ -176,3 +176,11 @@ def test_what_is_offline_already_is_no_gain(prompt, tmp_path):
 def test_the_advice_fits_the_terminal(prompt):
     prompt.player.shell.output.width = 80
     assert max(map(len, prompt("plan 8G").splitlines())) <= 80
+
+
+def test_memory_that_would_come_online_by_itself_is_onlined_by_hand(prompt):
+    prompt("use x86_64 ram=2G auto_online=online")
+    found = prompt.json("plan 8G")
+    assert {row["unplug"] for row in found["ways"] if row["zone"] == "movable"} == {8 * GiB}
+    assert "    set auto_online_blocks=offline" in found["recommended"]
+    assert "    echo offline > /sys/devices/system/memory/auto_online_blocks" in found["recommended"]
