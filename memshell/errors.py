@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno as _errno
 import re as _re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 # C0 but tab and newline, DEL, C1; and what turns the order of letters around (Unicode's bidi controls).
@@ -63,6 +64,9 @@ class MemshellError(Exception):
         self.errno = errno
         self.hint = hint
         self.advise: Callable[[], str | None] | None = None  # looks for the next step when the error is told
+        self.blocks: tuple[int, ...] = ()  # memory blocks that failed
+        self.details: Callable[[], Any] | None = None  # the rows of what failed, a `memshell.result.Result`
+        self.shown = ""  # what the user saw of them
 
     @property
     def said(self) -> str:
@@ -71,7 +75,9 @@ class MemshellError(Exception):
 
     def __str__(self) -> str:
         if self.advise is not None:
-            self.hint, self.advise = self.hint or self.advise(), None
+            advise, self.advise = self.advise, None
+            with suppress(KeyboardInterrupt):  # whoever does not wait for it gets the error without
+                self.hint = advise() or self.hint
         return printable(_short(self.said if self.hint is None else f"{self.said}; {self.hint}"))
 
     @property
@@ -83,8 +89,7 @@ class MemshellError(Exception):
 class KernelError(MemshellError):
     """A kernel function returned an errno; *where* is its ``file:function``, *pfn* the page that it stumbled over.
 
-    *blocks* are the memory blocks that failed, *facts* what was found and what is left behind. *details* gives the rows of
-    what failed, where that was several things, as a `memshell.result.Result`; *shown* is what the user saw of them.
+    *facts* are what was found and what is left behind.
     """
 
     def __init__(
@@ -92,10 +97,7 @@ class KernelError(MemshellError):
     ) -> None:
         super().__init__(message, errno=errno, hint=hint)
         self.where, self.pfn = where, pfn
-        self.blocks: tuple[int, ...] = ()
         self.facts: tuple[str, ...] = ()
-        self.details: Callable[[], Any] | None = None
-        self.shown = ""
 
     @property
     def said(self) -> str:

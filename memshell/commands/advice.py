@@ -11,7 +11,7 @@ from memshell.views.obstacles import Held, held, orphans
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from memshell.errors import KernelError
+    from memshell.errors import KernelCrash, KernelError
     from memshell.mm.state import Mm
     from memshell.shell.shell import Shell
 
@@ -22,7 +22,7 @@ class Failure(NamedTuple):
     """A command that failed: its words, the error, the states before and after it."""
 
     words: list[str]
-    error: KernelError
+    error: KernelError | KernelCrash
     before: Mm
     after: Mm
 
@@ -72,7 +72,7 @@ def advice(shell: Shell, failure: Failure, hint: str | None = None) -> str | Non
     """
     before, after = failure.before, failure.after
     as_before = [(before, ["undo"])]
-    if orphans(before, after) or "--off" in failure.words:
+    if after.crashed or orphans(before, after) or "--off" in failure.words:
         states = as_before
     else:
         partly = any(number not in before.blocks for number in after.blocks.keys_of_unshared(before.blocks))
@@ -280,7 +280,7 @@ def _for_offline(_shell: Shell, failure: Failure) -> Iterator[list[str]]:
 
 
 def _for_eject(_shell: Shell, failure: Failure) -> Iterator[list[str]]:
-    lines = _freeing_all(failure.after, failure.error.blocks)
+    lines = _freeing_all(failure.before, failure.error.blocks)
     if lines:
         yield [*lines, failure.text]
 

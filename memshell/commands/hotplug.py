@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from memshell.commands.advice import first_that_works
 from memshell.commands.failed import failed_blocks, held_blocks, out_of_memory
-from memshell.errors import CommandError, KernelError, OutOfMemory, UsageError, did_you_mean
+from memshell.errors import CommandError, KernelCrash, KernelError, OutOfMemory, UsageError, did_you_mean
 from memshell.shell.registry import ArgType, arg, command
 from memshell.shell.types import (
     ADDING_NODE,
@@ -551,7 +551,7 @@ def eject(shell: Shell, args: Namespace) -> str:
             return "nothing to do: there is no such block"
         one = caller(mm, args.via or _ejector(mm, addresses[0]))
         for start, size in [exact] if exact else _ejected(shell, mm, addresses, whole=one.whole):
-            with _blocks_told(shell, mm, start, size):
+            with _blocks_told(shell, start, size):
                 one.ejects(mm, start, size)
         return _removed(mm, before)
 
@@ -564,12 +564,16 @@ def _size_alone(words: list[str], shell: Shell) -> int | None:
 
 
 @contextmanager
-def _blocks_told(shell: Shell, mm: Mm, start: int, size: int) -> Iterator[None]:
+def _blocks_told(shell: Shell, start: int, size: int) -> Iterator[None]:
     """Give an error a row for each block of [start, +size) bytes that cannot go offline."""
+    mm = shell.need_machine().mm  # as it was, and will be
+    blocks = tuple(mm.blocks.between(start // mm.block_size, (start + size) // mm.block_size))
     try:
         yield
+    except KernelCrash as crash:
+        crash.blocks, crash.details = blocks, partial(held_blocks, shell, mm, blocks)
+        raise
     except KernelError as error:
-        blocks = tuple(mm.blocks.between(start // mm.block_size, (start + size) // mm.block_size))
         name = "" if error.pfn is None else f"memory{error.pfn // mm.block_pages}: "
         told = KernelError(
             name + error.message, error.errno or "EBUSY", where=error.where, hint=error.hint, pfn=error.pfn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from memshell.commands.advice import Failure, advice
 from memshell.commands.failed import free_text
-from memshell.errors import KernelError, OutOfMemory
+from memshell.errors import KernelCrash, KernelError, OutOfMemory
 from memshell.views.obstacles import orphans
 
 if TYPE_CHECKING:
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from memshell.shell.shell import Shell
 
 
-def explained(shell: Shell, error: KernelError, before: Mm) -> None:
+def explained(shell: Shell, error: KernelError | KernelCrash, before: Mm) -> None:
     """Give *error* what was found and is left behind, and let it look for what helps when it is told."""
     after, words = shell.need_machine().mm, _as_asked(shlex.split(shell.running.text))
+    if isinstance(error, KernelCrash):
+        error.advise = partial(advice, shell, Failure(words, error, before, after))
+        return
     if error.pfn is not None and not error.blocks and error.pfn // after.block_pages in after.blocks:
         error.blocks = (error.pfn // after.block_pages,)
     error.facts = (*error.facts, *facts(error, before, after))

@@ -70,7 +70,7 @@ def installed_plugins() -> Plugins:
     return load_plugins()
 
 
-def explain(shell: Shell, error: KernelError, before: Mm) -> None:
+def explain(shell: Shell, error: KernelError | KernelCrash, before: Mm) -> None:
     """Let an error of the kernel tell what it found, what it left behind and, where something does, what helps."""
     from memshell.commands.left import explained
 
@@ -412,7 +412,7 @@ class Player:
             with self._drawn_for(statement):
                 text = self.command(words, statement.tail)
         except (KernelError, KernelCrash, CommandError) as error:
-            rows = error.shown if isinstance(error, KernelError) else ""
+            rows = error.shown
             if not statement.must_fail or isinstance(error, UsageError):
                 if self.echo and rows:
                     self.shell.write(rows)

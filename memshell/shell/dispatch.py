@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from memshell.errors import KernelError, UsageError, did_you_mean, printable
+from memshell.errors import KernelCrash, KernelError, UsageError, did_you_mean, printable
 from memshell.result import FORMATS, Result, columns_of, render, rows_of
 from memshell.shell.registry import Arg, Command
 
@@ -246,7 +246,7 @@ def invoke(item: Command, words: list[str], shell: Shell, tail: str | None = Non
         return explained(item, args, shell), args
     try:
         found = item.function(shell, args)
-    except KernelError as error:
+    except (KernelError, KernelCrash) as error:
         if error.details is not None and not shell.tries:
             error.shown = shown(error.details(), args, shell)
         raise

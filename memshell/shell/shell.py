@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from memshell.errors import CommandError, KernelError, PluginError, UsageError, did_you_mean, printable
+from memshell.errors import CommandError, KernelCrash, KernelError, PluginError, UsageError, did_you_mean, printable
 from memshell.shell.registry import Command, Registry
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Running:
     progress: tuple[int, int] | None = None  # done, total
 
 
-def _as_it_is(_shell: Shell, _error: KernelError, _before: Mm) -> None:
+def _as_it_is(_shell: Shell, _error: KernelError | KernelCrash, _before: Mm) -> None:
     """Pass an error of the kernel on as it is."""
 
 
@@ -195,7 +195,7 @@ class Shell:
         self.allow_shell = False  # files may run programs and write files
         self.trusted = True  # what is played now was typed, and does not stand in a file
         self.last_error: MemshellError | None = None  # of the last `!` command
-        self.explain: Callable[[Shell, KernelError, Mm], None] = _as_it_is
+        self.explain: Callable[[Shell, KernelError | KernelCrash, Mm], None] = _as_it_is
         self.tries = False  # what is played here is only tried: no observer sees it, and no advice is looked for
         self.leaving = False  # `exit` was typed: nothing more is played
         self.loader = loader
@@ -284,7 +284,7 @@ class Shell:
         try:
             with machine.transaction(self.running.text) as mm:
                 yield mm
-        except KernelError as error:
+        except (KernelError, KernelCrash) as error:
             if not self.tries:
                 self.explain(self, error, before)
             raise

@@ -224,3 +224,28 @@ def test_a_success_in_part_says_how_much_was_done(prompt, use, typed, done):
     *before, last = typed.split("; ")
     prompt("; ".join(before))
     assert f"; {done}" in prompt.fails(last)
+
+
+def test_an_eject_that_hangs_shows_what_holds_it(prompt):
+    """acpi_hotplug_work_fn() waits for pages that are pinned: no signal reaches it."""
+    prompt("add 1G; online all kernel; alloc 300M pinned")
+    message = prompt.fails("eject 32")
+    assert message.startswith("hang in acpi_hotplug_work_fn: ")
+    assert "memory32 EINTR 0x100000 pinned, alloc 1 unpin 1 " in " ".join(prompt.out.text.split())
+    assert advice(message) == "undo; unpin 1; eject 32"
+    prompt(advice(message))
+    assert 32 not in prompt.mm.blocks
+
+
+def test_who_does_not_wait_for_advice_gets_the_error(prompt, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    prompt("add 1G; online all")
+    monkeypatch.setattr("memshell.commands.advice.works", interrupt)
+    assert prompt.fails("remove 32-39") == "memory32 is online (EBUSY from mm/memory_hotplug.c:try_remove_memory)"
+
+
+def test_a_crash_without_advice_says_how_to_go_back(prompt):
+    prompt("add 1G; online 32 movable; offline 32")
+    assert prompt.fails("remove 32").endswith("; undo brings the machine back")
