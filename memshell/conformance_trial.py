@@ -184,7 +184,8 @@ def add(mm: Mm, number: int, count: int, nid: int = 0) -> Action:
     node = f" node={nid}" if nid else ""
     via = "" if mm.arch.hotplug_driver == "acpi" else " via=acpi"
     request = Request(nid, start, size)
-    return Action(f"add {start:#x} {format_size(size)}{node}{via}", lambda mm: caller(mm, "acpi").adds(mm, request))
+    text = f"add {start:#x} {format_size(size)}{node}{via}"
+    return Action(text, lambda mm: caller(mm, "acpi").adds(mm, request), range(number, number + count))
 
 
 def remove(mm: Mm, number: int, count: int) -> Action:
@@ -252,17 +253,21 @@ def errno_faults(action: Action, error: KernelError) -> Iterator[str]:
 
 def told(before: Mm, mm: Mm, action: Action, done: bool) -> Iterator[str]:
     """Yield what the kernel that is modelled warns of, though nothing failed; and new blocks of another node than asked."""
+    verb = action.text.split()[0]
     for event in mm.events if done else ():
         alloc = event.data.get("alloc")
         if event.kind == "Warning" and alloc is not None:
             what = f"{abs(alloc)} pages {'fewer' if alloc > 0 else 'more'}"
             yield f"vmemmap_free() gave {what} back to the altmap than vmemmap_populate() took ({event.text})"
-        elif event.kind == "Warning" and all(number in before.blocks for number in action.numbers):
+        elif event.kind == "Warning" and (
+            verb != "remove" or all(number in before.blocks for number in action.numbers)
+        ):
             yield f"the kernel warns: {event.text}"
     yield from _new_tables(before, mm)
     nid = re.search(r" node=(\d+)", action.text)
-    new = sorted(mm.blocks.keys() - before.blocks.keys()) if action.text.startswith("add ") else []
-    for number in new:
+    # A DIMM whose add failed before is tried again with this one: its blocks are not what was asked for now.
+    new = [number for number in action.numbers if number in mm.blocks and number not in before.blocks]
+    for number in new if verb == "add" else ():
         if mm.blocks[number].nid != int(nid[1] if nid else 0):
             yield f"memory{number} came to node {mm.blocks[number].nid}"
         if mm.max_pfn < (number + 1) * mm.block_pages:

@@ -39,7 +39,7 @@ MODES = {
     "fidelity": ("[NAME] [--files]", "the kernel functions that are modelled, how completely, and where"),
     "plugins": ("[--json] [--time]", "the plugins and how they fare"),
     "docs": ("[PAGE]", "a page of the documentation, such as plugins; without its name, the list"),
-    "new-plugin": ("KIND NAME [DIR]", "write the project of a plugin: arch, policy or commands"),
+    "new-plugin": ("KIND NAME [DIR]", "write the project of a plugin: arch, policy, commands, profile, ..."),
     "export": (
         "KIND OUT [FILE...]",
         "play FILEs and write the machine as sysroot, svg, html or json, or a script for QEMU",

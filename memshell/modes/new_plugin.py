@@ -22,11 +22,21 @@ KINDS = {
     "arch": "an architecture for `use`",
     "policy": "a policy: where the memmap of added memory goes",
     "commands": "a command of the shell",
+    "checks": "rules of a site, for `check`",
+    "columns": "a column of a view",
+    "observers": "who hears what happens",
+    "profile": "a vendor's kernel, with a feature of its own",
+    "export": "a format for `export`",
 }
 TRIALS = {
     "arch": "use $name ram=2G; add 1G; online all movable; map",
     "policy": "use x86_64 ram=2G policy=$name; add 1G; add 8G; map",
     "commands": "use x86_64 ram=2G; $command size",
+    "checks": "use x86_64 ram=2G; check",
+    "columns": "use x86_64 ram=2G; lsmem -o +PAGES",
+    "observers": "use x86_64 ram=2G; add 256M; online last",
+    "profile": "use x86_64 profile=$command-6.12; set $name.early_online",
+    "export": "use x86_64 ram=2G; export $command /dev/stdout --force",
 }
 
 
@@ -46,7 +56,7 @@ def run(args: argparse.Namespace, rest: list[str]) -> int:
     write(folder, args.kind, words)
     trial = Template(TRIALS[args.kind]).substitute(words)
     sys.stdout.write(
-        f"{folder}: {words['module']}.py, its tests, pyproject.toml, README.md\n"
+        f"{folder}: {words['module']}.py, its tests, pyproject.toml, README.md, LICENSE, CI\n"
         f"try it:      memshell --plugin {folder / words['module']}.py -c '{trial}'\n"
         f"install it:  pip install -e '{folder}[test]'\n"
         f"test it:     pytest {folder}\n"
@@ -90,6 +100,9 @@ def write(folder: Path, kind: str, words: Mapping[str, str]) -> None:
     targets = {
         "pyproject.toml.in": "pyproject.toml",
         "README.md.in": "README.md",
+        "LICENSE.in": "LICENSE",
+        "gitignore.in": ".gitignore",
+        "workflow.yml.in": ".github/workflows/test.yml",
         f"{kind}.py.in": f"{words['module']}.py",
         f"{kind}_test.py.in": f"tests/test_{words['name']}.py",
     }

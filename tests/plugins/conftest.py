@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-SOURCES = ("memshell", "plugins", "scenarios", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("memshell", "plugins", "scenarios", "docs", "pyproject.toml", "README.md", "LICENSE")
 PIP = ("-m", "pip", "--disable-pip-version-check")
 OFFLINE = ("--quiet", "--no-index", "--no-build-isolation", "--no-deps")
 
