@@ -130,6 +130,7 @@ class Arch(ABC):
     # arch_add_memory() and arch_remove_memory() of blocks side by side, given an altmap for each (`AltmapRow`), is that of each.
     blocks_in_rows: ClassVar[bool] = False
     hugepage_shifts: tuple[int, ...] = ()  # of the sizes of huge pages, the default one first; none: no hugetlb
+    boot_words: tuple[str, ...] = ()  # words of the kernel's command line that `read_options` reads
     hugepage_migration: bool = True  # CONFIG_ARCH_ENABLE_HUGEPAGE_MIGRATION
     possible_nodes: tuple[int, ...] = (0, 1, 2, 3)
     hotplug_driver: str = "acpi"  # who adds memory when nobody is named: acpi, driver, dlpar, sclp

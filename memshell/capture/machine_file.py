@@ -11,8 +11,9 @@ from memshell.capture.collect import SCHEMA
 from memshell.capture.reader import NODE_LIST, boot_state, read_json
 from memshell.errors import CommandError, RecordingError, UsageError
 from memshell.machine import Machine
+from memshell.mm.kconfig import built, built_in, configured
 from memshell.mm.mmzone import ZONE_BY_LABEL
-from memshell.mm.params import MEMMAP_ON_MEMORY, memmap_on_memory
+from memshell.mm.params import MEMMAP_ON_MEMORY, MODULE, NEEDS, memmap_on_memory
 from memshell.mm.profile import unknown
 from memshell.profiles import DEFAULT_PROFILE, PROFILES, profile_of_release
 
@@ -157,21 +158,23 @@ def _count(value: object) -> bool:
 
 
 def profile_of(file: MachineFile) -> Profile:
-    """Return the newest released profile that is not newer than the kernel; the default without a kernel.
+    """Return the newest released profile that is not newer than the kernel, as it was built; the default without a kernel.
 
     Raises `RecordingError` for a kernel that is older than all of them.
     """
     if not file.kernel:
-        return DEFAULT_PROFILE
+        return built(DEFAULT_PROFILE, file.config)
     name = profile_of_release(file.kernel.removeprefix("Linux version "))
     if name is None:
         raise RecordingError(f"{file.path}: no profile fits {file.kernel!r}", hint="choose one with profile=")
-    return PROFILES[name]
+    return built(PROFILES[name], file.config)
 
 
 def policy_of(file: MachineFile, policies: Mapping[str, Policy]) -> Policy:
     """Return the policy of memmap_on_memory; N where it is not known. Raises `RecordingError` for others."""
     value = file.state.get("params", {}).get(MEMMAP_ON_MEMORY) or memmap_on_memory(file.cmdline) or "N"
+    if not built_in(file.config).get(NEEDS[MODULE + MEMMAP_ON_MEMORY], True):
+        value = "N"
     for policy in policies.values():
         if policy.parameter == value:
             return policy
@@ -200,7 +203,7 @@ def boot_file(
         hint = None if file.kernel else "the file does not say its kernel: choose it with profile="
         raise RecordingError(f"{file.path}: {wrong}", hint=hint)
     try:
-        return Machine(boot_state(arch, profile, policy, file.state, file.cmdline), command)
+        return Machine(boot_state(arch, profile, policy, file.state, file.cmdline, configured(file.config)), command)
     except RecordingError as error:
         raise RecordingError(f"{file.path}: {error.message}", hint=error.hint) from error
 

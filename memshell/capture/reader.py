@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.arch import Arch, BootBlock, BootMemory, BootZone
 from memshell.errors import RecordingError, UsageError
 from memshell.mm.boot import boot
+from memshell.mm.hugetlb.boot import place_pool
 from memshell.mm.mm_init.movable import largest
 from memshell.mm.mmzone import ZONE_BY_LABEL, ZoneType
 from memshell.mm.params import Params, boot_params, read_sysfs
@@ -49,12 +50,23 @@ def read_json(path: str | Path, what: str) -> Any:
         raise RecordingError(f"{path} is no {what}: {error}") from error
 
 
-def boot_state(arch: Arch, profile: Profile, policy: Policy, state: Mapping[str, Any], cmdline: str) -> Mm:
-    """Return a machine's memory as *state* shows it; its parameters are those of *cmdline*, and what sysfs showed."""
+def boot_state(
+    arch: Arch,
+    profile: Profile,
+    policy: Policy,
+    state: Mapping[str, Any],
+    cmdline: str,
+    params: Params | None = None,
+) -> Mm:
+    """Return a machine's memory as *state* shows it.
+
+    Its parameters are those that the kernel was built with (*params*), those of *cmdline*, and what sysfs showed.
+    """
     possible = state.get("nodes", {}).get("possible", "")
     if NODE_LIST.fullmatch(possible):  # elsewhere it holds why it was not readable
         arch = replace(arch, possible_nodes=_node_list(possible))
-    mm = boot(arch, profile, policy, boot_memory(arch, state), boot_params(cmdline))
+    mm = boot(arch, profile, policy, boot_memory(arch, state), boot_params(cmdline, profile, params))
+    place_pool(mm, state.get("meminfo_kb", {}))
     mm.params = shown_params(mm.params, state)
     if "nr_memmap_pages" in mm.counters:
         mm.counters["nr_memmap_pages"] = state.get("vmstat", {}).get("nr_memmap_pages", 0)

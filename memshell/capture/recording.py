@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from memshell.capture.reader import boot_state, read_json
 from memshell.errors import RecordingError
 from memshell.machine import Machine
+from memshell.mm.kconfig import built, configured
 from memshell.mm.profile import Profile
 from memshell.profiles import PROFILES, profile_of_release
 from memshell.series.switches import prepare, switched_policy, switched_profile
@@ -55,8 +56,7 @@ class Recording:
         name = profile_of_release(self.release)
         if name is None:
             raise RecordingError(f"{self.name}: no profile fits kernel {self.release or self.kernel!r}")
-        thp = "CONFIG_TRANSPARENT_HUGEPAGE" in self.config or not self.config
-        return PROFILES[name].with_feature("config.transparent_hugepage", thp)
+        return built(PROFILES[name], self.config)
 
     def policy(self, policies: Mapping[str, Policy]) -> Policy:
         """Return the policy of the kernel's memmap_on_memory parameter, or the one that the series leaves no choice about."""
@@ -109,7 +109,7 @@ def boot_recording(
     state = recording.steps[0]["state"]
     arch = base.from_recording(recording.config, recording.cmdline, recording.qemu_args, state, profile)
     try:
-        mm = boot_state(arch, profile, policy, state, recording.cmdline)
+        mm = boot_state(arch, profile, policy, state, recording.cmdline, configured(recording.config))
     except RecordingError as error:
         raise RecordingError(f"{recording.name}: {error.message}", hint=error.hint) from error
     prepare(mm, recording.cmdline)

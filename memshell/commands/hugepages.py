@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 def _sizes(shell: Shell, _prefix: str) -> Suggestions:
     if shell.machine is not None:
+        from memshell.mm.hugetlb.pool import pool_shifts
         from memshell.mm.pfn import format_size
 
-        yield from ((f"{format_size(1 << shift)}=", "huge pages") for shift in shell.machine.mm.arch.hugepage_shifts)
+        yield from ((f"{format_size(1 << shift)}=", "huge pages") for shift in pool_shifts(shell.machine.mm))
 
 
 def _pool(word: str, shell: Shell) -> tuple[int, int]:

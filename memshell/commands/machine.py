@@ -127,8 +127,9 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     key too, such as online_policy=auto-movable or auto_online=online_movable: it holds from boot on.
 
     ``vmlinux=FILE`` sizes the machine by a real kernel: the size of struct page and of struct mem_section,
-    page size, orders, section size where the image tells it, and the profile by its release.  What is given
-    by hand wins over the file.
+    page size, orders, section size where the image tells it, and the profile by its release.  A configuration in it
+    or beside it (``config-VERSION``, ``.config``) says what is built in, and how added memory is onlined.  What is
+    given by hand wins over the file.
 
     ``use FILE`` boots the machine that ``memshell capture -o FILE`` read, or the one that a recording (NAME.json or
     NAME.json.xz) begins with: its kernel chooses the profile, its memmap_on_memory the policy.  Keys that do not
@@ -147,8 +148,11 @@ def use(shell: Shell, args: Namespace) -> str | Result:
     options = _options(args.options or [])
     sized = _sized(shell, arches[args.arch], options)
     choice: Choice = PROFILE.convert(options.pop("profile", DEFAULT_PROFILE.name), shell)
-    policy = _chosen_policy(shell, options, choice.profile)
-    start(shell, arches[args.arch], options, choice.profile, policy, sized.constants if sized else None)
+    kernel = choice.profile
+    for key in [key for key in options if key in kernel.features]:
+        kernel = _with_feature(kernel, key, options.pop(key))
+    policy = _chosen_policy(shell, options, kernel)
+    start(shell, arches[args.arch], options, kernel, policy, sized.constants if sized else None)
     lines = [describe(shell.need_machine().mm), choice.note]
     if sized is not None:
         shell.image = sized.loaded
@@ -192,18 +196,22 @@ def _use_file(shell: Shell, path: str, options: dict[str, str]) -> str:
     shell.machine = machine
     for text in differs:
         shell.note(f"memshell: {path}: {text}")
-    for word in unread(memory_words(str(raw.get("cmdline", "")))):
+    arch = machine.mm.arch
+    for word in unread(memory_words(str(raw.get("cmdline", ""))), machine.mm.profile, arch.boot_words):
         shell.note(f"memshell: {path}: {word} on its kernel's command line changes nothing here")
     return "\n".join(line for line in (describe(machine.mm), note) if line)
 
 
 def _exists(name: str, value: str, kernel: Profile) -> str:
     """Return *value* where the kernel has the parameter *name*. Raises `UsageError`."""
-    from memshell.mm.params import PARAMETERS
+    from memshell.mm.params import NEEDS, PARAMETERS
 
     feature = PARAMETERS[name].feature
     if feature and not kernel.features[feature]:
         raise UsageError(f"the kernel {kernel.name} has no {name}", hint=PARAMETERS[name].text)
+    built = NEEDS.get(PARAMETERS[name].word or name)
+    if built:
+        kernel.need_built(built)
     return value
 
 
@@ -540,6 +548,8 @@ def _setting(mm: Mm, name: str) -> Result:
 def _policy_of_parameter(shell: Shell, value: str, kernel: Profile) -> Policy:
     if not kernel.features.memmap_on_memory.exists and not kernel.seam.memmap_from_range:
         raise UsageError(f"the kernel {kernel.name} has no memmap_on_memory", hint="it came with v5.13")
+    if not kernel.seam.memmap_from_range:
+        kernel.need_built("config.mhp_memmap_on_memory")
     for candidate in shell.plugins.policies().values():
         if candidate.parameter.lower() == value.lower():
             return candidate

@@ -73,6 +73,7 @@ def size_by_image(arch: Arch, options: dict[str, str], arches: Mapping[str, Arch
                 sized.constant(name, value, text.format(value))
     _sections(sized)
     _profile(sized)
+    _configuration(sized)
     return sized
 
 
@@ -141,3 +142,22 @@ def _profile(sized: Sized) -> None:
     else:
         hint = f"profile={RELEASES[0]} plays the oldest that is known"
         raise ImageError(f"{sized.path}: no profile is as old as {release}", hint=hint)
+
+
+def _configuration(sized: Sized) -> None:
+    """Take what the configuration in the image or beside it builds in, and the parameters that it chooses."""
+    from memshell.mm.kconfig import SWITCHES, built_in, defaults
+    from memshell.vmlinux.facts import find_config
+
+    found = find_config(sized.loaded.image)
+    if found is None:
+        return
+    config = found.values
+    options = {feature: option for option, feature in SWITCHES.items()}
+    for name, there in built_in(config).items():
+        if not there:
+            sized.option(name, "off", f"no CONFIG_{options[name]}")
+    if "auto_online" in sized.options:
+        sized.options["auto_online_blocks"] = sized.options.pop("auto_online")
+    for name, (option, value) in defaults(config).items():
+        sized.option(name, value, f"{name} {value} by CONFIG_{option}")

@@ -224,7 +224,16 @@ class Vmstat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """``config.*``: how the kernel was built."""
+    """``config.*``: how the kernel was built. A kernel's own configuration decides, where there is one."""
+
+    memory_hotplug: bool = feature("CONFIG_MEMORY_HOTPLUG: memory can be added", True)
+    memory_hotremove: bool = feature("CONFIG_MEMORY_HOTREMOVE: memory can be offlined and removed", True)
+    mhp_memmap_on_memory: bool = feature(
+        "CONFIG_MHP_MEMMAP_ON_MEMORY: the parameter memory_hotplug.memmap_on_memory (where the architecture has it)", True
+    )
+    zone_device: bool = feature("CONFIG_ZONE_DEVICE: device memory can have struct pages", True)
+    hugetlb_page: bool = feature("CONFIG_HUGETLB_PAGE: pools of huge pages, hugepages= on the command line", True)
+    cma: bool = feature("CONFIG_CMA: cma= on the command line", True)
 
     transparent_hugepage: bool = feature(
         "CONFIG_TRANSPARENT_HUGEPAGE: khugepaged raises min_free_kbytes (not with PREEMPT_RT, not in the recorded v4.20)",

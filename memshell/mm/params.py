@@ -6,11 +6,14 @@ from its command line (Documentation/admin-guide/kernel-parameters.txt) is read 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from memshell.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from memshell.mm.profile import Profile
 
 ON, OFF = ("y", "yes", "on", "1", "true"), ("n", "no", "off", "0", "false")
 NO_NUMBER = "stale, zero, poison, random:SEED, byte:N or count:N"
@@ -177,15 +180,30 @@ def parameter_of_word(word: str) -> str | None:
     return next((one.name for one in PARAMETERS.values() if one.word and one.word == word), None)
 
 
-def boot_params(cmdline: str) -> Params:
+# Words that a kernel reads only if it was built so.
+NEEDS = {
+    "memhp_default_state": "config.memory_hotplug",
+    "movable_node": "config.memory_hotplug",
+    MODULE + MEMMAP_ON_MEMORY: "config.mhp_memmap_on_memory",
+    "hugepages": "config.hugetlb_page",
+    "hugepagesz": "config.hugetlb_page",
+    "default_hugepagesz": "config.hugetlb_page",
+    "hugetlb_free_vmemmap": "config.hugetlb_page",
+    "transparent_hugepage": "config.transparent_hugepage",
+    "cma": "config.cma",
+}
+
+
+def boot_params(cmdline: str, kernel: Profile | None = None, params: Params | None = None) -> Params:
     """Return the parameters after boot with *cmdline*; the last of equal words counts, as in the kernel.
 
-    A value that cannot be leaves what was, and the kernel goes on: `unread` names it.
+    *params* are those that the kernel was built with. A value that cannot be leaves what was, and the kernel goes on;
+    so it does with a word that *kernel* does not know: `unread` names both.
     """
-    params = Params()
+    params = params or Params()
     for _, key, value in _words(cmdline):
         name = parameter_of_word(key)
-        if name is not None:
+        if name is not None and _knows(kernel, key):
             try:
                 params = params.with_text(name, value)
             except UsageError:
@@ -205,9 +223,27 @@ def boot_words(params: Params) -> list[str]:
     return words
 
 
-def unread(cmdline: str) -> list[str]:
-    """Return the words of a command line that change nothing here: nobody reads them, or their value cannot be."""
-    return [word for word, key, value in _words(cmdline) if not _is_read(key, value)]
+def unread(cmdline: str, kernel: Profile | None = None, others: Collection[str] = ()) -> list[str]:
+    """Return the words of a command line that change nothing here: nobody reads them, or their value cannot be.
+
+    With *kernel* those too that it does not know; *others* are words that the architecture reads.
+    """
+    return [
+        word
+        for word, key, value in _words(cmdline)
+        if key not in others and not (_is_read(key, value) and _knows(kernel, key))
+    ]
+
+
+def _knows(kernel: Profile | None, key: str) -> bool:
+    """Whether *kernel* reads a word: its version has it, and it was built with what the word is for."""
+    if kernel is None:
+        return True
+    name = parameter_of_word(key)
+    needs = [NEEDS.get(key, ""), PARAMETERS[name].feature if name is not None else ""]
+    if key == MODULE + MEMMAP_ON_MEMORY:
+        needs.append("memmap_on_memory.exists")
+    return all(kernel.features[feature] for feature in needs if feature)
 
 
 def _is_read(key: str, value: str) -> bool:

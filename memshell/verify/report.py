@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from memshell.capture.formats import memory_words
 from memshell.capture.recording import Recording, boot_recording
 from memshell.errors import RecordingError
 from memshell.machine import Machine
 from memshell.mm.page_alloc.allocation import nr_free_pages
+from memshell.mm.params import unread
 from memshell.verify import series
 from memshell.verify.actions import Bench
 from memshell.verify.calls import compare_calls, first_difference, visible_names
@@ -96,7 +98,11 @@ def _verify(recording: Recording, replay: Replay, watch: Watcher | None) -> list
     quantities: list[Quantity] = []
     seen = 0
     boot = recording.steps[0]["state"]
+    words = memory_words(recording.cmdline)
     for found in steps(recording, replay, Before(boot, replay.machine.mm, boot)):
+        if not quantities:  # the boot: words that the model does not play
+            unknown = unread(words, others=replay.machine.mm.arch.boot_words)
+            found += [compare(recording.steps[0], f"cmdline.{word}", word, None) for word in unknown]
         quantities += found
         if watch is not None:
             traces = [step.trace for step in replay.machine.steps[seen:] if step.trace is not None]

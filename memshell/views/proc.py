@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from memshell.mm.cma import total_pages
 from memshell.mm.hugetlb import pool
 from memshell.mm.hugetlb.boot import default_order
+from memshell.mm.hugetlb.folio import folios
+from memshell.mm.hugetlb.pool import pool_shifts
 from memshell.mm.mmzone import MigrateType
 from memshell.mm.page import Owner
 from memshell.mm.page_alloc.allocation import free_cma_pages, lowmem_reserve, nr_free_pages
@@ -166,7 +168,9 @@ def pagetypeinfo(mm: Mm) -> str:
 
 def meminfo_data(mm: Mm) -> dict[str, int]:
     """Return what is modelled of /proc/meminfo, in kB: memory, and what `alloc` gave to processes."""
-    anonymous = sum(end - start for start, end, page in mm.pages.items() if page.owner in (Owner.USER, Owner.PINNED))
+    owners = (Owner.USER, Owner.PINNED)
+    anonymous = sum(end - start for start, end, page in mm.pages.items() if page.owner in owners)
+    anonymous -= sum(run.end - run.start for run in folios(mm) if run.page.owner in owners)
     pages = {"MemTotal": mm.totalram_pages, "MemFree": nr_free_pages(mm), "AnonPages": anonymous}
     if mm.cma:
         free = sum(free_cma_pages(mm, key) for key in mm.zones)
@@ -204,7 +208,7 @@ def _show_val_kb(line: tuple[str, int]) -> str:
 
 def whole_meminfo(mm: Mm) -> str:
     """Return /proc/meminfo with the lines that tell how the kernel maps memory, and whether it has huge pages."""
-    pools = {} if mm.hstates or not mm.arch.hugepage_shifts else hugetlb_report_meminfo(mm)
+    pools = {} if mm.hstates or not pool_shifts(mm) else hugetlb_report_meminfo(mm)
     lines = {
         **pools,
         **{name: direct_map_bytes(mm, size) >> 10 for name, size in mm.arch.direct_map_counters().items()},

@@ -92,6 +92,7 @@ class Arm64(Arch):
     page_offset: int = (1 << 64) - (1 << VA_BITS)  # the flash lies in the first GiB, so memstart_addr is 0
     zone_limits: tuple[tuple[ZoneType, int], ...] = ((ZoneType.DMA, 1 << 20), (ZoneType.DMA32, 1 << 20))
     hugepage_shifts: tuple[int, ...] = HUGE[12]
+    boot_words: tuple[str, ...] = ("rodata", "kfence.sample_interval")
     dimm_floor: int | None = RAM_START
     machines: tuple[str, ...] = ("aarch64",)
     options: tuple[Option, ...] = OPTIONS

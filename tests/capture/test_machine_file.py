@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,39 @@ def test_the_command_line_of_the_kernel_is_read_and_what_nobody_reads_is_named(m
     assert shown["transparent_hugepage"] == "never"
     assert f"memshell: {path}: memory35 may go online to Normal Movable, and to Movable Normal here" in err
     assert err.endswith(f"memshell: {path}: page_alloc.shuffle=1 on its kernel's command line changes nothing here\n")
+
+
+def test_the_kernel_is_the_one_that_was_built(machine_file, capsys):
+    """Without sysfs the configuration says how memory is onlined; what is not built in reads no word."""
+
+    def bare(m):
+        for name in ("MHP_MEMMAP_ON_MEMORY", "HUGETLB_PAGE", "MHP_DEFAULT_ONLINE_TYPE_ONLINE_AUTO"):
+            del m["config"][f"CONFIG_{name}"]
+        m["config"]["CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_MOVABLE"] = "y"
+        m["state"]["params"].pop("memmap_on_memory")
+        del m["state"]["auto_online_blocks"]
+        m["cmdline"] = "memory_hotplug.memmap_on_memory=Y hugepages=16 cma=64M"
+
+    path = machine_file(bare)
+    code, out, err = run(capsys, f"use {path}; set auto_online_blocks; set config.hugetlb_page; add 128M")
+    assert (code, out.splitlines()[0]) == (0, "x86_64, 2432M, blocks of 128M, kernel v6.12, policy buddy")
+    assert "auto_online_blocks = online_movable" in out
+    assert "config.hugetlb_page = off" in out
+    assert "online in Movable\nmemmap from existing memory" in out
+    unread = [line.split(": ")[2].split(" on its")[0] for line in err.splitlines()]
+    assert unread == ["memory_hotplug.memmap_on_memory=Y", "hugepages=16", "cma=64M"]
+
+
+def test_the_pool_of_huge_pages_that_meminfo_shows_is_there(machine_file, capsys):
+    def pool(m):
+        m["state"]["meminfo_kb"].update(HugePages_Total=12, HugePages_Free=10, Hugepagesize=2048)
+        m["cmdline"] = "hugepages=12"
+
+    path = machine_file(pool)
+    code, out, err = run(capsys, f"use {path}; hugepages; cat /proc/meminfo")
+    assert (code, err) == (0, "")
+    assert re.search(r"^ +2M +0 +12 +10 +0 ", out, re.MULTILINE)
+    assert re.search(r"^HugePages_Free: +10$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,59 @@ def test_orders_and_sections_of_the_image_hold(play):
     assert play.shell.machine.mm.arch.section_size_bits == 28
 
 
+CONFIG = """CONFIG_SPARSEMEM=y
+CONFIG_MEMORY_HOTPLUG=y
+CONFIG_MEMORY_HOTREMOVE=y
+CONFIG_ZONE_DEVICE=y
+CONFIG_HUGETLB_PAGE=y
+# CONFIG_MHP_MEMMAP_ON_MEMORY is not set
+CONFIG_TRANSPARENT_HUGEPAGE=y
+CONFIG_TRANSPARENT_HUGEPAGE_MADVISE=y
+CONFIG_CMA=y
+CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_MOVABLE=y
+"""
+
+
+def test_the_configuration_beside_the_image_builds_the_kernel(play):
+    Path(".config").write_text(CONFIG)
+    line = boot(play, "x86_64 ram=2G vmlinux=vmlinux")
+    told = [
+        "no CONFIG_MHP_MEMMAP_ON_MEMORY",
+        "auto_online_blocks online_movable by CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_MOVABLE",
+        "transparent_hugepage madvise by CONFIG_TRANSPARENT_HUGEPAGE_MADVISE",
+    ]
+    assert line.endswith(", ".join(told))
+    assert "onlined by auto_online_blocks=online_movable" in play("add 1G")
+    refused = play("use x86_64 memmap_on_memory=Y vmlinux=vmlinux")
+    assert refused.startswith("the kernel v6.12 was built without CONFIG_MHP_MEMMAP_ON_MEMORY")
+    line = boot(play, "x86_64 auto_online=offline config.mhp_memmap_on_memory=on memmap_on_memory=Y vmlinux=vmlinux")
+    assert "given by hand: config.mhp_memmap_on_memory=on (in the file: off)" in line
+    assert "auto_online_blocks=offline (in the file: online_movable)" in line
+    assert "memmap in the first 512 pages of each block" in play("add 128M")
+
+
+@pytest.mark.parametrize(
+    "option, lines, answer",
+    [
+        ("MEMORY_HOTPLUG", ["add 1G"], "the kernel v6.12 was built without CONFIG_MEMORY_HOTPLUG"),
+        ("MEMORY_HOTREMOVE", ["add 1G", "remove 1G"], "the kernel v6.12 was built without CONFIG_MEMORY_HOTREMOVE"),
+        ("MEMORY_HOTREMOVE", ["add 1G", "online 32", "offline 32"], "(EINVAL from mm/memory_hotplug.c:offline_pages)"),
+        ("ZONE_DEVICE", ["probe 1G mode=fsdax"], "the kernel v6.12 was built without CONFIG_ZONE_DEVICE"),
+        ("HUGETLB_PAGE", ["hugepages 2M=4"], "hugepages=2M cannot be; there are none here"),
+    ],
+)
+def test_what_the_configuration_leaves_out_is_not_there(play, option, lines, answer):
+    Path(".config").write_text(CONFIG.partition("CONFIG_MHP_DEFAULT")[0].replace(f"CONFIG_{option}=y\n", ""))
+    assert f"no CONFIG_{option}" in boot(play, "x86_64 ram=2G vmlinux=vmlinux")
+    assert answer in play(*lines)
+
+
+def test_a_configuration_that_is_not_whole_leaves_nothing_out(play):
+    Path(".config").write_text("CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE=y\n")
+    line = boot(play, "x86_64 ram=2G vmlinux=vmlinux")
+    assert line.endswith("profile v6.12, auto_online_blocks online by CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE")
+
+
 def test_what_is_given_by_hand_wins_and_is_told(play):
     line = boot(play, "x86_64 struct_page=80 profile=v6.1 vmlinux=vmlinux")
     told = "given by hand: struct_page=80 (in the file: 64), profile=v6.1 (in the file: v6.12)"

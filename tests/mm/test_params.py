@@ -3,7 +3,9 @@
 import pytest
 
 from memshell.errors import UsageError
+from memshell.mm.kconfig import configured
 from memshell.mm.params import PARAMETERS, Params, boot_params, boot_words, memmap_on_memory, read_sysfs, unread
+from memshell.profiles import PROFILES
 
 
 def test_a_default_is_a_value_that_can_be_given():
@@ -52,6 +54,27 @@ def test_what_nobody_reads_is_named():
         "memhp_default_state=often",
     ]
     assert memmap_on_memory(read) == "force"
+
+
+def test_a_kernel_reads_the_words_that_it_was_built_for():
+    old, bare = PROFILES["v5.10"], PROFILES["v6.12"]
+    for name in ("config.cma", "config.hugetlb_page", "config.mhp_memmap_on_memory", "config.transparent_hugepage"):
+        bare = bare.with_feature(name, False)
+    words = "cma=64M hugepages=4 hugepagesz=2M memory_hotplug.memmap_on_memory=Y transparent_hugepage=never movable_node"
+    assert unread(words, PROFILES["v6.12"]) == []
+    assert unread(words, bare) == words.split()[:-1]
+    assert boot_params(words, bare) == Params(movable_node=True)
+    policy = "memory_hotplug.online_policy=auto-movable"
+    assert unread(policy, old) == [policy]
+    assert boot_params(policy, old) == Params()
+    assert unread("rodata=full", others=("rodata",)) == []
+
+
+def test_the_configuration_chooses_what_nobody_sets():
+    config = {"CONFIG_MHP_DEFAULT_ONLINE_TYPE_ONLINE_KERNEL": "y", "CONFIG_TRANSPARENT_HUGEPAGE_NEVER": "y"}
+    built = configured(config)
+    assert built == Params(auto_online_blocks="online_kernel", transparent_hugepage="never")
+    assert boot_params("memhp_default_state=offline", params=built).auto_online_blocks == "offline"
 
 
 def test_sysfs_shows_what_can_be_written_there():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from memshell.errors import UsageError
 from memshell.mm import mirrors
 from memshell.mm.hugetlb.folio import Hstate, is_gigantic
-from memshell.mm.hugetlb.pool import alloc_pool_huge_folios, hugepage_order, memory_nodes, total
+from memshell.mm.hugetlb.pool import alloc_pool_huge_folios, hugepage_order, memory_nodes, pool_shifts, total
+from memshell.mm.mmzone import ZoneType
 from memshell.mm.page import Owner, Page
-from memshell.mm.pfn import align_down, format_size, memparse
+from memshell.mm.pfn import align_down, align_up, format_size, memparse
 from memshell.mm.state import Mm
 
 
@@ -16,14 +19,15 @@ def default_order(mm: Mm) -> int | None:
     asked = mm.params.default_hugepagesz
     if asked:
         return checked_order(mm, asked, "default_hugepagesz")
-    return mm.arch.hugepage_shifts[0] - mm.arch.page_shift if mm.arch.hugepage_shifts else None
+    shifts = pool_shifts(mm)
+    return shifts[0] - mm.arch.page_shift if shifts else None
 
 
 def checked_order(mm: Mm, size: str, key: str) -> int:
     """Return the order of the huge pages of *size*. Raises `UsageError` for a size that the architecture does not have."""
     order = hugepage_order(mm, memparse(size))
     if order is None:
-        sizes = ", ".join(format_size(1 << shift) for shift in mm.arch.hugepage_shifts)
+        sizes = ", ".join(format_size(1 << shift) for shift in pool_shifts(mm))
         raise UsageError(
             f"{key}={size} cannot be", hint=f"huge pages here: {sizes}" if sizes else "there are none here"
         )
@@ -98,3 +102,40 @@ def _bootmem_page(mm: Mm, order: int, nid: int) -> bool:
             mm.change_zone(key, free=mm.zones[key].free - size)
             return True
     return False
+
+
+def place_pool(mm: Mm, meminfo: Mapping[str, int]) -> None:
+    """Make the default pool that a running machine's /proc/meminfo shows, of memory that its zones count as used.
+
+    Which pages it has is not shown: the nodes give some in turn, each its highest whole runs. The free ones come first;
+    those in use are programs'. A machine file has no lines of other pools.
+    """
+    size = meminfo.get("Hugepagesize", 0) << 10
+    order = hugepage_order(mm, size) if size else default_order(mm)
+    count = meminfo.get("HugePages_Total", 0)
+    if order is None or not count:
+        return
+    mm.hstates[order] = Hstate(order)
+    places = {nid: _used_runs(mm, order, nid) for nid in memory_nodes(mm)}
+    free, able = meminfo.get("HugePages_Free", count), list(places)
+    while count and able:
+        nid = able.pop(0)
+        if not places[nid]:
+            continue
+        pfn, page = places[nid].pop()
+        owner = Owner.HUGETLB if free > 0 else Owner.USER
+        mm.pages.set(pfn, pfn + (1 << order), Page(owner, *page))
+        mm.hugetlb.set(pfn, pfn + (1 << order), order)
+        count, free = count - 1, free - 1
+        able.append(nid)
+
+
+def _used_runs(mm: Mm, order: int, nid: int) -> list[tuple[int, tuple[int, ZoneType]]]:
+    """Return where huge pages of one node can be: aligned runs that are in use, by pfn, each with its zone."""
+    size = 1 << order
+    return [
+        (pfn, (nid, page.zone))
+        for start, end, page in mm.pages.items()
+        if page.nid == nid and page.owner in (Owner.KERNEL, Owner.USER)
+        for pfn in range(align_up(start, size), align_down(end, size), size)
+    ]

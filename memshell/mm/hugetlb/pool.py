@@ -28,10 +28,15 @@ def total(mm: Mm, order: int) -> int:
     return sum(pages for pages, _ in counts(mm, order).values())
 
 
+def pool_shifts(mm: Mm) -> tuple[int, ...]:
+    """Return the sizes of huge pages that the kernel has pools of, as shifts, the default one first."""
+    return mm.arch.hugepage_shifts if mm.features.config.hugetlb_page else ()
+
+
 def hugepage_order(mm: Mm, size: int) -> int | None:
     """Return the order of the architecture's huge pages of *size* bytes; None where it has no such pages."""
     shift = size.bit_length() - 1
-    return shift - mm.arch.page_shift if shift in mm.arch.hugepage_shifts and size == 1 << shift else None
+    return shift - mm.arch.page_shift if shift in pool_shifts(mm) and size == 1 << shift else None
 
 
 def memory_nodes(mm: Mm) -> list[int]:

@@ -107,6 +107,8 @@ def offline_pages(
     """
     end_pfn = start_pfn + nr_pages
     where = "mm/memory_hotplug.c:offline_pages"
+    if not mm.features.config.memory_hotremove:  # include/linux/memory_hotplug.h has a stub then
+        raise KernelError("the kernel was built without CONFIG_MEMORY_HOTREMOVE", "EINVAL", where=where)
     if not nr_pages or start_pfn % mm.arch.pageblock_nr_pages or end_pfn % mm.arch.pages_per_section:
         raise KernelError(f"pfns {start_pfn:#x}-{end_pfn:#x} are not aligned", "EINVAL", where=where)
     start, end = start_pfn << mm.arch.page_shift, end_pfn << mm.arch.page_shift
