@@ -195,7 +195,11 @@ class Powerpc(Arch):
                 f"ram={options['ram']} block={options['block']} cannot be",
                 hint="512M or more, whole blocks of a power of two from 16M",
             )
-        del profile
+        if self.radix and not self.large_pages:
+            raise UsageError("large_pages=off changes nothing with the radix MMU", hint="it is for mmu=hash")
+        if self.radix and self.unit and profile.features.powerpc.radix_vmemmap_walk:
+            hint = "since v6.6 the radix MMU maps the vmemmap as large as it fits"
+            raise UsageError(f"vmemmap={options['vmemmap']} changes nothing with the radix MMU here", hint=hint)
         present = ram >> self.page_shift
         fixed, used = BOOT_PAGES["radix" if self.radix else "hash", self.page_shift]
         memmap = present * self.struct_page_size >> self.page_shift

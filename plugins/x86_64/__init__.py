@@ -34,6 +34,7 @@ from .setup import FIRST_MIB, PFN_4G, PRESETS, boot_counts, boot_zones, e820
 memshell_api = 2
 
 PMD, PUD, P4D = 2 * MiB, GiB, 512 * GiB
+LARGE_BLOCKS = 64 * GiB  # MEM_SIZE_FOR_LARGE_BLOCK: from here on memory blocks may be larger than a section
 
 OPTIONS = (
     Option("ram", "2G", "memory at boot"),
@@ -141,6 +142,7 @@ class X86(Arch):
         """Return a QEMU q35 guest as it stands after boot: see `setup`."""
         layout = e820(options)
         max_pfn = layout.ranges[-1][1]
+        self._need_effect(options, max_pfn, profile)
         block = (
             memparse(options["block"])
             if options["block"]
@@ -176,6 +178,19 @@ class X86(Arch):
             reserved_at_end=max(counts.reserved - counts.below_4g - FIRST_MIB, 0),
         )
 
+    def _need_effect(self, options: Mapping[str, str], max_pfn: int, profile: Profile) -> None:
+        """Refuse keys that the kernel has no look at. Raises `UsageError`."""
+        given = [f"{key}={options[key]}" for key, idle in (("advice", ""), ("hypervisor", "on")) if options[key] != idle]
+        if not given:
+            return
+        problem = f"{given[0]} changes nothing here"
+        if options["block"]:
+            raise UsageError(problem, hint=f"block={options['block']} says the block size")
+        if options["advice"] and not profile.features.x86.block_size_by_advice:
+            raise UsageError(problem, hint="kernels ask for the advice since v6.17")
+        if max_pfn << self.page_shift < LARGE_BLOCKS:
+            raise UsageError(problem, hint="the kernel looks at it from 64G of RAM on; below, blocks have 128M")
+
     def memory_block_size_bytes(self, max_pfn: int, profile: Profile, advice: int = 0) -> int:
         """probe_memory_block_size(): 128M below 64G; else the largest up to 2G that divides the end of RAM, 2G on bare metal.
 
@@ -184,7 +199,7 @@ class X86(Arch):
         end = max_pfn << self.page_shift
         if not profile.features.x86.block_size_by_advice:
             advice = 0
-        if end < 64 * GiB:
+        if end < LARGE_BLOCKS:
             return 128 * MiB
         if not self.hypervisor and not advice:
             return 2 * GiB
