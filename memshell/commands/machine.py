@@ -211,7 +211,10 @@ def _exists(name: str, value: str, kernel: Profile) -> str:
         raise UsageError(f"the kernel {kernel.name} has no {name}", hint=PARAMETERS[name].text)
     built = NEEDS.get(PARAMETERS[name].word or name)
     if built:
-        kernel.need_built(built)
+        kernel.need_built(bool(kernel.features[built]), built.removeprefix("config.").upper())
+    if name == "memmap_content" and "config.debug_vm" not in kernel.features:
+        hint = "only profiles rfc-* and patch-* look at what new struct pages hold"
+        raise UsageError(f"{name} changes nothing in the kernel {kernel.name}", hint=hint)
     return value
 
 
@@ -549,7 +552,7 @@ def _policy_of_parameter(shell: Shell, value: str, kernel: Profile) -> Policy:
     if not kernel.features.memmap_on_memory.exists and not kernel.seam.memmap_from_range:
         raise UsageError(f"the kernel {kernel.name} has no memmap_on_memory", hint="it came with v5.13")
     if not kernel.seam.memmap_from_range:
-        kernel.need_built("config.mhp_memmap_on_memory")
+        kernel.need_built(kernel.features.config.mhp_memmap_on_memory, "MHP_MEMMAP_ON_MEMORY")
     for candidate in shell.plugins.policies().values():
         if candidate.parameter.lower() == value.lower():
             return candidate

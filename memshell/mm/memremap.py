@@ -172,7 +172,7 @@ def memremap_pages(
     Raises ENXIO where it meets System RAM, ENOMEM where another device is mapped, EINVAL when it is not whole subsections
     or outside of what can be mapped.
     """
-    mm.profile.need_built("config.zone_device")
+    mm.profile.need_built(mm.features.config.zone_device, "ZONE_DEVICE")
     end = start + size
     if nid not in mm.nodes:  # every possible node has its zones, with or without memory (v5.18)
         if nid not in mm.arch.possible_nodes:

@@ -50,12 +50,12 @@ class Profile:
         hint = f"such as profile={first}" if first else "no profile is that new"
         raise UsageError(f"{what} is there since {since}, the kernel is {self.name}", hint=hint)
 
-    def need_built(self, feature: str) -> None:
-        """Raise `UsageError` when this kernel was built without what *feature* (config.NAME) stands for."""
-        if not self.features[feature]:
-            option = "CONFIG_" + feature.removeprefix("config.").upper()
-            hint = f"{feature} is off: the kernel's configuration, or set {feature} on"
-            raise UsageError(f"the kernel {self.name} was built without {option}", hint=hint)
+    def need_built(self, there: bool, name: str) -> None:
+        """Raise `UsageError` unless this kernel was built with the option that is called *name*, as *there* says."""
+        if not there:
+            feature = f"config.{name.lower()}"
+            hint = f"{feature} is off: its configuration says so, or it was switched"
+            raise UsageError(f"the kernel {self.name} was built without CONFIG_{name}", hint=hint)
 
     def called(self, name: str) -> Profile:
         """Return this profile under another name: a vendor's kernel, made from this one."""

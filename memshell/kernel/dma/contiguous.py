@@ -26,7 +26,7 @@ def early_cma(text: str) -> tuple[int, int, int]:
 )
 def dma_contiguous_reserve(mm: Mm) -> None:
     """Make the area that cma= asks for. Raises `UsageError` where it cannot be."""
-    if not mm.params.cma:
+    if not mm.params.cma or not mm.features.config.cma:
         return
     size, start, end = early_cma(mm.params.cma)
     page, unit = mm.arch.page_size, mm.arch.pageblock_nr_pages

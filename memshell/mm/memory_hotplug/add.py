@@ -150,7 +150,7 @@ def _add_blocks_with_altmaps(
 @mirrors("mm/memory_hotplug.c:add_memory_resource", "v6.12", "complete")
 def add_memory_resource(mm: Mm, nid: int, resource: Resource, flags: int, group: int | None) -> None:
     """Add the memory that *resource* claims. Raises EINVAL, EEXIST, ENOMEM; the range is not there then."""
-    mm.profile.need_built("config.memory_hotplug")
+    mm.profile.need_built(mm.features.config.memory_hotplug, "MEMORY_HOTPLUG")
     start, size = resource.start, resource.end - resource.start + 1
     check_hotplug_memory_range(mm, start, size)
     if nid not in mm.nodes and nid not in mm.arch.possible_nodes:

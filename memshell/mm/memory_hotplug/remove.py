@@ -103,7 +103,7 @@ def _row_of_altmaps(mm: Mm, first: MemoryBlock, end: int) -> int:
 @mirrors("mm/memory_hotplug.c:try_remove_memory", "v6.12", "complete")
 def try_remove_memory(mm: Mm, start: int, size: int) -> None:
     """Remove offline memory. Raises EBUSY while a block is online, EINVAL for a range or granularity that cannot be."""
-    mm.profile.need_built("config.memory_hotremove")
+    mm.profile.need_built(mm.features.config.memory_hotremove, "MEMORY_HOTREMOVE")
     where = "mm/memory_hotplug.c:try_remove_memory"
     check_hotplug_memory_range(mm, start, size)
     online: list[int] = []
