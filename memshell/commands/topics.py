@@ -173,6 +173,8 @@ VIRSH = Topic(
         ("device_add pc-dimm,memdev=m0", "add 1G"),
         ("virsh update-memory-device VM --requested-size 4G", "virtio-mem 4G"),
         ("qom-set vm0 requested-size 4G", "virtio-mem 4G"),
+        ("-device virtio-mem-pci,block-size=8M", "virtio-mem 1G block_size=8M region=16G"),
+        ("virsh reboot VM", "reboot"),
     ),
 )
 SYSFS = Topic(
