@@ -51,12 +51,7 @@ def read_json(path: str | Path, what: str) -> Any:
 
 
 def boot_state(
-    arch: Arch,
-    profile: Profile,
-    policy: Policy,
-    state: Mapping[str, Any],
-    cmdline: str,
-    params: Params | None = None,
+    arch: Arch, profile: Profile, policy: Policy, state: Mapping[str, Any], cmdline: str, params: Params | None = None
 ) -> Mm:
     """Return a machine's memory as *state* shows it.
 

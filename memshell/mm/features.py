@@ -229,7 +229,8 @@ class Config:
     memory_hotplug: bool = feature("CONFIG_MEMORY_HOTPLUG: memory can be added", True)
     memory_hotremove: bool = feature("CONFIG_MEMORY_HOTREMOVE: memory can be offlined and removed", True)
     mhp_memmap_on_memory: bool = feature(
-        "CONFIG_MHP_MEMMAP_ON_MEMORY: the parameter memory_hotplug.memmap_on_memory (where the architecture has it)", True
+        "CONFIG_MHP_MEMMAP_ON_MEMORY: the parameter memory_hotplug.memmap_on_memory (where the architecture has it)",
+        True,
     )
     zone_device: bool = feature("CONFIG_ZONE_DEVICE: device memory can have struct pages", True)
     hugetlb_page: bool = feature("CONFIG_HUGETLB_PAGE: pools of huge pages, hugepages= on the command line", True)

@@ -180,7 +180,9 @@ class X86(Arch):
 
     def _need_effect(self, options: Mapping[str, str], max_pfn: int, profile: Profile) -> None:
         """Refuse keys that the kernel has no look at. Raises `UsageError`."""
-        given = [f"{key}={options[key]}" for key, idle in (("advice", ""), ("hypervisor", "on")) if options[key] != idle]
+        given = [
+            f"{key}={options[key]}" for key, idle in (("advice", ""), ("hypervisor", "on")) if options[key] != idle
+        ]
         if not given:
             return
         problem = f"{given[0]} changes nothing here"

@@ -60,7 +60,9 @@ def test_a_kernel_reads_the_words_that_it_was_built_for():
     old, bare = PROFILES["v5.10"], PROFILES["v6.12"]
     for name in ("config.cma", "config.hugetlb_page", "config.mhp_memmap_on_memory", "config.transparent_hugepage"):
         bare = bare.with_feature(name, False)
-    words = "cma=64M hugepages=4 hugepagesz=2M memory_hotplug.memmap_on_memory=Y transparent_hugepage=never movable_node"
+    words = (
+        "cma=64M hugepages=4 hugepagesz=2M memory_hotplug.memmap_on_memory=Y transparent_hugepage=never movable_node"
+    )
     assert unread(words, PROFILES["v6.12"]) == []
     assert unread(words, bare) == words.split()[:-1]
     assert boot_params(words, bare) == Params(movable_node=True)

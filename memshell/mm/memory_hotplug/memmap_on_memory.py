@@ -35,7 +35,8 @@ def memmap_request(mm: Mm, nid: int, start: int, size: int, *, offered: bool) ->
         struct_page_size=mm.arch.struct_page_size,
         offered=offered,
         hvo_enabled=mm.params.hugetlb_free_vmemmap,
-        config=mm.arch.has_memmap_on_memory(mm.profile) and mm.features.memmap_on_memory.exists
+        config=mm.arch.has_memmap_on_memory(mm.profile)
+        and mm.features.memmap_on_memory.exists
         and mm.features.config.mhp_memmap_on_memory,
         from_range=mm.seam.memmap_from_range,
         predicate=mm.features.memmap_on_memory.predicate,
