@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from memshell.api import Session
+from memshell.mm.mmzone import MigrateType
+from memshell.mm.page_alloc.free_area import FreeArea
 
 FIRST = 8192  # the block at 1T
 
@@ -100,6 +102,18 @@ def test_each_block_of_a_growing_device_costs_the_same(name):
     work(8)
     base, small, large = work(8), work(72), work(264)
     assert (large - base) / 256 <= 1.2 * (small - base) / 64, (base, small, large)
+
+
+def test_ranges_that_come_to_the_list_heads_cost_the_same_each():
+    """As blocks of which each failed to go offline do: their free memory lies in as many ranges."""
+
+    def work(count):
+        area, size = FreeArea(10), 1 << 10
+        for at in range(0, 2 * size * count, 2 * size):
+            area.free_range(at, at + size, MigrateType.MOVABLE)
+        return work_of(lambda: [area.to_head(at, at + size) for at in range(0, 2 * size * count, 2 * size)]) / count
+
+    assert work(2048) <= 1.2 * work(256)
 
 
 def test_a_row_of_blocks_costs_less_than_its_blocks_alone():

@@ -20,7 +20,7 @@ UNMOVABLE, MOVABLE, RECLAIMABLE, ISOLATE = (
 
 APART = (ISOLATE, MigrateType.CMA)  # their blocks merge with their own only
 MERGEABLE = tuple(kind for kind in MigrateType if kind not in APART)
-HEADS = 64  # ranges at the list heads before those without a free block are forgotten
+HEADS = 64  # ranges at the list heads before those without a free block are forgotten; then twice what was left
 
 
 class Chunk(NamedTuple):
@@ -39,10 +39,11 @@ class FreeArea:
     make them) is kept singly whatever its order.
     """
 
-    __slots__ = ("_heads", "_shared", "_single", "_top", "max_order")
+    __slots__ = ("_heads", "_most_heads", "_shared", "_single", "_top", "max_order")
 
     def __init__(self, max_order: int) -> None:
         self.max_order = max_order
+        self._most_heads = HEADS
         self._heads: list[tuple[int, int]] = []  # ranges whose largest blocks stand at the list heads, the newest last
         self._single: dict[tuple[MigrateType, int], SortedMap[int, int]] = {}  # pfn -> how often it is on the list
         self._top: dict[MigrateType, RangeMap[bool]] = {}
@@ -57,6 +58,7 @@ class FreeArea:
         """Return an independent copy."""
         new = FreeArea(self.max_order)
         new._heads, new._single, new._top = self._heads, self._single, self._top
+        new._most_heads = self._most_heads
         self._shared = new._shared = True
         return new
 
@@ -163,8 +165,9 @@ class FreeArea:
         if self._heads and self._heads[-1][1] == start:
             start = self._heads.pop()[0]
         self._heads.append((start, end))
-        if len(self._heads) > HEADS:
+        if len(self._heads) > self._most_heads:
             self._heads = [h for h in self._heads if any(runs.intersects(*h) for runs in self._top.values())]
+            self._most_heads = max(HEADS, 2 * len(self._heads))
 
     def free_range(self, start: int, end: int, migratetype: MigrateType) -> None:
         """Free [start, end), merging: the largest aligned blocks at once, the rest one by one."""
