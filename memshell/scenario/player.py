@@ -87,13 +87,28 @@ CONDITIONS = ("arch", "policy", "profile", "page_size", "plugin", "command")
 
 
 class StepFailed(ScenarioError):
-    """A step of a script failed: the cause, with ``file:line`` and the include chain around it."""
+    """A step of a script failed: the cause, with ``file:line`` and the include chain around it.
 
-    def __init__(self, where: Where, cause: BaseException, text: str) -> None:
-        super().__init__(text, errno=getattr(cause, "errno", None))
+    What it says is made when it is told: *text* is the cause's own words where it is None.
+    """
+
+    def __init__(self, where: Where, cause: BaseException, text: str | None = None) -> None:
+        self._text = text
         self.where = where
         self.cause = cause
+        super().__init__("", errno=getattr(cause, "errno", None))
         self.exit_code = getattr(cause, "exit_code", 3)
+
+    @property
+    def message(self) -> str:
+        """The cause with its place."""
+        if self._text is None:
+            self._text = str(self.cause)
+        return located(self.where, self._text)
+
+    @message.setter
+    def message(self, _text: str) -> None:
+        """Keep nothing: it is made of the cause."""
 
     def __str__(self) -> str:
         return printable(self.message)
@@ -300,18 +315,18 @@ class Player:
         except (StepFailed, BrokenPipeError, Terminated):
             raise
         except MemshellError as error:
-            raise StepFailed(statement.where, error, located(statement.where, str(error))) from error
+            raise StepFailed(statement.where, error) from error
         except MemoryError as error:
             full = CommandError("no memory is left for this command", hint="the state is as before; see ulimit -v")
-            raise StepFailed(statement.where, full, located(statement.where, str(full))) from error
+            raise StepFailed(statement.where, full) from error
         except OSError as error:
             told = self.shell.blame(error) or CommandError(os_error(error))
-            raise StepFailed(statement.where, told, located(statement.where, str(told))) from error
+            raise StepFailed(statement.where, told) from error
         except (Exception, SystemExit) as error:  # a plugin's: nobody else leaves by it
             blamed = self.shell.blame(error)
             text = f"internal error: {type(error).__name__}: {error}" if blamed is None else str(blamed)
             cause = error if blamed is None else blamed
-            raise StepFailed(statement.where, cause, located(statement.where, text)) from error
+            raise StepFailed(statement.where, cause, text) from error
 
     def _holds(self, condition: Condition) -> bool:
         value = condition.value

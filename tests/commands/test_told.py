@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from memshell import KernelError, Machine
+
 
 def advice(message):
     """Return the commands that an error advises."""
@@ -249,3 +251,12 @@ def test_who_does_not_wait_for_advice_gets_the_error(prompt, monkeypatch):
 def test_a_crash_without_advice_says_how_to_go_back(prompt):
     prompt("add 1G; online 32 movable; offline 32")
     assert prompt.fails("remove 32").endswith("; undo brings the machine back")
+
+
+def test_a_program_that_only_looks_at_the_errno_waits_for_no_advice(monkeypatch):
+    """A loop that tries sizes would play each failure again, and throw the advice away."""
+    monkeypatch.setattr("memshell.commands.advice.works", lambda *_: pytest.fail("it was tried"))
+    machine = Machine.boot("x86_64", ram="512M")
+    with pytest.raises(KernelError) as caught:
+        machine.run("add 64G")
+    assert caught.value.errno == "ENOMEM"
