@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import tempfile
-import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +105,6 @@ def _beside(args: argparse.Namespace, player: Player, folder: Path) -> int:
             return int(args.prompt(args, player))
     with _served(args, player, folder, notes=False):
         code = commands.play_stdin(args, player)
-        if not code:
-            threading.Event().wait()
+        while not code:
+            time.sleep(1)
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -31,12 +32,24 @@ def mounted(session: Session, folder: Path, tell: Callable[[str], None]) -> Iter
     made = _prepare(folder, tell)
     server = _Server(session, folder, fuse)
     try:
-        server.start()
+        with _undisturbed():
+            server.start()
         yield
     finally:
-        server.stop(tell)
-        if made:
-            folder.rmdir()
+        with _undisturbed():
+            server.stop(tell)
+            if made:
+                folder.rmdir()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let signals wait: half a mount would be left behind. Threads and programs that begin inside never see them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _library() -> type:
