@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import os
 import random
 import re
@@ -131,12 +132,15 @@ class Looks:
         self.seen: list[str] = []
 
     def __enter__(self) -> Self:
-        self._before = sys.getprofile()
+        self._before, self._collects = sys.getprofile(), gc.isenabled()
+        gc.disable()  # others have callbacks that look at the clock when it runs
         sys.setprofile(self._look)
         return self
 
     def __exit__(self, *_exc: object) -> None:
         sys.setprofile(self._before)
+        if self._collects:
+            gc.enable()
 
     def _look(self, frame: FrameType, event: str, called: Any) -> None:
         if event == "c_call":
