@@ -72,6 +72,7 @@ class Caller:
     *whole*: it ejects what was plugged as one device, whatever part is named. *resize* gives a device that grows and
     shrinks another size; the request says where it is, and stands only until the device is there. *place* is where the
     hypervisor goes on, if that is not the first gap. *grow* and *shrink* are told a size alone: the caller chooses which memory.
+    *absent* names architectures that do not have it.
     """
 
     name: str
@@ -84,9 +85,12 @@ class Caller:
     resize: Callable[[Mm, Request | None, int], None] | None = None
     grow: Callable[[Mm, Request], None] | None = None
     shrink: Callable[[Mm, int], None] | None = None
+    absent: tuple[str, ...] = ()
 
     def adds(self, mm: Mm, request: Request) -> None:
         """Add memory, and remember it. Raises `UsageError` where the caller never does."""
+        if mm.arch.name in self.absent:
+            raise UsageError(f"via={self.name} adds no memory on {mm.arch.name}", hint=self.text)
         if self.add is None:
             raise self._never("adds")
         end = request.start + request.size
@@ -246,9 +250,18 @@ CORE = (
     Caller("kmem", "the dax kmem driver: device memory as RAM", _kmem, _remove_kmem),
     Caller("virtio-mem", "the virtio-mem driver: memory that grows and shrinks", resize=_virtio_mem),
     Caller(
-        "hv_balloon", "Hyper-V: whole blocks are added, of which the host backs a part", _hv_balloon, place=next_place
+        "hv_balloon",
+        "Hyper-V: whole blocks are added, of which the host backs a part",
+        _hv_balloon,
+        place=next_place,
+        absent=("arm64", "powerpc", "s390"),  # drivers/hv/hv_balloon.c:hot_add_enabled for arm64
     ),
-    Caller("xen", "the Xen balloon: sections are added, whose pages it keeps until they are populated", _xen),
+    Caller(
+        "xen",
+        "the Xen balloon: sections are added, whose pages it keeps until they are populated",
+        _xen,
+        absent=("powerpc", "s390"),
+    ),
 )
 
 

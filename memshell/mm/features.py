@@ -93,6 +93,9 @@ class Offline:
         "dissolve_free_huge_pages",
         {"v6.12": "dissolve_free_hugetlb_folios"},
     )
+    zone_of_block: bool = feature(
+        "a block knows its zone, and one of several is refused before offline_pages() (v5.18)", False, {"v5.18": True}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,9 +80,9 @@ def memory_subsys_offline(mm: Mm, block_id: int) -> None:
     """Offline one online block; on an error it is online as before. Source: also memory_block_offline."""
     block = mm.blocks[block_id]
     if block.zone is None:
-        raise KernelError(
-            f"memory{block_id} spans more than one zone", "EINVAL", where="drivers/base/memory.c:memory_block_offline"
-        )
+        known = mm.features.offline.zone_of_block
+        where = "drivers/base/memory.c:memory_block_offline" if known else "mm/memory_hotplug.c:offline_pages"
+        raise KernelError(f"memory{block_id} spans more than one zone", "EINVAL", where=where)
     start, nr_pages, kept, key = (
         block_start(mm, block_id),
         mm.block_pages,
