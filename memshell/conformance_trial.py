@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from memshell.conformance_reference import map_faults
 from memshell.drivers.base.memory.state import state_store
 from memshell.drivers.callers import Request, caller, remover
-from memshell.errors import KernelCrash, KernelError, MemshellError, PluginError
+from memshell.errors import KernelCrash, KernelError, MemshellError, PluginError, UsageError
 from memshell.machine import boot, diff_states
 from memshell.mm.invariants import violations
 from memshell.mm.memory_hotplug.memmap_on_memory import mhp_supports_memmap_on_memory
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 USUAL = "v6.12"  # the release that options are tried on
 TRIED = ("v5.10", "v5.15", "v6.1", "v6.6", USUAL, "v6.18", RELEASES[-1])  # the long-term ones, and the newest
+IDLE = "changes nothing"  # what an architecture says that refuses an option without effect
 LEAKS = ("bug.x86_memmap_leaf_freed_as_page",)  # of the kernel: off, for what a plugin loses is looked for
 KEPT = ("bug.memmap_off_node",)  # without it the first memory of a node has no memmap
 STATES = ("online_kernel", "online_movable")
@@ -309,14 +310,19 @@ def trials_of(arch: Arch, policies: list[Policy]) -> Iterator[Trial]:
     for policy in policies:
         for options, release in [({}, release) for release in newest] + [(options, usual) for options in other]:
             if PROFILES[release].has(since_of(policy)):
-                yield _trial(arch, options, release, policy)
+                yield from _trial(arch, options, release, policy)
     for policy in policies:
         for options in ({}, *other) if PROFILES[usual].has(since_of(policy)) else ():
-            yield _trial(arch, options, usual, policy, mended=True)
+            yield from _trial(arch, options, usual, policy, mended=True)
 
 
-def _trial(arch: Arch, options: dict[str, str], release: str, policy: Policy, *, mended: bool = False) -> Trial:
-    """Return a machine that has booted; one that is *mended* has two nodes, where that can be. Raises `Broken`."""
+def _trial(
+    arch: Arch, options: dict[str, str], release: str, policy: Policy, *, mended: bool = False
+) -> Iterator[Trial]:
+    """Yield a machine that has booted; one that is *mended* has two nodes, where that can be. Raises `Broken`.
+
+    There is none for an option that the architecture refuses because it changes nothing.
+    """
     kernel, extra = PROFILES[release], ""
     keys = dict(options)
     if mended:
@@ -335,8 +341,10 @@ def _trial(arch: Arch, options: dict[str, str], release: str, policy: Policy, *,
         values = {option.name: option.default for option in arch.options} | keys
         memory = mm.arch.boot_memory(values, kernel)
     except Exception as error:
+        if options and isinstance(error, UsageError) and IDLE in error.message:
+            return
         raise Broken(f"it does not boot: {_blamed(error)}", title) from error
     for what in diff_states(mm, again):
         raise Broken(f"it boots differently the second time: {what.path} is {what.after}, was {what.before}", title)
     plain = not mended and not options and release in {"v6.1", USUAL}
-    return Trial(title, mm, memory, plain, mended)
+    yield Trial(title, mm, memory, plain, mended)
