@@ -45,6 +45,7 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._real = os.path.realpath(root)
         self.notes: list[str] = []
 
     def bytes(self, name: str, instead: str | None = None) -> bytes | None:
@@ -61,7 +62,7 @@ class Tree:
     def _inside(self, name: str) -> Path:
         """Return the path of a file below the root. Raises OSError for one that a link leads out of it, or that is none."""
         path = self.root / name
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        if not os.path.realpath(path).startswith(self._real):
             raise OSError(errno.EXDEV, "a link leads out of the tree")
         if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "it is no file")

@@ -18,6 +18,7 @@ def lsmem_state(text: str, name: str) -> tuple[dict[str, Any], list[str]]:
     try:
         lines = json.loads(text)["memory"] if text.lstrip().startswith("{") else table(text)
         spans = [(_numbers(line), line) for line in lines]
+        _ = [_block(0, line) for line in lines]
     except KeyError as error:
         hint = "lsmem -J -o RANGE,SIZE,STATE,BLOCK,NODE,ZONES > FILE"
         raise RecordingError(f"{name} does not say {str(error).strip(chr(39)).upper()}", hint=hint) from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memshell.capture.machine_file import problems
 from memshell.capture.reader import boot_state, read_json
 from memshell.errors import RecordingError
 from memshell.machine import Machine
@@ -91,7 +92,14 @@ def recording_of(raw: Any, path: str | Path) -> Recording:
         boot = recording.steps[0]
         if boot["op"]["op"] != "boot" or "zones" not in boot["state"]:
             raise RecordingError(f"{path} does not begin with a boot state")
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        words = [*recording.config, *recording.config.values(), *recording.qemu_args]
+        wrong = (
+            "its config and qemu_args are not all text" if not all(isinstance(word, str) for word in words) else None
+        )
+        wrong = wrong or next(problems(boot["state"]), None)
+        if wrong is not None:
+            raise RecordingError(f"{path}: {wrong}")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise RecordingError(f"{path} lacks {error}; is it whole?") from error
     return recording
 
@@ -107,9 +115,13 @@ def boot_recording(
     if base is None:
         raise RecordingError(f"{recording.name}: no plugin for architecture {recording.arch!r}")
     state = recording.steps[0]["state"]
-    arch = base.from_recording(recording.config, recording.cmdline, recording.qemu_args, state, profile)
     try:
+        arch = base.from_recording(recording.config, recording.cmdline, recording.qemu_args, state, profile)
         mm = boot_state(arch, profile, policy, state, recording.cmdline, configured(recording.config))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordingError(
+            f"{recording.name}: its boot state lacks {error}, or has another kind of value there"
+        ) from error
     except RecordingError as error:
         raise RecordingError(f"{recording.name}: {error.message}", hint=error.hint) from error
     prepare(mm, recording.cmdline)
