@@ -321,7 +321,6 @@ MUTANTS = [
         AREA,
         "for start, end in reversed(self._heads):",
         "for start, end in self._heads:",
-        REC,
     ),
     Mutant(
         "a contiguous range is not given back",

@@ -10,7 +10,9 @@ from memshell.mm.memory_hotplug.online_policy import _room
 from memshell.mm.memremap import VmemAltmap
 from memshell.mm.mmzone import MemoryGroup, MigrateType, ZoneType
 from memshell.mm.page import Owner, Page
-from memshell.mm.page_alloc.allocation import alloc_pages
+from memshell.mm.page_alloc.allocation import _steal, alloc_pages, free_range
+from memshell.mm.page_alloc.contig import alloc_contig_range
+from memshell.mm.page_alloc.free_area import Chunk
 from memshell.mm.page_alloc.watermarks import calculate_min_free_kbytes
 from memshell.mm.page_isolation import has_unmovable_pages
 from memshell.mm.page_isolation import test_pages_isolated as pages_isolated
@@ -407,3 +409,27 @@ def test_a_reserved_page_is_unmovable_in_zone_movable_too():
 def test_a_leaf_that_a_neighbour_mapped_needs_no_table():
     mm = state("use x86_64 struct_page=56; add 1G; add 1G")
     assert not any(level == "pte" and table.owner == "buddy" for (level, _), table in mm.tables.items())
+
+
+def test_a_contiguous_range_that_is_pinned_gives_its_free_pages_back():
+    mm = state("use x86_64; add 128M; online 32 movable; alloc 1M pinned at=0x100000000").copy()
+    free = zone(mm, ZoneType.MOVABLE).free
+    with pytest.raises(KernelError):
+        alloc_contig_range(mm, X * P, (X + 1) * P, (0, ZoneType.MOVABLE))
+    assert zone(mm, ZoneType.MOVABLE).free == free
+    assert violations(mm) == []
+
+
+def test_what_was_onlined_last_is_used_first():
+    mm = state("use powerpc; add 768M; online 8 movable; online 10 movable")
+    assert mm.free[0, ZoneType.MOVABLE].first(mm.arch.max_order, MigrateType.MOVABLE) >= 10 * mm.block_pages
+
+
+def test_a_small_steal_leaves_the_pageblock_its_type():
+    mm, key = state("use x86_64; add 128M; online 32 kernel").copy(), (0, ZoneType.NORMAL)
+    pfn = X * P
+    mm.free[key].take_range(pfn, pfn + 512)
+    mm.pages.set(pfn, pfn + 512, Page(Owner.USER, *key))
+    free_range(mm, pfn + 5, pfn + 6)
+    assert _steal(mm, key, Chunk(pfn + 5, 0, MigrateType.MOVABLE), 0, MigrateType.UNMOVABLE) == pfn + 5
+    assert mm.pageblocks.get(pfn) is MigrateType.MOVABLE
