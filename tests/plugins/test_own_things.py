@@ -235,6 +235,7 @@ def test_one_that_fails_has_done_what_came_before_as_a_step_that_failed(session)
 )
 def test_what_a_hook_cannot_bring(tmp_path, hook, says):
     plugins, warnings = load(tmp_path, f"@hookimpl\ndef {hook}\n")
-    plugins.profiles(), plugins.quantities(), plugins.formats(), plugins.scenarios()
+    assert plugins.profiles()["v6.12"].name == "v6.12"
+    plugins.quantities(), plugins.formats(), plugins.scenarios()
     assert len(warnings) == 1
     assert says.replace("PosixPath", "Path") in warnings[0]
