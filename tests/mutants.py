@@ -315,7 +315,7 @@ MUTANTS = [
         "            if not self._take_buddy(buddy, order, migratetype):",
         "            if True:",
     ),
-    Mutant("the heads of the lists are forgotten", AREA, "        self._heads.append((start, end))", "        pass", REC),
+    Mutant("the heads of the lists are forgotten", AREA, "        self._heads.append((start, end))", "        pass"),
     Mutant(
         "the lowest of the heads comes first",
         AREA,
