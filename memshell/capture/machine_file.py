@@ -82,6 +82,9 @@ def problems(state: Mapping[str, Any]) -> Iterator[str]:
         yield f"block_size_bytes {size!r} is no power of two from 1M on"
     if not state["memory_blocks"]:
         yield "there are no memory blocks"
+    for name in ("meminfo_kb", "vmstat"):
+        if not all(map(_count, state.get(name, {}).values())):
+            yield f"{name} is not all whole numbers from 0 on"
     seen = set()
     managed = {}
     for z in state.get("zones", ()):
