@@ -4,7 +4,6 @@ import json
 import lzma
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -51,13 +50,11 @@ def test_a_limit_is_named(name, tmp_path, capsys):
     text, message = LIMITS[name]
     path = tmp_path / "x.mem"
     path.write_text(text.replace("{self}", str(path)))
-    started = time.perf_counter()
     code = main(["run", str(path)])
     err = capsys.readouterr().err
     assert (code in (1, 2), message in err) == (True, True), err[:300]
     assert "internal error" not in err
     assert len(err) < 1500
-    assert time.perf_counter() - started < 10
 
 
 def test_what_is_allowed_still_works(tmp_path, capsys):

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from memshell.mm.chunks import LARGEST, PIECE, Chunked
+from memshell.mm.sorted_map import LARGEST, PIECE, Chunked
 
 V = TypeVar("V")
 

@@ -446,7 +446,8 @@ class Player:
         """Return a line for a Linux machine's shell as the command that it is here, and say which."""
         first = statement.words[0]
         known = first in self.shell.registry or first in self.shell.settings.aliases
-        if known and kernel_file(statement, self.names) is None:
+        writes = statement.redirect is not None or statement.pipe is not None
+        if known and not (writes and kernel_file(statement, self.names)):
             return statement
         found, path = as_run(statement, self.names, self.shell)
         if path and self.echo:

@@ -69,7 +69,7 @@ def test_what_a_256m_lmb_of_64k_pages_gives(machine, mmu, policy, usable):
 
     Y is silently not used, force keeps 32 pages where 4 are needed, and hash knows neither.
     """
-    mm = machine(policy=policy, mmu=mmu, large_pages="off")
+    mm = machine(policy=policy, mmu=mmu, **({"large_pages": "off"} if mmu == "hash" else {}))
     before = mm.totalram_pages
     dlpar_memory_add_by_ic(mm, 0, START, LMB)
     assert mm.totalram_pages - before == usable
