@@ -115,8 +115,9 @@ def boot_recording(
     if base is None:
         raise RecordingError(f"{recording.name}: no plugin for architecture {recording.arch!r}")
     state = recording.steps[0]["state"]
+    # What fails in here is the architecture's own: what every recording has was looked at when it was loaded.
+    arch = base.from_recording(recording.config, recording.cmdline, recording.qemu_args, state, profile)
     try:
-        arch = base.from_recording(recording.config, recording.cmdline, recording.qemu_args, state, profile)
         mm = boot_state(arch, profile, policy, state, recording.cmdline, configured(recording.config))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordingError(
