@@ -42,12 +42,13 @@ def test_a_command_is_described(item):
 
 
 def blocks():
-    """Yield (document, line, language, text) for the fenced blocks of README.md and docs/."""
+    """Yield (document, line, language, text) for the fenced blocks of README.md and docs/; the fast run plays README's."""
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = path.read_text(encoding="utf-8")
         for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
             line = text.count("\n", 0, match.start()) + 1
-            yield pytest.param(match[1], match[2], id=f"{path.name}:{line}")
+            marks = [] if path.name == "README.md" else [pytest.mark.slow]
+            yield pytest.param(match[1], match[2], id=f"{path.name}:{line}", marks=marks)
 
 
 def console(text, folder):

@@ -45,7 +45,9 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name.startswith("repeats") else []) for name in LIMITS]
+)
 def test_a_limit_is_named(name, tmp_path, capsys):
     text, message = LIMITS[name]
     path = tmp_path / "x.mem"

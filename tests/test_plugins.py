@@ -143,6 +143,7 @@ def memshell_policies(ctx):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body, message",
     [
@@ -257,6 +258,7 @@ def test_startup_that_fails_costs_only_its_plugin(plugin):
     assert only(plugins).state == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body, message",
     [
@@ -299,6 +301,7 @@ def memshell_arches(ctx):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, body, message",
     [
@@ -363,6 +366,7 @@ def test_an_observer_cannot_change_an_event(plugin):
     assert run("--plugin", file, "-c", commands).stdout == run("-c", commands).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text, commands",
     [

@@ -195,6 +195,7 @@ def test_an_archive_writes_nothing_outside(captured, tmp_path):
     assert not victim.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -112,6 +112,7 @@ def test_verify_and_capture_see_the_same_machine(name, tmp_path):
     assert mm.params.auto_online_blocks == first["state"]["auto_online_blocks"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNNING)
 def test_a_running_machine_comes_back(name, tmp_path):
     recording, found = steps(name)

@@ -27,6 +27,7 @@ def session(lines):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("lsmem") is None, reason="util-linux is not installed")
 @pytest.mark.parametrize("arch", MACHINES)
 @pytest.mark.parametrize("options", ["", "--output-all", "-b", "-a"])

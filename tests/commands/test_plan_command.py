@@ -71,6 +71,7 @@ def test_each_number_is_that_of_the_session_that_does_it(guest):
     prompt("undo 17")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [1, 5, -1])
 def test_the_scenario_shows_what_the_table_says(guest, tmp_path, way):
     prompt, found = guest
@@ -98,6 +99,7 @@ def test_only_what_the_kernel_has_is_tried(prompt):
     assert not any(row["zone"] == "auto" for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "machine", ["powerpc ram=8G", "s390 ram=4G", "arm64 ram=4G page=64K", "x86_64 ram=4G profile=rfc-2018"]
 )
@@ -108,6 +110,7 @@ def test_every_architecture_has_a_plan(prompt, machine):
     assert found["recommended"][0].startswith("recommended: ")
 
 
+@pytest.mark.slow
 def test_padding_is_tried_where_a_memmap_does_not_fit_its_block(prompt):
     prompt("use powerpc ram=8G")  # 64K pages: the memmap of a block of 256M is no whole number of 64K pages
     rows = ways(prompt, "plan 16G")

@@ -114,6 +114,7 @@ def test_where_user_namespaces_are_not_allowed_it_says_so(monkeypatch):
 
 
 @NO_FUSE
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_ends_it_and_nothing_stays_mounted(number, tmp_path):
     folder = tmp_path / "root"

@@ -14,7 +14,7 @@ from memshell.mm.page import Owner
 from memshell.modes.capture import as_text
 from memshell.mount import namespace
 
-pytestmark = NO_FUSE
+pytestmark = [NO_FUSE, pytest.mark.slow]
 
 
 def needs(tool):
@@ -161,6 +161,7 @@ def test_page_types(guest):
     assert int(counts[f"{1 << 10:016x}"]) == free
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", [*MACHINES, "arm64"])
 def test_a_capture_of_the_mount_is_the_machine(arch, tmp_path):
     text = MACHINES.get(arch, "use arm64 ram=2G; add 1G; online last movable")

@@ -111,6 +111,7 @@ class NoMethod:
     name, summary, parameter = "wrong", "is wrong", "wrong"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy, says",
     [

@@ -74,6 +74,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(PLUGINS)))
 def test_the_plugins_of_the_guide_work(number, tmp_path):
     commands, shown, told = COMMANDS[number]

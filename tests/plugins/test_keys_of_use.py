@@ -47,6 +47,7 @@ def test_every_key_is_tried():
     assert {option.name for arch in ARCHES.values() for option in arch.options} <= OTHER.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", RELEASES)
 @pytest.mark.parametrize("arch", ["x86_64", "powerpc", "s390", "arm64"])
 @pytest.mark.parametrize("ram", ["2G", "64G"])

@@ -721,6 +721,7 @@ class DividesByWhatIsFree(Policy):
         return Placement(refusal=str(request.memmap_pages // sum(pages for _, pages in request.free_kernel_pages)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_wrong_policy_is_caught_and_the_mistake_is_named(name, monkeypatch):
     kind, says = POLICIES[name]

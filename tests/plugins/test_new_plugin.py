@@ -57,6 +57,7 @@ def test_a_new_project_is_a_plugin_that_passes_its_own_tests(projects, kind):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PROJECTS)
 def test_the_line_to_try_it_without_installing_works(tmp_path, capsys, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)

@@ -131,6 +131,7 @@ def test_an_architecture_that_came_later_refuses_older_kernels(session):
         session.run("profile rfc-2018")
 
 
+@pytest.mark.slow
 def test_the_kit_asks_it_on_kernels_that_have_it(session):
     arches = [session.shell.plugins.arches()["x86_64"]]
     report = policy_conformance(Quota(), arches=arches, examples=0)

@@ -109,6 +109,7 @@ def do(mm, step, base):
 )
 @example([("remove", 0, 3)], "v6.18", "buddy", ("128M", 32), "contig-zones", False)  # of each leaf one page goes back
 @example([("bind", 0, 1), ("unbind", None, None)], "v6.18", "buddy", ("128M", 32), "contig-zones", False)
+@pytest.mark.slow
 def test_a_row_at_once_is_one_after_the_other(steps, profile, policy, place, online_policy, movable_node):
     start = booted(profile, policy, place[0], online_policy, movable_node)
     rows, single = start.copy(), start.copy()
@@ -147,6 +148,7 @@ def booted_machine(name, profile, policy):
     profile=st.sampled_from(["v6.1", "v6.12", "v7.1"]),
     policy=st.sampled_from(sorted(POLICIES)),
 )
+@pytest.mark.slow
 def test_a_row_on_another_architecture_is_one_after_the_other(steps, name, profile, policy):
     start = booted_machine(name, profile, policy)
     rows, single = start.copy(), start.copy()
@@ -160,6 +162,7 @@ def test_a_row_on_another_architecture_is_one_after_the_other(steps, name, profi
         assert rows == single
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edat", ["off", "1"])
 @pytest.mark.parametrize("policy", POLICIES.values())
 def test_a_boot_that_runs_out_of_memory_in_rows_is_one_page_after_the_other(edat, policy):

@@ -170,11 +170,13 @@ def test_a_cell_that_hangs_or_dies_is_a_row_and_no_other_is_lost(tmp_path):
     assert [rows[at]["fate"] for at in range(len(FATES))] == FATES
 
 
+@pytest.mark.slow
 def test_a_cell_that_hangs_in_this_process_is_a_row(tmp_path):
     rows = by_number(here(with_plugin(tmp_path), tasks({"fate": ["hang", "none"]}, ("errno",), 1.5)))
     assert [row["outcome"] for row in rows.values()] == ["hung", "ok"]
 
 
+@pytest.mark.slow
 def test_a_cell_that_hangs_in_a_thread_is_a_row(tmp_path):
     """As dask plays them."""
     from concurrent.futures import ThreadPoolExecutor

@@ -75,6 +75,7 @@ def test_what_is_no_file(tmp_path):
 BOMB = 200 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gzip", "xz", "section"])
 def test_bombs_are_stopped(tmp_path, how):
     zeros = bytes(BOMB)
@@ -244,6 +245,7 @@ def test_the_worst_stay_within_the_memory_that_is_promised(tmp_path):
         assert "MemoryError" not in done.stderr
 
 
+@pytest.mark.slow
 def test_names_made_to_be_slow_to_find(tmp_path):
     # Every string ends in "page", and no unit is that of memory hotplug.
     strings = b"\0".join(b"%d_page" % n for n in range(200_000)) + b"\0"
