@@ -357,7 +357,10 @@ def online(shell: Shell, args: Namespace) -> str:
         if not wanted:
             return "nothing to do: these blocks are online already" if numbers else "nothing to do: no block is offline"
         _raise_first(shell, mm, written, "online")
-        lines = [_onlined(mm, members) for members in _by(written.done, lambda number: _state(mm, number)).values()]
+        there = [number for number in written.done if number in mm.blocks]
+        lines = [_onlined(mm, members) for members in _by(there, lambda number: _state(mm, number)).values()]
+        gone = sorted(set(written.done).difference(there))
+        lines += [f"{named_blocks(gone)} came online, and its driver took it away again"] if gone else []
         return "\n".join([*lines, *(_zones_by(mm) if value == "online" else ())])
 
 

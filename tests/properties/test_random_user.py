@@ -82,6 +82,11 @@ FOUND = {
         virtio-mem 384M region=1024M
         add 0x58000000 128M via=sclp
         offline all""",
+    "a block whose driver takes it away as soon as it is online": """
+        use s390 ram=2G standby=0 block=1M edat=off profile=v7.3
+        virtio-mem 128M region=1024M block_size=4M
+        add 0xa8000000 384M via=sclp
+        online last""",
     "LMBs of several adds go at once": """
         use powerpc ram=512M
         add 1792M
