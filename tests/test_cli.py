@@ -113,6 +113,7 @@ def test_results_go_to_stdout_and_everything_else_to_stderr():
     assert json.loads(done.stdout[done.stdout.index("[") :])[0]["step"] == 0
 
 
+@pytest.mark.slow
 def test_a_form_for_the_whole_run_leaves_only_data_on_stdout():
     done = run("-F", "json", "-c", "use x86_64 ram=2G; add 1G; history")
     assert [step["step"] for step in json.loads(done.stdout)] == [0, 1]
@@ -129,6 +130,7 @@ def test_a_script_on_standard_input_stops_at_its_first_error_with_its_line():
     assert "memshell>" not in done.stdout
 
 
+@pytest.mark.slow
 def test_keep_going_plays_the_rest_and_still_fails():
     done = run("--keep-going", stdin="expect 1 == 2\nuse x86_64 ram=2G\nexpect 3 == 4\n")
     assert done.returncode == 1
@@ -175,6 +177,7 @@ def test_run_plays_every_file_on_a_fresh_machine(scenario):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_test_mode_writes_junit_and_ktap(scenario, tmp_path):
     path = scenario("subtest a\ntrue\nend\n")
     done = run("test", "--ktap", "--junit", str(tmp_path / "j.xml"), path)
@@ -188,6 +191,7 @@ def test_update_is_refused_under_ci(scenario):
     assert (done.returncode, "refused under CI" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_script_with_130(scenario):
     path = scenario("use x86_64 ram=2G\nrepeat 1000000000\ntrue\nend\n")
     with subprocess.Popen([*MEMSHELL, "run", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -211,6 +215,7 @@ def test_input_that_is_no_text(tmp_path):
     assert (done.returncode, "is not UTF-8 text (byte 5)" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_plugins_mode():
     found = {item["name"]: item for item in json.loads(run("plugins", "--json").stdout)}
     assert found["x86_64"]["state"] == "loaded"
@@ -223,12 +228,14 @@ def test_version_and_help():
     assert "memshell run FILE... [-D NAME=VALUE]" in run("--help").stdout
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback():
     done = run("--debug", "-c", "undo")
     assert "Traceback" in done.stderr
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110 - one call
 @pytest.mark.parametrize(
     "args", [["-c", "use x86_64; lsmem"], ["run", "--json", "tutorial/first"], ["plugins"], ["--version"]]
@@ -247,6 +254,7 @@ def test_a_scenario_may_begin_with_a_byte_order_mark(tmp_path):
     assert run("run", str(tmp_path / "a.mem")).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_scenario_is_a_matrix_of_tests_for_ci(scenario, tmp_path):
     path = scenario(
         "# matrix: policy=buddy,memmap_on_memory\nlet size ?= 1G\nuse x86_64 ram=2G policy=$policy\nadd $size\n"

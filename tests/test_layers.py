@@ -132,6 +132,7 @@ def circles(edges):
         left = {name: found - gone for name, found in left.items() if name not in gone}
 
 
+@pytest.mark.slow
 def test_no_circle_of_modules():
     assert circles(graph()) == {}
 
@@ -164,6 +165,7 @@ def test_released_kernels_do_not_know_the_series():
 CALLERS = {"acpi_memory_device_add", "acpi_bus_scan", "add_memory", "add_memory_driver_managed", "remove_memory"}
 
 
+@pytest.mark.slow
 def test_memory_is_added_and_removed_through_the_registry_of_callers():
     """Outside of the drivers, the core and the series nobody calls what a `Caller` calls."""
     users = {}

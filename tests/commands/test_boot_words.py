@@ -114,6 +114,7 @@ def test_what_is_used_is_used_to_the_page(prompt, used):
     assert shown["MemTotal"] - shown["MemFree"] == used << 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [0, 3, 9])
 @pytest.mark.parametrize("words", ["cma=256M@1G", "cma=800M", "cma=64M"])
 def test_many_movable_pages_at_once_are_those_of_one_after_the_other(prompt, words, order):

@@ -53,6 +53,7 @@ def flipped(text, name):
     return re.sub(rf"({re.escape(name)}[ =])(on|off)\b", lambda match: match[1] + other[match[2]], text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BUGS))
 def test_a_scenario_shows_the_bug_on_and_off_and_fails_with_the_switch_the_wrong_way(name, tmp_path):
     path = REGRESS / f"{name[4:]}.mem"

@@ -61,6 +61,7 @@ def images(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_kernel_image_of_it_has_its_defaults(images):
     done = run("vmlinux", "vmlinux", folder=images)
     assert done.stderr == ""
@@ -80,6 +81,7 @@ def test_an_image_of_it_is_no_other_architectures(images):
     assert "vmlinux: a kernel of riscv64, not of x86_64; use riscv64 vmlinux=vmlinux" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_machine_of_it_is_captured_and_booted(tmp_path):
     files = {
         "proc/cpuinfo": "processor\t: 0\nhart\t\t: 0\nisa\t\t: rv64imafdc_zicsr\nmmu\t\t: sv48\nserial\t\t: 7\n",

@@ -90,6 +90,7 @@ def test_old_journals_are_forgotten_and_empty_ones_are_not_kept(tmp_path):
     assert len(list((tmp_path / "journal").glob("*.mem"))) == 10
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_the_journal_and_not_the_session():
     warnings = []
     journal = Journal(Path("/dev/full"), warnings.append)
@@ -169,6 +170,7 @@ COMPOUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOUND)
 def test_what_a_statement_did_comes_back_as_it_ended(name, tmp_path):
     inner = tmp_path / "inner.mem"
@@ -187,6 +189,7 @@ def test_what_a_statement_did_comes_back_as_it_ended(name, tmp_path):
     assert len(list((tmp_path / "journal").glob("*"))) == 1
 
 
+@pytest.mark.slow
 def test_relative_paths_are_resumed_from_another_folder(tmp_path, monkeypatch):
     work = tmp_path / "work"
     work.mkdir()

@@ -71,6 +71,7 @@ def test_blocks_are_completed_with_their_state_and_zone(terminal):
     assert "block.1.state" in plain(shell.screen(0.8))
 
 
+@pytest.mark.slow
 def test_lines_go_on_until_a_block_is_complete(terminal):
     shell = terminal()
     shell.type("repeat 3 as i\r", 0.2)
@@ -94,6 +95,7 @@ def test_the_history_is_kept_and_searched(terminal, tmp_path):
     assert "policy memmap_on_memory" in shell.run("")
 
 
+@pytest.mark.slow
 def test_ctrl_c_clears_the_line_and_ctrl_d_leaves(terminal):
     shell = terminal()
     shell.type("garbage", 0.2)
@@ -213,6 +215,7 @@ def test_the_toolbar_is_under_the_prompt(tmp_path):
     shell.process.close(force=True)
 
 
+@pytest.mark.slow
 def test_a_line_of_several_commands_and_an_error_in_it_says_where(terminal):
     shell = terminal()
     assert "unknown command 'nosuch'" in shell.run("true; nosuch; true")
@@ -235,6 +238,7 @@ def test_vi_keys(terminal):
     assert "there is no machine yet" in shell.result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["exit", "quit"])
 def test_a_word_leaves(terminal, word):
     shell = terminal()
