@@ -78,8 +78,18 @@ def as_command(words: Sequence[str], path: str, mm: Mm) -> list[str]:
         found = re.fullmatch(pattern, path)
         if found:
             return make(mm, value, *found.groups())
+    if _is_stored(path):
+        return ["write", path, value]
     hint = did_you_mean(path, _known(mm)) or "help /sys lists the files that can be written"
     raise UsageError(f"{path} is no file that can be written here", hint=hint)
+
+
+def _is_stored(path: str) -> bool:
+    """Whether `write` takes the file: it is what a mounted machine lets a program write."""
+    from memshell.views.sysroot import File, declared
+
+    place = declared(path)
+    return place is not None and isinstance(place.what, File) and place.what.store is not None
 
 
 def _state(_mm: Mm, value: str, block: str) -> list[str]:
@@ -143,6 +153,7 @@ def _dlpar(_mm: Mm, value: str) -> list[str]:
     return ["dlpar", *value.split()]
 
 
+# The files that a command of its own writes; `write` takes the others of views/sysroot.py.
 _FILES: tuple[tuple[str, Callable[..., list[str]]], ...] = (
     (_MEMORY + r"memory(\d+)/state", _state),
     (_MEMORY + r"memory(\d+)/online", _online),

@@ -16,6 +16,7 @@ PASTED = [
     (f"echo 'online' > {MEMORY}/memory32/state", "online 32"),
     (f"echo onlin > {MEMORY}/memory32/state", "write memory32/state onlin"),
     (f"echo 1 > {MEMORY}/memory32/online", "write memory32/online 1"),
+    (f"echo 0x100000000 > {MEMORY}/soft_offline_page", f"write {MEMORY}/soft_offline_page 0x100000000"),
     ("echo 0 > /sys/bus/memory/devices/memory3/online", "write memory3/online 0"),
     ("echo online > /sys/devices/system/node/node0/memory32/state", "online 32"),
     (f"echo online_movable > {MEMORY}/auto_online_blocks", "set auto_online_blocks=online_movable"),
